@@ -1,0 +1,36 @@
+"""Vision features by picture, least recently used first to go."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+
+class FeatureCache:
+    """Byte-budgeted LRU. Values need `.nbytes`; bytes are counted as they change."""
+
+    def __init__(self, budget_bytes: int) -> None:
+        self._budget = budget_bytes
+        self._items: OrderedDict[str, Any] = OrderedDict()
+        self.nbytes = 0
+
+    def get(self, key: str) -> Any | None:
+        found = self._items.get(key)
+        if found is not None:
+            self._items.move_to_end(key)
+        return found
+
+    def put(self, key: str, value: Any) -> None:
+        old = self._items.pop(key, None)
+        self.nbytes += value.nbytes - (old.nbytes if old is not None else 0)
+        self._items[key] = value
+        while self.nbytes > self._budget and len(self._items) > 1:
+            _, dropped = self._items.popitem(last=False)
+            self.nbytes -= dropped.nbytes
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def clear(self) -> None:
+        self._items.clear()
+        self.nbytes = 0

@@ -1,0 +1,1 @@
+"""Prompts, messages and the OpenAI-shaped client over the engine."""

@@ -1,0 +1,1 @@
+"""The batching engine: one thread that owns MLX, requests in, tokens out."""

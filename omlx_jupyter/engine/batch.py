@@ -1,0 +1,129 @@
+"""The decode batch: one forward pass a step for every running row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from ..models.kv_state import SlotBatch
+from ..models.sampling import Chosen, choose
+from ..types import TokenLogprob
+from .row import Row
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A row's token of one step, or the error that its sampler raised."""
+
+    row: Row
+    token: int = -1
+    logprob: TokenLogprob | None = None
+    error: Exception | None = None
+
+
+class DecodeBatch:
+    """Rows in slots. Step n + 1 is launched before step n's tokens are read."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._store: SlotBatch | None = None
+        self._rows: list[Row | None] = []
+        self._tokens: Any = None  # (slots,) the tokens to feed next
+        self._chosen: list[Chosen | Exception | None] = []
+        self._fresh: set[int] = set()  # slots whose token to feed is still the prompt's last
+        self.steps = 0
+
+    @property
+    def rows(self) -> list[Row]:
+        return [row for row in self._rows if row is not None]
+
+    @property
+    def nbytes(self) -> int:
+        return self._store.nbytes if self._store else 0
+
+    def join(self, row: Row) -> None:
+        """Move a prefilled row into the lowest free slot; modifies the row's cache."""
+        assert row.cache is not None
+        if self._store is None:
+            self._store = SlotBatch(len(row.cache))
+            self._tokens = mx.zeros((0,), mx.int32)
+        slot = next((i for i, r in enumerate(self._rows) if r is None), len(self._rows))
+        if slot == len(self._rows):
+            self._rows.append(None)
+            self._chosen.append(None)
+            self._tokens = mx.concatenate([self._tokens, mx.zeros((1,), mx.int32)])
+        self._store.put(slot, row.cache)
+        self._tokens = self._tokens.at[slot].add(row.last_prompt_token - self._tokens[slot])
+        self._rows[slot], self._chosen[slot], row.cache = row, None, None
+        self._fresh.add(slot)
+        for other in self.rows:
+            other.request.peak_rows = max(other.request.peak_rows, len(self.rows))
+
+    def leave(self, row: Row) -> None:
+        """Free the row's slot. Neighbours stay where they are."""
+        slot = self._rows.index(row)
+        self._rows[slot] = None
+        self._fresh.discard(slot)
+        assert self._store is not None
+        self._store.clear(slot)
+        while self._rows and self._rows[-1] is None:
+            self._rows.pop()
+        if not self._rows:
+            self.drop()
+            return
+        self._chosen = self._chosen[: len(self._rows)]
+        self._tokens = self._tokens[: len(self._rows)]
+
+    def drop(self) -> None:
+        """Give the batch's memory back."""
+        self._store = self._tokens = None
+        self._rows, self._chosen, self._fresh = [], [], set()
+
+    def step(self) -> list[Sampled]:
+        """Feed one token per row, launch the next, and return the tokens that were ready."""
+        assert self._store is not None
+        count = len(self._rows)
+        self._store.begin(count)
+        logits = self._model.forward(self._tokens[:, None], self._store.caches, None, self._positions())[:, -1]
+        samplers = [row.sampler if row else None for row in self._rows]
+        tokens, chosen = choose(logits, samplers)
+        tokens = tokens.astype(mx.int32)
+        lazy = [c for made in chosen if isinstance(made, Chosen) for c in (made.logprob, made.top_logprobs, made.top_ids)]
+        mx.async_eval(tokens, *[c for c in lazy if c is not None])
+        ready = self._read()
+        self._tokens, self._chosen = tokens, list(chosen)
+        self._fresh.clear()
+        self.steps += 1
+        return ready
+
+    def _positions(self) -> Any:
+        if not self._model.family.mrope:
+            return None
+        assert self._store is not None
+        at = [self._store.length(i) + (row.delta if row else 0) for i, row in enumerate(self._rows)]
+        return mx.array(np.broadcast_to(np.array(at, np.int32)[None, :, None], (3, len(at), 1)))
+
+    def _read(self) -> list[Sampled]:
+        values = self._tokens.tolist()
+        ready = []
+        for slot, row in enumerate(self._rows):
+            if row is None or slot in self._fresh:
+                continue
+            chosen = self._chosen[slot]
+            if isinstance(chosen, Exception):
+                ready.append(Sampled(row, error=chosen))
+            else:
+                ready.append(Sampled(row, values[slot], _logprob(values[slot], chosen)))
+        return ready
+
+
+def _logprob(token: int, chosen: Chosen | None) -> TokenLogprob | None:
+    if chosen is None or chosen.logprob is None:
+        return None
+    if chosen.top_ids is None or chosen.top_logprobs is None:
+        return TokenLogprob(token, chosen.logprob.item())
+    top = tuple(zip(chosen.top_ids.tolist(), chosen.top_logprobs.tolist(), strict=True))
+    return TokenLogprob(token, chosen.logprob.item(), top)

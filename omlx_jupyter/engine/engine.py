@@ -1,0 +1,188 @@
+"""The front door: load a model, submit requests, read answers."""
+
+from __future__ import annotations
+
+import atexit
+import weakref
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+import anyio.to_thread
+
+from ..images.decoded import Limits as ImageLimits
+from ..images.source import open_images
+from ..types import Generation, ImagePart, Message, SamplingParams
+from .loop import EngineLoop
+from .prompt import as_messages, with_ocr_defaults
+from .request import Request, RequestHandle
+from .scheduler import Limits
+from .stats import EngineStats
+
+_DEFAULT_MODEL: list[str | Path | None] = [None]
+
+
+def set_default_model(name: str | Path | None) -> None:
+    """What `Engine.load()` loads. None is the embedded model."""
+    _DEFAULT_MODEL[0] = name
+
+
+class Engine:
+    """A loaded model behind one thread. Safe to use from any thread and from async code.
+
+        engine = Engine.load()
+        out = engine.generate("What does it say?", images=["receipt.png"])
+        print(out.text, out.usage.line())
+        engine.close()
+    """
+
+    def __init__(self, loop: EngineLoop, image_limits: ImageLimits) -> None:
+        self._loop = loop
+        self._image_limits = image_limits
+        self._model = loop.model
+        self.name: str = loop.model.name
+        self.is_ocr: bool = loop.model.ocr is not None
+        self.sees: bool = loop.model.vision is not None
+        self.path: Path = loop.model.checkpoint.path
+        self.family: str = loop.model.checkpoint.model_type
+        self.warnings: tuple[str, ...] = loop.model.warnings
+        atexit.register(_close_at_exit, weakref.ref(self))
+
+    @classmethod
+    def load(
+        cls,
+        path_or_repo_id: str | Path | None = None,
+        *,
+        limits: Limits | None = None,
+        image_limits: ImageLimits | None = None,
+        feature_bytes: int = 256 * 2**20,
+        trust_code: bool = False,
+    ) -> Self:
+        """Load a model: a folder, a hub id, or None for the configured default, else the embedded one.
+
+        :raises ModelError: one sentence that names the mend.
+        """
+        name = _DEFAULT_MODEL[0] if path_or_repo_id is None else path_or_repo_id
+
+        def load() -> Any:
+            from ..models.loader import load_model
+
+            return load_model(name, trust_code)
+
+        loop = EngineLoop(load, limits or Limits(), feature_bytes)
+        loop.wait_loaded()
+        return cls(loop, image_limits or ImageLimits())
+
+    def submit(
+        self,
+        prompt: str | Sequence[Message] | None = None,
+        images: Sequence[Any] = (),
+        sampling: SamplingParams | None = None,
+        *,
+        system: str | None = None,
+        tools: Any = None,
+    ) -> RequestHandle:
+        """Queue a request and return at once.
+
+        `images` takes whatever `omlx_jupyter.images` takes; a glob or a list counts as its pictures.
+        A picture without a prompt gets an OCR model's own prompt and settings. Errors of the
+        pictures and the prompt come out of the handle.
+
+        :raises RequestError: nothing was asked.
+        :raises EngineClosedError: the engine was closed.
+        """
+        if isinstance(images, str | bytes) or not isinstance(images, Sequence):
+            images = [images]
+        model = self._model
+        messages = as_messages(prompt, images, system)
+        messages, chosen = with_ocr_defaults(messages, sampling or SamplingParams(), model.defaults, model.ocr)
+        request = Request(chosen, self._preparation(messages, tools))
+        self._loop.submit(request)
+        return RequestHandle(request, self._loop.wake)
+
+    def _preparation(self, messages: list[Message], tools: Any) -> Callable[[], Any]:
+        model, limits = self._model, self._image_limits
+
+        def prepare() -> Any:
+            opened: list[Message] = []
+            decoded: list[Any] = []
+            for message in messages:
+                parts: list[Any] = []
+                for part in message.parts:
+                    if isinstance(part, ImagePart):
+                        found = open_images(part.source, limits)
+                        decoded += found
+                        parts += [ImagePart(image) for image in found]
+                    else:
+                        parts.append(part)
+                opened.append(Message(message.role, parts, message.extra))
+            return model.prepare(opened, decoded, tools)
+
+        return prepare
+
+    def generate(
+        self,
+        prompt: str | Sequence[Message] | None = None,
+        images: Sequence[Any] = (),
+        sampling: SamplingParams | None = None,
+        *,
+        system: str | None = None,
+        timeout: float | None = None,
+    ) -> Generation:
+        """Submit and wait. Ctrl-C cancels the request.
+
+        :raises OmlxError: the request failed.
+        :raises TimeoutError: no answer in time; the request is cancelled.
+        """
+        handle = self.submit(prompt, images, sampling, system=system)
+        try:
+            return handle.result(timeout)
+        except BaseException:
+            handle.cancel()
+            raise
+
+    async def agenerate(
+        self,
+        prompt: str | Sequence[Message] | None = None,
+        images: Sequence[Any] = (),
+        sampling: SamplingParams | None = None,
+        *,
+        system: str | None = None,
+    ) -> Generation:
+        """`generate` for async code (asyncio or trio). Cancelling the task cancels the request."""
+        handle = self.submit(prompt, images, sampling, system=system)
+        try:
+            return await handle.aresult()
+        except BaseException:
+            handle.cancel()
+            raise
+
+    def stats(self) -> EngineStats:
+        return self._loop.stats()
+
+    def close(self) -> None:
+        """End running requests as cancelled, end the thread and free the model. Twice is harmless."""
+        self._loop.close()
+        self._model = None
+
+    async def aclose(self) -> None:
+        await anyio.to_thread.run_sync(self.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Engine {self.name} ({self.stats().state})>"
+
+
+def _close_at_exit(reference: weakref.ref[Engine]) -> None:
+    engine = reference()
+    if engine is not None:
+        engine.close()

@@ -1,0 +1,254 @@
+"""The engine thread: it loads the model, runs every forward pass and frees the model."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from ..errors import EngineClosedError, OmlxError, RequestError
+from .request import Request
+from .scheduler import Limits, Running, Waiting, admit
+from .stats import EngineStats
+
+_log = logging.getLogger(__name__)
+WORKERS = 4  # threads that fetch, decode and preprocess pictures
+
+
+class EngineLoop:
+    """Owns the thread. Other threads talk to it through `submit`, `wake` and `close`."""
+
+    def __init__(self, load: Callable[[], Any], limits: Limits, feature_bytes: int) -> None:
+        self._load = load
+        self._limits = limits
+        self._feature_bytes = feature_bytes
+        self._changed = threading.Condition()
+        self._preparing: set[int] = set()
+        self._ready: list[Request] = []  # prepared, waiting for a row
+        self._prefilling: list[Any] = []
+        self._runner: Any = None
+        self._closing = False
+        self._counts = dict.fromkeys(
+            ("finished", "failed", "cancelled", "prompt_tokens", "completion_tokens", "images_reused"), 0
+        )
+        self._loaded = threading.Event()
+        self._error: BaseException | None = None
+        self._state = "loading"
+        self._workers = ThreadPoolExecutor(WORKERS, "omlx-prepare")
+        self.model: Any = None
+        self._thread = threading.Thread(target=self._run, name="omlx-engine", daemon=True)
+        self._thread.start()
+
+    # -- other threads ----------------------------------------------------------------------
+
+    def wait_loaded(self) -> Any:
+        """The loaded model. Short waits, so that Ctrl-C gets through.
+
+        :raises OmlxError: loading failed.
+        """
+        while not self._loaded.wait(0.05):
+            pass
+        if self._error is not None:
+            raise self._error
+        return self.model
+
+    def submit(self, request: Request) -> None:
+        with self._changed:
+            if self._closing:
+                raise EngineClosedError("the engine was closed; load a new one.")
+            self._preparing.add(request.number)
+        self._workers.submit(self._prepare, request)
+
+    def wake(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """End every request as cancelled, then the thread; frees the model."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._workers.shutdown(wait=False, cancel_futures=True)
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def stats(self) -> EngineStats:
+        with self._changed:
+            runner = self._runner
+            batch = runner.batch if runner else None
+            decoding = len(batch.rows) if batch else 0
+            return EngineStats(
+                model=self.model.name if self.model else "",
+                state=self._state,
+                preparing=len(self._preparing),
+                waiting=len(self._ready),
+                prefilling=len(self._prefilling),
+                decoding=decoding,
+                steps=batch.steps if batch else 0,
+                images_encoded=runner.images_encoded if runner else 0,
+                kv_bytes=batch.nbytes if batch else 0,
+                feature_bytes=runner.features.nbytes if runner else 0,
+                waiting_for=f"all {self._limits.max_rows} rows are in use" if self._ready and decoding else "",
+                **self._counts,
+            )
+
+    def _prepare(self, request: Request) -> None:
+        import time
+
+        try:
+            if not request.cancelled:
+                request.prompt = request.prepare()
+                request.prompt_tokens = len(request.prompt.ids)
+                request.images = len(request.prompt.images)
+                request.notes.extend(request.prompt.notes)
+        except BaseException as error:
+            self._fail(request, error)
+        request.prepared_at = time.monotonic()
+        with self._changed:
+            self._preparing.discard(request.number)
+            if request.error is None:
+                self._ready.append(request)
+            self._changed.notify_all()
+
+    # -- the engine thread ------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            self.model = self._load()
+            from .runner import Runner
+
+            self._runner = Runner(self.model, self._limits.prefill_chunk, self._feature_bytes)
+        except BaseException as error:
+            self._error = error
+            self._state = "closed"
+            self._closing = True
+            return
+        finally:
+            self._loaded.set()
+        try:
+            while self._wait_for_work():
+                self._step()
+        except BaseException as error:  # a fault of ours: nobody may wait for ever
+            _log.exception("the engine thread failed")
+            self._error = error
+            self._closing = True
+        finally:
+            self._shut_down()
+
+    def _wait_for_work(self) -> bool:
+        with self._changed:
+            while not (self._closing or self._ready or self._prefilling or self._runner.batch.rows):
+                self._state = "idle"
+                self._changed.wait()
+            return not self._closing
+
+    def _step(self) -> None:
+        self._drop_cancelled()
+        self._admit()
+        if self._prefilling:
+            self._state = "prefill"
+            self._advance(self._prefilling[0])
+        if self._runner.batch.rows:
+            self._state = "decode"
+            self._decode()
+
+    def _admit(self) -> None:
+        with self._changed:
+            ready = list(self._ready)
+        if not ready:
+            return
+        alone = not self.model.family.batchable
+        running = [
+            Running(row.request.number, row.kv_bytes, alone) for row in [*self._prefilling, *self._runner.batch.rows]
+        ]
+        chosen = set(admit([Waiting(r.number, alone=alone) for r in ready], running, self._limits))
+        for request in ready:
+            if request.number not in chosen:
+                continue
+            with self._changed:
+                self._ready.remove(request)
+            self._begin(request)
+
+    def _begin(self, request: Request) -> None:
+        import time
+
+        request.admitted_at = time.monotonic()
+        try:
+            if request.prompt_tokens < 1:
+                raise RequestError("the prompt has no tokens; write a question.")
+            self._prefilling.append(self._runner.begin(request))
+        except Exception as error:
+            self._fail(request, error)
+
+    def _advance(self, row: Any) -> None:
+        try:
+            if self._runner.advance(row):
+                self._prefilling.remove(row)
+        except Exception as error:
+            self._prefilling.remove(row)
+            self._fail(row.request, error)
+
+    def _decode(self) -> None:
+        try:
+            sampled = self._runner.decode()
+        except Exception as error:
+            for row in list(self._runner.batch.rows):
+                self._fail(row.request, error)
+            self._runner.batch.drop()
+            return
+        for item in sampled:
+            if item.error is not None:
+                self._runner.batch.leave(item.row)
+                self._fail(item.row.request, item.error)
+                continue
+            end = item.row.accept(item.token, item.logprob)
+            if end is not None:
+                self._runner.batch.leave(item.row)
+                self._finish(item.row.request, *end)
+
+    def _drop_cancelled(self) -> None:
+        with self._changed:
+            gone = [r for r in self._ready if r.cancelled]
+            self._ready = [r for r in self._ready if not r.cancelled]
+        for request in gone:
+            self._finish(request, "cancelled")
+        for row in [r for r in self._prefilling if r.request.cancelled]:
+            self._prefilling.remove(row)
+            self._finish(row.request, "cancelled")
+        for row in [r for r in self._runner.batch.rows if r.request.cancelled]:
+            row.flush()
+            self._runner.batch.leave(row)
+            self._finish(row.request, "cancelled")
+
+    def _finish(self, request: Request, reason: Any, detail: str = "") -> None:
+        request.finish(reason, detail)
+        with self._changed:
+            self._counts["cancelled" if reason == "cancelled" else "finished"] += 1
+            self._counts["prompt_tokens"] += request.prompt_tokens
+            self._counts["completion_tokens"] += len(request.token_ids)
+            self._counts["images_reused"] += request.images_reused
+
+    def _fail(self, request: Request, error: BaseException) -> None:
+        if not isinstance(error, OmlxError):
+            _log.debug("request %s failed", request.number, exc_info=error)
+        request.fail(error)
+        with self._changed:
+            self._counts["failed"] += 1
+
+    def _shut_down(self) -> None:
+        with self._changed:
+            self._closing = True
+            ready, self._ready = self._ready, []
+        rows = [*self._prefilling, *self._runner.batch.rows]
+        for row in rows:
+            row.flush()
+        for request in [*ready, *(row.request for row in rows)]:
+            self._finish(request, "cancelled", "the engine was closed")
+        self._prefilling = []
+        self._runner.close()
+        self._runner = self.model = None
+        gc.collect()
+        self._state = "closed"

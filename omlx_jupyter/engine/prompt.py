@@ -1,0 +1,56 @@
+"""What a caller gives -> messages, and an OCR model's defaults where they apply."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..errors import RequestError
+from ..types import ImagePart, Message, SamplingParams
+
+BASE = SamplingParams(temperature=0, max_tokens=1024)
+
+
+def as_messages(prompt: str | Sequence[Message] | None, images: Sequence[Any], system: str | None) -> list[Message]:
+    """A prompt string with pictures before it, or messages as they are.
+
+    :raises RequestError: neither text nor pictures.
+    """
+    if prompt is not None and not isinstance(prompt, str):
+        messages = list(prompt)
+        if images:
+            raise RequestError("put the pictures into the messages as ImagePart, or give a prompt string.")
+    else:
+        text = (prompt or "").strip()
+        parts: list[Any] = [ImagePart(image) for image in images]
+        messages = [Message("user", [*parts, text] if text else parts)]
+    if system:
+        messages.insert(0, Message("system", [system]))
+    if not any(part for m in messages for part in m.parts):
+        raise RequestError("the prompt is empty; write a question or give a picture.")
+    return messages
+
+
+def lacks_instruction(messages: Sequence[Message]) -> bool:
+    """Whether the last user turn has pictures and no words."""
+    turns = [m for m in messages if m.role == "user"]
+    if not turns:
+        return False
+    parts = turns[-1].parts
+    pictures = [p for p in parts if isinstance(p, ImagePart)]
+    return bool(pictures) and not any(str(p).strip() for p in parts if not isinstance(p, ImagePart))
+
+
+def with_ocr_defaults(
+    messages: list[Message], sampling: SamplingParams, defaults: SamplingParams, profile: Any
+) -> tuple[list[Message], SamplingParams]:
+    """Fill what the user left open: checkpoint defaults, then the OCR profile, then the base."""
+    sampling = sampling.with_defaults(defaults)
+    if profile is not None and lacks_instruction(messages):
+        last = max(i for i, m in enumerate(messages) if m.role == "user")
+        turn = messages[last]
+        parts = [p for p in turn.parts if isinstance(p, ImagePart)]
+        messages = [*messages]
+        messages[last] = Message(turn.role, [*parts, profile.prompt], turn.extra)
+        sampling = sampling.with_defaults(profile.sampling)
+    return messages, sampling.with_defaults(BASE)

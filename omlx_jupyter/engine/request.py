@@ -1,0 +1,182 @@
+"""A request's state and the handle that its owner holds. Plain Python."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import anyio
+
+from ..errors import OmlxError, RequestError
+from ..types import Delta, FinishReason, Generation, SamplingParams, TokenLogprob, Usage
+from .events import EventQueue
+
+Phase = Literal["queued", "reading", "prefill", "decode", "done"]
+_numbers = itertools.count(1)
+ASYNC_TICK_S = 0.02  # an async reader notices cancellation within this time
+
+
+@dataclass
+class Request:
+    """Written by the engine thread, except `cancelled`, which anyone may set."""
+
+    sampling: SamplingParams
+    prepare: Callable[[], Any]
+    number: int = field(default_factory=lambda: next(_numbers))
+    submitted: float = field(default_factory=time.monotonic)
+    phase: Phase = "queued"
+    cancelled: bool = False
+    prompt: Any = None
+    prompt_tokens: int = 0
+    prefilled: int = 0
+    images: int = 0
+    images_encoded: int = 0
+    images_reused: int = 0
+    cached_tokens: int = 0
+    peak_rows: int = 1
+    prepared_at: float = 0.0
+    admitted_at: float = 0.0
+    first_token_at: float = 0.0
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    text: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    events: EventQueue[Delta] = field(default_factory=EventQueue)
+    result: Generation | None = None
+    error: BaseException | None = None
+
+    def usage(self) -> Usage:
+        now = time.monotonic()
+        first = self.first_token_at
+        decoded = len(self.token_ids) - 1
+        return Usage(
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=len(self.token_ids),
+            images=self.images,
+            images_encoded=self.images_encoded,
+            images_reused=self.images_reused,
+            cached_tokens=self.cached_tokens,
+            queue_s=max(0.0, self.admitted_at - self.prepared_at) if self.admitted_at else 0.0,
+            prepare_s=max(0.0, self.prepared_at - self.submitted) if self.prepared_at else 0.0,
+            ttft_s=first - self.submitted if first else 0.0,
+            total_s=now - self.submitted,
+            decode_tokens_per_s=decoded / (now - first) if first and decoded > 0 and now > first else 0.0,
+            peak_rows=self.peak_rows,
+        )
+
+    def finish(self, reason: FinishReason, detail: str = "") -> None:
+        if self.result is not None or self.error is not None:
+            return
+        self.phase = "done"
+        self.result = Generation(
+            text="".join(self.text),
+            token_ids=list(self.token_ids),
+            finish_reason=reason,
+            usage=self.usage(),
+            detail=detail,
+            notes=tuple(self.notes),
+            logprobs=list(self.logprobs) if self.sampling.logprobs is not None else None,
+        )
+        self.events.end()
+
+    def fail(self, error: BaseException) -> None:
+        if self.result is not None or self.error is not None:
+            return
+        self.phase = "done"
+        self.error = error
+        self.events.end()
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a request is: `done` of `total` prompt tokens are prefilled, `tokens` are written."""
+
+    phase: Phase
+    done: int
+    total: int
+    tokens: int
+    images: int
+
+
+class RequestHandle:
+    """What `Engine.submit` returns. Iterate it (also with `async for`) for the pieces of the answer."""
+
+    def __init__(self, request: Request, wake: Callable[[], None]) -> None:
+        self._request = request
+        self._wake = wake
+        self._lock = threading.Lock()
+
+    @property
+    def number(self) -> int:
+        return self._request.number
+
+    @property
+    def done(self) -> bool:
+        return self._request.events.ended
+
+    @property
+    def progress(self) -> Progress:
+        r = self._request
+        return Progress(r.phase, r.prefilled, r.prompt_tokens, len(r.token_ids), r.images)
+
+    @property
+    def usage(self) -> Usage:
+        """The figures so far."""
+        return self._request.result.usage if self._request.result else self._request.usage()
+
+    def cancel(self) -> None:
+        """End the request within one step; what was said so far is kept. From any thread."""
+        self._request.cancelled = True
+        self._wake()
+
+    def poll(self, timeout: float | None = 0.0) -> tuple[list[Delta], bool]:
+        """(new pieces, whether the answer is complete), waiting at most `timeout` seconds for one."""
+        return self._request.events.wait(timeout)
+
+    def __iter__(self) -> Iterator[Delta]:
+        """:raises OmlxError: the request failed."""
+        ended = False
+        while not ended:
+            items, ended = self._request.events.wait()
+            yield from items
+        self._raise()
+
+    async def __aiter__(self) -> AsyncIterator[Delta]:
+        ended = False
+        while not ended:
+            items, ended = self._request.events.poll()
+            for item in items:
+                yield item
+            if not items and not ended:
+                await anyio.sleep(ASYNC_TICK_S)
+        self._raise()
+
+    def result(self, timeout: float | None = None) -> Generation:
+        """Wait for the end.
+
+        :raises OmlxError: the request failed.
+        :raises TimeoutError: it didn't end in time; it goes on running.
+        """
+        if not self._request.events.wait_ended(timeout):
+            raise TimeoutError(f"request {self.number} is still running after {timeout} s")
+        self._raise()
+        assert self._request.result is not None
+        return self._request.result
+
+    async def aresult(self) -> Generation:
+        """`result` for async code, under asyncio and trio."""
+        while not self.done:
+            await anyio.sleep(ASYNC_TICK_S)
+        return self.result()
+
+    def _raise(self) -> None:
+        error = self._request.error
+        if error is None:
+            return
+        if isinstance(error, OmlxError):
+            raise error
+        raise RequestError(f"the request failed ({type(error).__name__}: {error}).") from error

@@ -1,0 +1,63 @@
+"""A request on the engine thread: its caches while it prefills, its text while it decodes."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ..types import Delta, FinishReason, TokenLogprob
+from .request import Request
+from .stops import StopMatcher
+
+
+class Row:
+    """Holds what only the engine thread touches."""
+
+    def __init__(self, request: Request, model: Any, sampler: Any, stream: Any) -> None:
+        self.request = request
+        self.prompt = request.prompt
+        self.sampler = sampler
+        self.cache: list[Any] | None = None  # per layer; None once it has joined the batch
+        self.features: list[Any] = []
+        self.embeds: Any = None
+        self.positions: Any = None
+        self.delta = 0
+        self._end_tokens = model.end_tokens | set(request.sampling.stop_token_ids)
+        self._stream = stream
+        self._stops = StopMatcher(request.sampling.stop or ())
+        self.kv_bytes = 0
+
+    @property
+    def last_prompt_token(self) -> int:
+        return int(self.prompt.ids[-1])
+
+    def accept(self, token: int, logprob: TokenLogprob | None) -> tuple[FinishReason, str] | None:
+        """Take one sampled token; a pair of reason and detail when it ends the request."""
+        request = self.request
+        if not request.token_ids:
+            request.first_token_at = time.monotonic()
+            request.phase = "decode"
+        request.token_ids.append(token)
+        if logprob is not None:
+            request.logprobs.append(logprob)
+        if token in self._end_tokens:
+            self._say(self._stops.feed(self._stream.finish()) + self._stops.finish(), token)
+            return "stop", ""
+        shown = self._stops.feed(self._stream.add(token))
+        self._say(shown, token)
+        if self._stops.matched is not None:
+            return "stop", f"stop string {self._stops.matched!r}"
+        if len(request.token_ids) >= (request.sampling.max_tokens or 1):
+            self.flush()
+            return "length", f"max_tokens ({request.sampling.max_tokens}) reached"
+        return None
+
+    def flush(self) -> None:
+        """Say what was held back: an unfinished character, the beginning of a stop string."""
+        self._say(self._stops.feed(self._stream.finish()) + self._stops.finish(), None)
+
+    def _say(self, text: str, token: int | None) -> None:
+        if text:
+            self.request.text.append(text)
+        if text or token is not None:
+            self.request.events.put(Delta(text, () if token is None else (token,)))

@@ -1,0 +1,99 @@
+"""What the engine thread computes: pictures, prefill chunks, decode steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mlx.core as mx
+
+from ..cache.features import FeatureCache
+from ..models.kv_state import cache_bytes
+from ..models.sampling import RowSampler
+from ..models.tokenizer import TextStream
+from .batch import DecodeBatch, Sampled
+from .request import Request
+from .row import Row
+from .scheduler import next_chunk
+
+
+class Runner:
+    """Drives one loaded model. Every method runs on the engine thread."""
+
+    def __init__(self, model: Any, chunk: int, feature_bytes: int) -> None:
+        self.model = model
+        self.batch = DecodeBatch(model)
+        self.features = FeatureCache(feature_bytes)
+        self._chunk = chunk
+        self.vocabulary = self._vocabulary()
+        self.prefilled_tokens = 0
+        self.images_encoded = 0
+
+    def _vocabulary(self) -> int:
+        """The width of the logits, measured: configs and tokenizers disagree about it."""
+        config = self.model.checkpoint.config
+        text = config.get("text_config") or {}
+        return int(text.get("vocab_size") or config.get("vocab_size") or len(self.model.tokenizer.inner))
+
+    def begin(self, request: Request) -> Row:
+        sampler = RowSampler(request.sampling, self.vocabulary)
+        row = Row(request, self.model, sampler, TextStream(self.model.tokenizer))
+        row.cache = self.model.new_cache()
+        positions = self.model.positions(request.prompt)
+        if positions is not None:
+            row.positions, row.delta = mx.array(positions.ids[:, None]), positions.delta
+        request.phase = "reading" if request.prompt.images else "prefill"
+        return row
+
+    def advance(self, row: Row) -> bool:
+        """One bounded piece of a row's prefill: a picture or a chunk. True when it has joined the batch."""
+        request = row.request
+        if len(row.features) < len(row.prompt.images):
+            self._encode_next(row)
+            return False
+        if row.embeds is None:
+            row.embeds = self.model.embed(row.prompt, row.features)
+            row.features = row.features if row.prompt.images else []
+            request.phase = "prefill"
+        count = next_chunk(request.prefilled, request.prompt_tokens, self._chunk)
+        if count:
+            self._prefill(row, request.prefilled, request.prefilled + count)
+            request.prefilled += count
+            self.prefilled_tokens += count
+        if request.prefilled < request.prompt_tokens - 1:
+            return False
+        request.prefilled = request.prompt_tokens
+        self.prefilled_tokens += 1
+        row.embeds = row.positions = None
+        row.features = []
+        self.batch.join(row)
+        return True
+
+    def _encode_next(self, row: Row) -> None:
+        image = row.prompt.images[len(row.features)]
+        found = self.features.get(image.digest)
+        if found is None:
+            found = self.model.encode_image(image)
+            self.features.put(image.digest, found)
+            row.request.images_encoded += 1
+            self.images_encoded += 1
+        else:
+            row.request.images_reused += 1
+        row.features.append(found)
+
+    def _prefill(self, row: Row, start: int, end: int) -> None:
+        assert row.cache is not None
+        ids = mx.array([row.prompt.ids[start:end]])
+        positions = None if row.positions is None else row.positions[:, :, start:end]
+        logits = self.model.forward(ids, row.cache, row.embeds[:, start:end], positions)
+        mx.eval([c.state for c in row.cache])
+        del logits  # never evaluated: only the last prompt token's logits are wanted
+        row.kv_bytes = cache_bytes(row.cache)
+
+    def decode(self) -> list[Sampled]:
+        return self.batch.step()
+
+    def close(self) -> None:
+        self.batch.drop()
+        self.features.clear()
+        self.model = None
+        mx.clear_cache()

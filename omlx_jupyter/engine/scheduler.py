@@ -1,0 +1,62 @@
+"""Who runs next, decided with integers alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of the batch. `kv_bytes` of 0 means no bound."""
+
+    max_rows: int = 8
+    prefill_chunk: int = 256
+    kv_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A prepared request: its number (order of arrival) and what its row will hold at most."""
+
+    number: int
+    kv_bytes: int = 0
+    alone: bool = False  # its family can't share a decode step
+
+
+@dataclass(frozen=True)
+class Running:
+    number: int
+    kv_bytes: int = 0
+    alone: bool = False
+
+
+def admit(waiting: list[Waiting], running: list[Running], limits: Limits) -> list[int]:
+    """Numbers of the requests to admit now, first come, first served.
+
+    The first that doesn't fit holds the line: a small one behind it may not pass, so that a long
+    prompt can't starve. One request always fits an empty batch.
+    """
+    admitted: list[int] = []
+    rows, held = len(running), sum(r.kv_bytes for r in running)
+    alone = any(r.alone for r in running)
+    for request in sorted(waiting, key=lambda w: w.number):
+        if rows and (alone or request.alone or rows >= limits.max_rows):
+            break
+        if rows and limits.kv_bytes and held + request.kv_bytes > limits.kv_bytes:
+            break
+        admitted.append(request.number)
+        rows, held, alone = rows + 1, held + request.kv_bytes, request.alone
+    return admitted
+
+
+def next_chunk(prefilled: int, total: int, chunk: int, stops: tuple[int, ...] = ()) -> int:
+    """How many prompt tokens the next prefill chunk takes.
+
+    All but the last prompt token are prefilled: the last one goes through the decode batch, where
+    every token is sampled. `stops` are offsets that a chunk must end at.
+    """
+    end = min(prefilled + chunk, total - 1)
+    for stop in stops:
+        if prefilled < stop < end:
+            end = stop
+    return max(0, end - prefilled)

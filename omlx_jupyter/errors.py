@@ -1,0 +1,23 @@
+"""Every error that omlx_jupyter raises. Each message is one sentence that names the mend."""
+
+from __future__ import annotations
+
+
+class OmlxError(Exception):
+    """Base of all errors of this package."""
+
+
+class ImageError(OmlxError):
+    """A picture can't be fetched, is too large or isn't a picture."""
+
+
+class ModelError(OmlxError):
+    """A model can't be found, loaded or used for what was asked."""
+
+
+class RequestError(OmlxError):
+    """A request that can't be served as it is: bad settings, a prompt that is too long."""
+
+
+class EngineClosedError(OmlxError):
+    """The engine was closed; load a new one."""

@@ -1,0 +1,188 @@
+"""The front door of the room: anything that may be a picture -> decoded pictures."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import difflib
+import glob
+import os
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, unquote_to_bytes, urlparse
+
+from PIL import Image
+
+from ..errors import ImageError
+from . import objects
+from .decode import Frames, from_array, from_bytes, from_pil
+from .decoded import DecodedImage, Limits
+from .fetch import fetch
+
+_BASE64 = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
+_EXTENSIONS = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".ico", ".ppm")
+
+
+def open_images(
+    source: Any, limits: Limits | None = None, frames: Frames = "first", label: str = ""
+) -> list[DecodedImage]:
+    """Decode one source, which may hold several pictures (a glob, a list, all frames of a file).
+
+    Takes a path (str or Path, `~` expanded), a glob, `file://`, data and http(s) URLs, bare base64,
+    bytes, a readable file, `PIL.Image`, an array, a matplotlib Figure or Axes,
+    `IPython.display.Image`, anything with `_repr_png_`, and lists of these.
+
+    :raises ImageError: one sentence that names the source and the mend.
+    """
+    limits = limits or Limits()
+    if isinstance(source, DecodedImage):
+        return [source]
+    if isinstance(source, str):
+        return _from_text(source, limits, frames)
+    if isinstance(source, os.PathLike):
+        return _from_path(Path(source), limits, frames)
+    if isinstance(source, list | tuple | set | frozenset):
+        if not source:
+            raise ImageError(f"{label or 'the list'} is empty; it holds no pictures.")
+        return [image for item in source for image in open_images(item, limits, frames)]
+    return _from_object(source, limits, frames, label)
+
+
+def is_image_source(value: Any) -> bool:
+    """Whether a value (not a string) is one that `open_images` takes as a picture."""
+    if isinstance(value, DecodedImage | Image.Image | bytes | bytearray):
+        return True
+    if isinstance(value, os.PathLike):
+        return Path(value).suffix.lower() in _EXTENSIONS
+    if isinstance(value, list | tuple):
+        return bool(value) and all(is_image_source(item) for item in value)
+    if objects.figure_of(value) is not None or objects.display_image_source(value) is not None:
+        return True
+    if objects.is_array(value):
+        shape = tuple(getattr(value, "shape", ()))
+        return len(shape) == 3 and shape[2] in (3, 4) and min(shape[:2]) > 1
+    return any(callable(getattr(value, name, None)) for name in ("_repr_png_", "_repr_jpeg_"))
+
+
+def _from_object(source: Any, limits: Limits, frames: Frames, label: str) -> list[DecodedImage]:
+    name = label or f"the {type(source).__name__}"
+    if isinstance(source, bytes | bytearray | memoryview):
+        return from_bytes(bytes(source), label or f"{len(source)} bytes", limits, frames)
+    if isinstance(source, Image.Image):
+        return from_pil(source, label or getattr(source, "filename", "") or "the PIL image", limits, frames)
+    figure = objects.figure_of(source)
+    if figure is not None:
+        return from_bytes(objects.figure_png(figure), label or "the figure", limits)
+    held = objects.display_image_source(source)
+    if held is not None:
+        return open_images(held, limits, frames, label)
+    if hasattr(source, "read") and callable(source.read):
+        return _from_file_object(source, limits, frames, label)
+    if objects.is_array(source):
+        return [from_array(source, label or "the array")]
+    data = objects.own_png(source, name)
+    if data:
+        return from_bytes(data, name, limits, frames)
+    raise ImageError(
+        f"{name} is not a picture; give a path, URL, bytes, PIL image, array, figure or something with _repr_png_."
+    )
+
+
+def _from_file_object(source: Any, limits: Limits, frames: Frames, label: str) -> list[DecodedImage]:
+    name = label or str(getattr(source, "name", "the open file"))
+    data = source.read(limits.max_bytes + 1)
+    if isinstance(data, str):
+        raise ImageError(f'{name} is open as text; open it with mode "rb".')
+    return from_bytes(data, name, limits, frames)
+
+
+def _from_text(text: str, limits: Limits, frames: Frames) -> list[DecodedImage]:
+    text = text.strip()
+    head = text[:12].lower()
+    if not text:
+        raise ImageError("the source is an empty string; give a path, a glob or a URL.")
+    if head.startswith("data:"):
+        return from_bytes(_data_url(text), f"the data URL {text[:32]}…", limits, frames)
+    if head.startswith(("http://", "https://")):
+        return from_bytes(fetch(text, limits), text if len(text) <= 120 else text[:117] + "…", limits, frames)
+    if head.startswith("file:"):
+        return _from_path(Path(unquote(urlparse(text).path)), limits, frames)
+    if len(text) <= 4096 and "\n" not in text and "\0" not in text:
+        path = Path(text).expanduser()
+        if path.exists():
+            return _from_path(path, limits, frames)
+        if glob.has_magic(text):
+            return _from_glob(text, limits, frames)
+    data = _bare_base64(text)
+    if data is not None:
+        return from_bytes(data, f"the base64 text {text[:16]}…", limits, frames)
+    raise ImageError(_no_such_file(text))
+
+
+def _from_path(path: Path, limits: Limits, frames: Frames) -> list[DecodedImage]:
+    path = path.expanduser()
+    if path.is_dir():
+        raise ImageError(f"{path} is a folder; write {path / '*.png'} or name a file in it.")
+    try:
+        if path.stat().st_size > limits.max_bytes:
+            raise ImageError(f"{path} is over the limit of {limits.max_bytes / 2**20:.0f} MiB; raise max_bytes.")
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise ImageError(_no_such_file(str(path))) from None
+    except OSError as error:
+        raise ImageError(f"{path} can't be read ({error.strerror or error}).") from None
+    return from_bytes(data, str(path), limits, frames)
+
+
+def _from_glob(pattern: str, limits: Limits, frames: Frames) -> list[DecodedImage]:
+    found = [Path(p) for p in glob.glob(os.path.expanduser(pattern), recursive=True)]
+    paths = sorted((p for p in found if p.is_file()), key=_natural)
+    if not paths:
+        raise ImageError(f"no file matches {pattern} in {Path.cwd()}.")
+    return [image for path in paths for image in _from_path(path, limits, frames)]
+
+
+def _natural(path: Path) -> list[tuple[int, int, str]]:
+    """page2 before page10."""
+    parts = re.split(r"(\d+)", str(path))
+    return [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in parts]
+
+
+def _data_url(text: str) -> bytes:
+    header, comma, body = text.partition(",")
+    if not comma:
+        raise ImageError(f"the data URL {text[:32]}… has no comma, so no data; copy it whole.")
+    if ";base64" not in header.lower():
+        return unquote_to_bytes(body)
+    try:
+        return _decode_base64(unquote(body))
+    except (binascii.Error, ValueError):
+        raise ImageError(f"the data URL {text[:32]}… is not valid base64; copy it whole.") from None
+
+
+def _decode_base64(text: str) -> bytes:
+    compact = "".join(text.split()).replace("-", "+").replace("_", "/").rstrip("=")
+    return base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
+
+
+def _bare_base64(text: str) -> bytes | None:
+    compact = "".join(text.split())
+    if len(compact) < 40 or not _BASE64.fullmatch(compact):
+        return None
+    try:
+        return _decode_base64(compact)
+    except (binascii.Error, ValueError):
+        return None
+
+
+def _no_such_file(text: str) -> str:
+    shown = text if len(text) <= 120 else text[:117] + "…"
+    try:
+        folder = Path(text).expanduser().parent
+        names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    except (OSError, ValueError, RuntimeError):
+        names = []
+    close = difflib.get_close_matches(Path(text).name, names, n=1)
+    hint = f" Did you mean {folder / close[0]}?" if close else f" The current folder is {Path.cwd()}."
+    return f"there is no file {shown}.{hint}"

@@ -1,0 +1,1 @@
+"""Checkpoints: finding, loading and driving them. Everything that touches mlx-vlm and mlx-lm."""

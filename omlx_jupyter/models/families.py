@@ -1,0 +1,75 @@
+"""What is known of each model family, as plain values. Sources: the families' published configs and
+mlx-vlm's model folders; the OCR prompts are those their authors publish."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..types import SamplingParams
+
+OCR_STOPS = ("<|user|>", "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|endofassistant|>")
+
+
+@dataclass(frozen=True)
+class OcrProfile:
+    """Defaults of a model that reads text. Used only where the user set nothing."""
+
+    prompt: str
+    sampling: SamplingParams
+
+
+@dataclass(frozen=True)
+class Family:
+    """How a family is driven.
+
+    `placeholder` is the text that stands for one picture in a rendered chat template, `mrope` says
+    that positions have three axes and are passed explicitly, `feature_cache` that
+    `get_input_embeddings` takes `cached_image_features`, `batchable` that rows of different
+    requests may share a decode step.
+    """
+
+    placeholder: str | None = None
+    mrope: bool = False
+    feature_cache: bool = False
+    batchable: bool = True
+
+
+FAMILIES: dict[str, Family] = {
+    "glm_ocr": Family("<|image|>", mrope=True, feature_cache=True),
+    "glm4v": Family("<|image|>", mrope=True, feature_cache=True),
+    "glm4v_moe": Family("<|image|>", mrope=True, feature_cache=True),
+    "qwen2_vl": Family("<|image_pad|>", mrope=True, feature_cache=True),
+    "qwen2_5_vl": Family("<|image_pad|>", mrope=True, feature_cache=True),
+}
+GENERIC = Family(batchable=False)
+TEXT_ONLY = Family()
+
+
+def _ocr(prompt: str, max_tokens: int, repetition_penalty: float | None = None) -> OcrProfile:
+    sampling = SamplingParams(
+        temperature=0, max_tokens=max_tokens, repetition_penalty=repetition_penalty, stop=OCR_STOPS
+    )
+    return OcrProfile(prompt, sampling)
+
+
+OCR_PROFILES: dict[str, OcrProfile] = {
+    "deepseekocr": _ocr("Convert the document to markdown.", 8192),
+    "deepseekocr_2": _ocr("Convert the document to markdown.", 8192),
+    "dots_ocr": _ocr("Convert this page to clean Markdown while preserving reading order.", 8192),
+    "glm_ocr": _ocr("Text Recognition:", 4096, 1.1),
+    "unlimited_ocr": _ocr("document parsing.", 8192),
+}
+_SPELLINGS = {"unlimited-ocr": "unlimited_ocr", "deepseek_ocr": "deepseekocr", "deepseek_ocr_2": "deepseekocr_2"}
+
+
+def canonical(model_type: str) -> str:
+    lowered = model_type.lower()
+    return _SPELLINGS.get(lowered, lowered)
+
+
+def family_of(model_type: str) -> Family:
+    return FAMILIES.get(canonical(model_type), GENERIC)
+
+
+def ocr_profile_of(model_type: str) -> OcrProfile | None:
+    return OCR_PROFILES.get(canonical(model_type))

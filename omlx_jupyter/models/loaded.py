@@ -1,0 +1,123 @@
+"""A loaded checkpoint: what the engine asks of a model, whatever its family."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from ..errors import ModelError
+from ..types import ImagePart, Message, SamplingParams
+from . import kv_state
+from .detect import Checkpoint
+from .families import Family, OcrProfile
+from .positions import Positions, mrope_positions
+from .prepared import Prepared, VisionInput, assemble
+from .tokenizer import ChatTokenizer, require_template_pictures
+from .vision import VisionProcessor
+
+
+@dataclass
+class LoadedModel:
+    """Model, processor and what is known of them.
+
+    `prepare` may be called from any thread; every other method runs on the engine thread only.
+    """
+
+    name: str
+    checkpoint: Checkpoint
+    model: Any
+    language_model: Any
+    tokenizer: ChatTokenizer
+    vision: VisionProcessor | None
+    family: Family
+    ocr: OcrProfile | None
+    defaults: SamplingParams
+    end_tokens: frozenset[int]
+    warnings: tuple[str, ...] = ()
+
+    # -- any thread -------------------------------------------------------------------------
+
+    def prepare(self, messages: Sequence[Message], images: Sequence[Any], tools: Any = None) -> Prepared:
+        """Render and tokenize; `images` are the decoded pictures of the messages' ImageParts, in order.
+
+        :raises ModelError: pictures for a model that takes none.
+        :raises RequestError: the template refuses the messages.
+        """
+        count = sum(isinstance(p, ImagePart) for m in messages for p in m.parts)
+        if count != len(images):
+            raise ValueError(f"{count} picture parts but {len(images)} pictures")
+        if images and self.vision is None:
+            why = f" ({self.warnings[0]})" if self.warnings else ""
+            raise ModelError(f"{self.name} is a text model and can't see pictures{why}; load a vision-language model.")
+        inputs = [self.vision.process(image) for image in images] if self.vision else []
+        text, guarded = self.tokenizer.render(messages, tools)
+        pieces = self.tokenizer.split(text, guarded)
+        require_template_pictures(len(pieces), len(inputs))
+        return assemble(pieces, inputs)
+
+    def positions(self, prompt: Prepared) -> Positions | None:
+        """Explicit positions of a prompt, or None where the cache's offset says enough."""
+        if not self.family.mrope:
+            return None
+        config = self.checkpoint.config
+        merge = int((config.get("vision_config") or {}).get("spatial_merge_size", 2))
+        token = self._image_token
+        grids, cells = [], []
+        for image in prompt.images:
+            t, h, w = (int(n) for n in image.arrays["image_grid_thw"].reshape(-1)[:3])
+            grids.append((t, h // merge, w // merge))
+            cells.append(np.array(image.tokens) == token)
+        return mrope_positions(len(prompt.ids), prompt.spans, grids, cells)
+
+    @property
+    def _image_token(self) -> int:
+        config = self.checkpoint.config
+        for key in ("image_token_id", "image_token_index"):
+            if config.get(key) is not None:
+                return int(config[key])
+        found = self.tokenizer.token_id(self.family.placeholder or "")
+        if found is None:
+            raise ModelError(f"{self.name} names no picture token; its config.json needs image_token_id.")
+        return found
+
+    # -- the engine thread ------------------------------------------------------------------
+
+    def encode_image(self, image: VisionInput) -> mx.array:
+        """Vision features of one picture, (cells, hidden), evaluated."""
+        grid = mx.array(image.arrays["image_grid_thw"].reshape(-1, 3))
+        tower = self.model.vision_tower
+        pixels = mx.array(image.arrays["pixel_values"]).astype(tower.patch_embed.proj.weight.dtype)
+        features = tower(pixels, grid, output_hidden_states=False)
+        if isinstance(features, tuple):
+            features = features[0]
+        mx.eval(features)
+        return features
+
+    def embed(self, prompt: Prepared, features: list[mx.array]) -> mx.array:
+        """(1, N, hidden) embeddings of a prompt with its pictures' features in place."""
+        ids = mx.array([prompt.ids])
+        if not prompt.images:
+            return self.model.get_input_embeddings(ids, None).inputs_embeds
+        pixels = mx.array(np.concatenate([i.arrays["pixel_values"] for i in prompt.images]))
+        grid = mx.array(np.concatenate([i.arrays["image_grid_thw"].reshape(-1, 3) for i in prompt.images]))
+        return self.model.get_input_embeddings(
+            ids, pixels, image_grid_thw=grid, cached_image_features=mx.concatenate(features)
+        ).inputs_embeds
+
+    def new_cache(self) -> list[Any]:
+        return kv_state.new_row_cache(self.language_model)
+
+    def forward(
+        self, ids: mx.array, caches: list[Any], embeds: mx.array | None = None, positions: mx.array | None = None
+    ) -> mx.array:
+        """Logits (B, L, V) of ids (B, L); `positions` is (3, B, L) where the family has M-RoPE."""
+        extra: dict[str, Any] = {}
+        if embeds is not None:
+            extra["inputs_embeds"] = embeds
+        if positions is not None:
+            extra["position_ids"] = positions
+        return self.language_model(ids, cache=caches, **extra).logits

@@ -1,0 +1,96 @@
+"""Checkpoint folder -> LoadedModel, through the real `mlx_vlm.load`. Runs on the engine thread."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from ..errors import ModelError
+from ..types import SamplingParams
+from .blas import preload_openblas
+from .detect import Checkpoint, inspect_checkpoint
+from .families import OCR_STOPS, family_of, ocr_profile_of
+from .hub import resolve_model
+from .tokenizer import ChatTokenizer
+from .vision import VisionProcessor
+
+_log = logging.getLogger(__name__)
+
+
+def load_model(name: str | Path | None, trust_code: bool = False) -> Any:
+    """Load a model by folder, hub id or None for the embedded one.
+
+    :raises ModelError: one sentence with the mend.
+    """
+    path = resolve_model(name)
+    checkpoint = inspect_checkpoint(path, trust_code)
+    preload_openblas()
+    shown = path.name if name is None else str(name)
+    return _load_vlm(shown, checkpoint)
+
+
+def _load_vlm(name: str, checkpoint: Checkpoint) -> Any:
+    import mlx_vlm
+
+    from .loaded import LoadedModel
+
+    family = family_of(checkpoint.model_type)
+    if family.placeholder is None:
+        raise ModelError(f"{name} is of the family {checkpoint.model_type}, which this version can't drive yet.")
+    try:
+        model, processor = mlx_vlm.load(str(checkpoint.path))
+    except Exception as error:
+        raise ModelError(f"{name} can't be loaded ({type(error).__name__}: {error}).") from error
+    inner = getattr(processor, "tokenizer", processor)
+    tokenizer = ChatTokenizer(inner, processor, family.placeholder)
+    if not hasattr(processor, "image_processor"):
+        raise ModelError(f"{name} came with no image processor; its preprocessor_config.json is missing or damaged.")
+    return LoadedModel(
+        name=name,
+        checkpoint=checkpoint,
+        model=model,
+        language_model=model.language_model,
+        tokenizer=tokenizer,
+        vision=VisionProcessor(processor, family.placeholder, tokenizer.token_id(family.placeholder)),
+        family=family,
+        ocr=ocr_profile_of(checkpoint.model_type),
+        defaults=generation_defaults(checkpoint),
+        end_tokens=end_tokens(checkpoint, tokenizer),
+    )
+
+
+def _generation_config(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((path / "generation_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def generation_defaults(checkpoint: Checkpoint) -> SamplingParams:
+    """Sampling fields that the checkpoint's generation_config.json sets."""
+    config = _generation_config(checkpoint.path)
+    names = ("temperature", "top_p", "top_k", "repetition_penalty")
+    found = {n: config[n] for n in names if config.get(n) is not None}
+    if config.get("do_sample") is False:
+        found["temperature"] = 0
+    return SamplingParams(**found)
+
+
+def end_tokens(checkpoint: Checkpoint, tokenizer: ChatTokenizer) -> frozenset[int]:
+    """Tokens that end an answer: the config's, the generation config's and the tokenizer's."""
+    text_config = checkpoint.config.get("text_config") or {}
+    sources = (
+        checkpoint.config.get("eos_token_id"),
+        text_config.get("eos_token_id"),
+        _generation_config(checkpoint.path).get("eos_token_id"),
+        getattr(tokenizer.inner, "eos_token_id", None),
+    )
+    found: set[int] = set()
+    for source in sources:
+        found.update([source] if isinstance(source, int) else source or ())
+    if ocr_profile_of(checkpoint.model_type) is not None:
+        found.update(i for i in map(tokenizer.token_id, OCR_STOPS) if i is not None)
+    return frozenset(found)

@@ -1,0 +1,51 @@
+"""A request's prompt, ready for the engine thread: plain Python and numpy only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class VisionInput:
+    """One picture after its processor. `tokens` are the ids that stand for it in the prompt.
+
+    `arrays` holds what the vision tower needs, named as the processor names it: `pixel_values`
+    (patches or channels first, float32) and, by family, `image_grid_thw` (1, 3) int64 and others.
+    """
+
+    digest: str
+    tokens: tuple[int, ...]
+    arrays: dict[str, np.ndarray]
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class ImageSpan:
+    """Where a picture's tokens lie in the prompt: [start, start + length)."""
+
+    start: int
+    length: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prompt: ids (length N), the pictures in it and where their tokens are."""
+
+    ids: list[int]
+    images: list[VisionInput] = field(default_factory=list)
+    spans: list[ImageSpan] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
+
+
+def assemble(pieces: list[list[int]], images: list[VisionInput], notes: tuple[str, ...] = ()) -> Prepared:
+    """Join the ids around the pictures with the pictures' own tokens."""
+    ids, spans = list(pieces[0]), []
+    for image, after in zip(images, pieces[1:], strict=True):
+        spans.append(ImageSpan(len(ids), len(image.tokens), image.digest))
+        ids += image.tokens
+        ids += after
+    return Prepared(ids, images, spans, notes)

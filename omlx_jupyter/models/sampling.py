@@ -1,0 +1,128 @@
+"""A row's own way from logits to a token: bias, penalties, temperature, truncation, seed."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import mlx.core as mx
+from mlx_lm.sample_utils import apply_min_p, apply_top_k, apply_top_p
+
+from ..types import SamplingParams
+
+
+@dataclass
+class Chosen:
+    """Lazy arrays of one step of one row: the token (), its log-probability () and the best alternatives."""
+
+    token: mx.array
+    logprob: mx.array | None = None
+    top_ids: mx.array | None = None
+    top_logprobs: mx.array | None = None
+
+
+class RowSampler:
+    """Samples one row. The same seed gives the same tokens, whatever else is in the batch.
+
+    Penalties count the tokens generated so far (OpenAI's meaning of presence and frequency, CTRL's
+    of repetition). Everything stays in MLX's graph, so that the next step can be launched before
+    this one's token has been read.
+    """
+
+    def __init__(self, params: SamplingParams, vocabulary: int) -> None:
+        self.params = params
+        seed = params.seed if params.seed is not None else random.getrandbits(63)
+        self._key = mx.random.key(seed % 2**63)
+        self._step = 0
+        penalties = (params.presence_penalty or 0, params.frequency_penalty or 0)
+        self._repetition = params.repetition_penalty or 1.0
+        self._counts = mx.zeros(vocabulary) if any(penalties) or self._repetition != 1.0 else None
+        self._presence, self._frequency = penalties
+        self._bias = None
+        if params.logit_bias:
+            inside = {int(i): float(b) for i, b in params.logit_bias.items() if 0 <= int(i) < vocabulary}
+            self._bias = (mx.array(list(inside), dtype=mx.int32), mx.array(list(inside.values())))
+
+    @property
+    def plain_greedy(self) -> bool:
+        """Whether this row's token is simply the argmax of its logits."""
+        p = self.params
+        return not p.temperature and self._counts is None and self._bias is None and p.logprobs is None
+
+    def __call__(self, logits: mx.array, mask: mx.array | None = None) -> Chosen:
+        """`logits` is (V,); `mask` (V,) is added to them (a grammar's minus infinities)."""
+        logits = logits.astype(mx.float32)
+        if self._bias is not None:
+            logits = logits.at[self._bias[0]].add(self._bias[1])
+        if self._counts is not None:
+            logits = self._penalise(logits)
+        if mask is not None:
+            logits = logits + mask
+        token = self._choose(logits)
+        self._step += 1
+        if self._counts is not None:
+            self._counts = self._counts.at[token].add(1.0)
+        return self._with_logprobs(token, logits)
+
+    def _penalise(self, logits: mx.array) -> mx.array:
+        assert self._counts is not None
+        said = self._counts > 0
+        if self._repetition != 1.0:
+            weaker = mx.where(logits > 0, logits / self._repetition, logits * self._repetition)
+            logits = mx.where(said, weaker, logits)
+        return logits - self._presence * said - self._frequency * self._counts
+
+    def _choose(self, logits: mx.array) -> mx.array:
+        p = self.params
+        if not p.temperature:
+            return mx.argmax(logits)
+        logprobs = (logits - mx.logsumexp(logits))[None]
+        if p.top_k and p.top_k < logits.shape[-1]:
+            logprobs = apply_top_k(logprobs, p.top_k)
+        if p.top_p is not None and 0 < p.top_p < 1:
+            logprobs = apply_top_p(logprobs, p.top_p)
+        if p.min_p:
+            logprobs = apply_min_p(logprobs, p.min_p, 1)
+        return mx.random.categorical(logprobs[0] / p.temperature, key=self._step_key())
+
+    def _step_key(self) -> mx.array:
+        """The key of this step alone: it depends on the seed and the token's index, on nothing else."""
+        return self._key + mx.array([0, self._step], dtype=mx.uint32)
+
+    def _with_logprobs(self, token: mx.array, logits: mx.array) -> Chosen:
+        wanted = self.params.logprobs
+        if wanted is None:
+            return Chosen(token)
+        logprobs = logits - mx.logsumexp(logits)
+        if not wanted:
+            return Chosen(token, logprobs[token])
+        best = mx.argsort(-logprobs)[:wanted]
+        return Chosen(token, logprobs[token], best, logprobs[best])
+
+
+def choose(
+    logits: mx.array, samplers: list[RowSampler | None]
+) -> tuple[mx.array, list[Chosen | Exception | None]]:
+    """Tokens (B,) of a decode step, and what rows with options chose. None is an empty row.
+
+    A sampler that raises gives its exception in its row's place; the other rows go on.
+    """
+    tokens = mx.argmax(logits, axis=-1)
+    if all(s is None or s.plain_greedy for s in samplers):
+        return tokens, [None] * len(samplers)
+    chosen: list[Chosen | Exception | None] = []
+    parts = []
+    for row, sampler in enumerate(samplers):
+        if sampler is None or sampler.plain_greedy:
+            chosen.append(None)
+            parts.append(tokens[row])
+            continue
+        try:
+            made = sampler(logits[row])
+        except Exception as error:
+            chosen.append(error)
+            parts.append(tokens[row])
+            continue
+        chosen.append(made)
+        parts.append(made.token.astype(tokens.dtype))
+    return mx.stack(parts), chosen

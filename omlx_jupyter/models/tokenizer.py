@@ -1,0 +1,143 @@
+"""Chat templates and token ids: rendered messages in, token ids with picture slots out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from ..errors import ModelError, RequestError
+from ..types import ImagePart, Message
+
+# User text that spells a special token is swapped for one of these while the template is rendered,
+# so that it stays text. Private-use characters: no template or tokenizer gives them a meaning.
+_GUARD_OPEN, _GUARD_CLOSE = "\ue0f0", "\ue0f1"
+_GUARD = re.compile(f"{_GUARD_OPEN}(\\d+){_GUARD_CLOSE}")
+
+
+class ChatTokenizer:
+    """A tokenizer with its chat template, safe to call from several threads."""
+
+    def __init__(self, tokenizer: Any, template_owner: Any, placeholder: str | None) -> None:
+        self.inner = tokenizer
+        self._template_owner = template_owner
+        self.placeholder = placeholder
+        added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+        specials = {str(t) for t in added if getattr(t, "special", False)}
+        specials.update(str(t) for t in getattr(tokenizer, "all_special_tokens", ()))
+        specials.update(t for t in (placeholder, "<image>", "<video>") if t)
+        found = sorted((s for s in specials if len(s) > 2), key=len, reverse=True)
+        self._special = re.compile("|".join(map(re.escape, found))) if found else None
+        self.control_tokens = frozenset(getattr(tokenizer, "all_special_ids", ()))
+
+    def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
+        return list(self.inner.encode(text, add_special_tokens=add_special_tokens)) if text else []
+
+    def encode_literal(self, text: str) -> list[int]:
+        """Ids of the spelling of one special token, cut after its first character so that it stays text."""
+        return self.encode(text[:1]) + self.encode(text[1:])
+
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
+        return str(
+            self.inner.decode(list(ids), skip_special_tokens=skip_special_tokens, clean_up_tokenization_spaces=False)
+        )
+
+    def token_id(self, text: str) -> int | None:
+        """The id of a string that is one token of the vocabulary, else None."""
+        found = self.inner.get_vocab().get(text)
+        return None if found is None else int(found)
+
+    def render(self, messages: Sequence[Message], tools: Any = None) -> tuple[str, list[str]]:
+        """The chat template's text with guarded user text, and what the guards stand for.
+
+        :raises RequestError: the template refuses the messages.
+        """
+        guarded: list[str] = []
+
+        def guard(match: re.Match[str]) -> str:
+            guarded.append(match.group())
+            return f"{_GUARD_OPEN}{len(guarded) - 1}{_GUARD_CLOSE}"
+
+        def content(message: Message) -> Any:
+            parts: list[dict[str, Any]] = []
+            for part in message.parts:
+                if isinstance(part, ImagePart):
+                    parts.append({"type": "image"})
+                else:
+                    text = _GUARD.sub("", str(part))
+                    parts.append({"type": "text", "text": self._special.sub(guard, text) if self._special else text})
+            if not any(p["type"] == "image" for p in parts):
+                return "".join(p["text"] for p in parts)
+            return parts
+
+        rendered = [{"role": m.role, "content": content(m), **m.extra} for m in messages]
+        template = getattr(self._template_owner, "chat_template", None) or getattr(self.inner, "chat_template", None)
+        if not template:
+            return self._plain(rendered), guarded
+        try:
+            text = self.inner.apply_chat_template(
+                rendered, chat_template=template, tools=tools, tokenize=False, add_generation_prompt=True
+            )
+        except Exception as error:
+            raise RequestError(f"the model's chat template refuses these messages ({error}).") from error
+        return str(text), guarded
+
+    def _plain(self, rendered: list[dict[str, Any]]) -> str:
+        """For checkpoints with no chat template: the parts, one after the other."""
+        lines = []
+        for message in rendered:
+            content = message["content"]
+            if isinstance(content, str):
+                lines.append(content)
+                continue
+            lines.append("".join(self.placeholder or "" if p["type"] == "image" else p["text"] for p in content))
+        return "\n".join(lines)
+
+    def split(self, text: str, guarded: list[str]) -> list[list[int]]:
+        """Token ids around each picture of a rendered text: n pictures give n + 1 lists."""
+        pieces = text.split(self.placeholder) if self.placeholder else [text]
+        found = [self._encode_piece(piece, guarded) for piece in pieces]
+        bos = getattr(self.inner, "bos_token_id", None)
+        if bos is not None and found[0][:1] != [bos] and self.encode("", add_special_tokens=True)[:1] == [bos]:
+            found[0].insert(0, bos)
+        return found
+
+    def _encode_piece(self, piece: str, guarded: list[str]) -> list[int]:
+        ids: list[int] = []
+        for index, part in enumerate(_GUARD.split(piece)):
+            ids += self.encode_literal(guarded[int(part)]) if index % 2 else self.encode(part)
+        return ids
+
+
+class TextStream:
+    """Token ids in, whole characters out: half a UTF-8 character waits for its other half."""
+
+    def __init__(self, tokenizer: ChatTokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._ids: list[int] = []
+        self._from = self._read = 0
+
+    def add(self, token: int) -> str:
+        self._ids.append(token)
+        shown = self._tokenizer.decode(self._ids[self._from : self._read])
+        text = self._tokenizer.decode(self._ids[self._from :])
+        if text.endswith("\ufffd") or len(text) <= len(shown):
+            return ""
+        self._from, self._read = self._read, len(self._ids)
+        return text[len(shown) :]
+
+    def finish(self) -> str:
+        """What is left: an incomplete character comes out as U+FFFD."""
+        shown = self._tokenizer.decode(self._ids[self._from : self._read])
+        text = self._tokenizer.decode(self._ids[self._from :])
+        self._from = self._read = len(self._ids)
+        return text[len(shown) :]
+
+
+def require_template_pictures(pieces: int, pictures: int) -> None:
+    """:raises ModelError: the template dropped or doubled a picture."""
+    if pieces - 1 != pictures:
+        raise ModelError(
+            f"the model's chat template placed {pieces - 1} of {pictures} pictures; "
+            "its template doesn't fit its processor."
+        )

@@ -1,0 +1,1 @@
+"""Magics, results and views: what a person meets in a notebook."""

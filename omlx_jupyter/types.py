@@ -1,0 +1,156 @@
+"""Plain values that cross rooms. Standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
+
+from .errors import RequestError
+
+FinishReason = Literal["stop", "length", "cancelled", "error"]
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How a request's tokens are chosen and when it ends.
+
+    A field left at None takes the model's own default (OCR profile, then the checkpoint's
+    generation config, then greedy with 512 tokens).
+
+    :raises RequestError: a value lies outside its range.
+    """
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    max_tokens: int | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] | None = None
+    stop_token_ids: tuple[int, ...] = ()
+    logit_bias: Mapping[int, float] | None = None
+    logprobs: int | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.stop, str):
+            object.__setattr__(self, "stop", (self.stop,))
+        elif self.stop is not None:
+            object.__setattr__(self, "stop", tuple(self.stop))
+        object.__setattr__(self, "stop_token_ids", tuple(self.stop_token_ids))
+        _check("temperature", self.temperature, 0, 100)
+        _check("top_p", self.top_p, 0, 1)
+        _check("min_p", self.min_p, 0, 1)
+        _check("top_k", self.top_k, 0, None)
+        _check("max_tokens", self.max_tokens, 1, None)
+        _check("presence_penalty", self.presence_penalty, -2, 2)
+        _check("frequency_penalty", self.frequency_penalty, -2, 2)
+        _check("logprobs", self.logprobs, 0, 20)
+        if self.repetition_penalty is not None and not self.repetition_penalty > 0:
+            raise RequestError(f"repetition_penalty is {self.repetition_penalty}; it must be above 0 (1 is off).")
+        if self.stop is not None and not all(self.stop):
+            raise RequestError("a stop string is empty; leave it out instead.")
+
+    def with_defaults(self, defaults: SamplingParams) -> SamplingParams:
+        """A copy whose unset fields are taken from `defaults`. What is set here wins."""
+        unset = {f.name: getattr(defaults, f.name) for f in fields(self) if getattr(self, f.name) in (None, ())}
+        return replace(self, **unset)
+
+
+def _check(name: str, value: float | None, low: float, high: float | None) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise RequestError(f"{name} is {value!r}; it must be a number.")
+    if not value >= low or (high is not None and value > high):
+        limit = f"between {low} and {high}" if high is not None else f"at least {low}"
+        raise RequestError(f"{name} is {value}; it must be {limit}.")
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn. `parts` are text (str) and pictures (anything that `omlx_jupyter.images` takes)."""
+
+    role: Role
+    parts: Sequence[Any]
+    extra: Mapping[str, Any] = field(default_factory=dict)  # tool_calls, tool_call_id, name
+
+
+@dataclass(frozen=True)
+class ImagePart:
+    """Marks a value in `Message.parts` as a picture, whatever its type."""
+
+    source: Any
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What one request cost. Times in seconds, counts in tokens or pictures."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    images: int = 0
+    images_encoded: int = 0
+    images_reused: int = 0
+    cached_tokens: int = 0
+    queue_s: float = 0.0
+    prepare_s: float = 0.0
+    ttft_s: float = 0.0
+    total_s: float = 0.0
+    decode_tokens_per_s: float = 0.0
+    peak_rows: int = 1
+
+    @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+    def line(self) -> str:
+        """One line of figures, as the notebook prints it under an answer."""
+        pictures = f" · {self.images} picture{'s' * (self.images != 1)}" if self.images else ""
+        return (
+            f"{self.prompt_tokens} + {self.completion_tokens} tokens{pictures}"
+            f" · first token {_seconds(self.ttft_s)} · {self.decode_tokens_per_s:.0f} tokens/s"
+        )
+
+
+def _seconds(value: float) -> str:
+    return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.1f} s"
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    """A token's log-probability (natural log) and the most likely alternatives at its place."""
+
+    token_id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A piece of a streamed answer: whole characters, never part of a stop string."""
+
+    text: str
+    token_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A finished (or cancelled) request.
+
+    `token_ids` holds every token the model chose, the ending token included; `text` has neither
+    special tokens nor stop strings. `detail` says more than `finish_reason` where there is more
+    to say, such as the stop string that matched.
+    """
+
+    text: str
+    token_ids: list[int]
+    finish_reason: FinishReason
+    usage: Usage
+    detail: str = ""
+    notes: tuple[str, ...] = ()
+    logprobs: list[TokenLogprob] | None = None

@@ -1,0 +1,1 @@
+"""Parts of the trainer of the embedded OCR model (`tools/train_tiny_ocr.py`)."""
