@@ -1,6 +1,6 @@
 """Writes the embedded model's folder from a training checkpoint.
 
-    python -m tools.export_tiny_ocr runs/tiny-ocr/checkpoint.pt omlx_jupyter/assets/tiny-ocr
+python -m tools.export_tiny_ocr runs/tiny-ocr/checkpoint.pt omlx_jupyter/assets/tiny-ocr
 """
 
 from __future__ import annotations

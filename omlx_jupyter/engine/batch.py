@@ -91,7 +91,9 @@ class DecodeBatch:
         samplers = [row.sampler if row else None for row in self._rows]
         tokens, chosen = choose(logits, samplers)
         tokens = tokens.astype(mx.int32)
-        lazy = [c for made in chosen if isinstance(made, Chosen) for c in (made.logprob, made.top_logprobs, made.top_ids)]
+        lazy = [
+            c for made in chosen if isinstance(made, Chosen) for c in (made.logprob, made.top_logprobs, made.top_ids)
+        ]
         mx.async_eval(tokens, *[c for c in lazy if c is not None])
         ready = self._read()
         self._tokens, self._chosen = tokens, list(chosen)
@@ -123,7 +125,8 @@ class DecodeBatch:
 def _logprob(token: int, chosen: Chosen | None) -> TokenLogprob | None:
     if chosen is None or chosen.logprob is None:
         return None
+    logprob = float(np.array(chosen.logprob))
     if chosen.top_ids is None or chosen.top_logprobs is None:
-        return TokenLogprob(token, chosen.logprob.item())
-    top = tuple(zip(chosen.top_ids.tolist(), chosen.top_logprobs.tolist(), strict=True))
-    return TokenLogprob(token, chosen.logprob.item(), top)
+        return TokenLogprob(token, logprob)
+    top = zip(np.array(chosen.top_ids).tolist(), np.array(chosen.top_logprobs).tolist(), strict=True)
+    return TokenLogprob(token, logprob, tuple(top))

@@ -32,10 +32,10 @@ def set_default_model(name: str | Path | None) -> None:
 class Engine:
     """A loaded model behind one thread. Safe to use from any thread and from async code.
 
-        engine = Engine.load()
-        out = engine.generate("What does it say?", images=["receipt.png"])
-        print(out.text, out.usage.line())
-        engine.close()
+    engine = Engine.load()
+    out = engine.generate("What does it say?", images=["receipt.png"])
+    print(out.text, out.usage.line())
+    engine.close()
     """
 
     def __init__(self, loop: EngineLoop, image_limits: ImageLimits) -> None:
@@ -72,7 +72,11 @@ class Engine:
             return load_model(name, trust_code)
 
         loop = EngineLoop(load, limits or Limits(), feature_bytes)
-        loop.wait_loaded()
+        try:
+            loop.wait_loaded()
+        except BaseException:
+            loop.close(wait=False)  # an interrupted load ends by itself
+            raise
         return cls(loop, image_limits or ImageLimits())
 
     def submit(

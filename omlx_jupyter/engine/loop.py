@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import logging
+import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -66,13 +68,13 @@ class EngineLoop:
         with self._changed:
             self._changed.notify_all()
 
-    def close(self) -> None:
+    def close(self, wait: bool = True) -> None:
         """End every request as cancelled, then the thread; frees the model."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
         self._workers.shutdown(wait=False, cancel_futures=True)
-        if threading.current_thread() is not self._thread:
+        if wait and threading.current_thread() is not self._thread:
             self._thread.join()
 
     def stats(self) -> EngineStats:
@@ -96,8 +98,6 @@ class EngineLoop:
             )
 
     def _prepare(self, request: Request) -> None:
-        import time
-
         try:
             if not request.cancelled:
                 request.prompt = request.prepare()
@@ -125,6 +125,10 @@ class EngineLoop:
             self._error = error
             self._state = "closed"
             self._closing = True
+            if "mlx.core" in sys.modules:
+                from .runner import end_thread
+
+                end_thread()
             return
         finally:
             self._loaded.set()
@@ -173,8 +177,6 @@ class EngineLoop:
             self._begin(request)
 
     def _begin(self, request: Request) -> None:
-        import time
-
         request.admitted_at = time.monotonic()
         try:
             if request.prompt_tokens < 1:

@@ -96,4 +96,11 @@ class Runner:
         self.batch.drop()
         self.features.clear()
         self.model = None
-        mx.clear_cache()
+        end_thread()
+
+
+def end_thread() -> None:
+    """Last act of a thread that used MLX: its streams would else abort the process at exit."""
+    mx.synchronize()
+    mx.clear_cache()
+    mx.clear_streams()

@@ -99,7 +99,9 @@ def _frames(image: Image.Image, source: str, limits: Limits, frames: Frames) -> 
     count = getattr(image, "n_frames", 1)
     if frames == "all" and count > 1:
         if count > limits.max_frames:
-            raise ImageError(f"{source} has {count} frames, over the limit of {limits.max_frames}; choose some of them.")
+            raise ImageError(
+                f"{source} has {count} frames, over the limit of {limits.max_frames}; choose some of them."
+            )
         return [
             _one(frame.copy(), f"{source} [{number}/{count}]")
             for number, frame in enumerate(ImageSequence.Iterator(image), 1)

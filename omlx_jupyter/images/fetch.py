@@ -85,8 +85,6 @@ def _pin(url: httpx.URL, limits: Limits) -> tuple[httpx.URL, dict[str, object]]:
     for address in addresses:
         plain = getattr(address, "ipv4_mapped", None) or address
         if not plain.is_global or plain.is_multicast:
-            raise ImageError(
-                f"{url} resolves to the private address {plain}; set allow_private_urls if you trust it."
-            )
+            raise ImageError(f"{url} resolves to the private address {plain}; set allow_private_urls if you trust it.")
     host = str(addresses[0])
     return url.copy_with(host=host), {"sni_hostname": url.host}

@@ -144,12 +144,6 @@ class SlotBatch:
     def __init__(self, layers: int) -> None:
         self.caches: list[Any] = [SlotKVCache() for _ in range(layers)]
 
-    @staticmethod
-    def fits(row: list[Any]) -> bool:
-        from mlx_vlm.models.cache import KVCache
-
-        return all(type(c).__name__ == "KVCache" and hasattr(c, "keys") for c in row) and KVCache is not None
-
     def put(self, slot: int, row: list[Any]) -> None:
         for cache, part in zip(self.caches, row, strict=True):
             cache.put(slot, part)

@@ -100,9 +100,7 @@ class RowSampler:
         return Chosen(token, logprobs[token], best, logprobs[best])
 
 
-def choose(
-    logits: mx.array, samplers: list[RowSampler | None]
-) -> tuple[mx.array, list[Chosen | Exception | None]]:
+def choose(logits: mx.array, samplers: list[RowSampler | None]) -> tuple[mx.array, list[Chosen | Exception | None]]:
     """Tokens (B,) of a decode step, and what rows with options chose. None is an empty row.
 
     A sampler that raises gives its exception in its row's place; the other rows go on.

@@ -51,7 +51,9 @@ class VisionProcessor:
                 f"the model's processor can't take this {image.width} x {image.height} picture ({error})."
             ) from error
         tokens = tuple(int(t) for t in np.asarray(output["input_ids"]).reshape(-1))
-        arrays = {key: np.asarray(value) for key, value in output.items() if key not in _TEXT_KEYS and value is not None}
+        arrays = {
+            key: np.asarray(value) for key, value in output.items() if key not in _TEXT_KEYS and value is not None
+        }
         if "pixel_values" not in arrays:
             raise ModelError("the model's processor dropped the picture; its processor files don't fit its model.")
         if self._image_token_id is not None and self._image_token_id not in tokens:

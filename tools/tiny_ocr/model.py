@@ -99,9 +99,7 @@ class VisionTower(nn.Module):
     def _rope(self, rows: int, columns: int, device: torch.device) -> tuple[Tensor, Tensor]:
         half = self.head_dim // 2
         inverse = 1 / 10000 ** (torch.arange(0, half, 2, device=device).float() / half)
-        grid = torch.meshgrid(
-            torch.arange(rows, device=device), torch.arange(columns, device=device), indexing="ij"
-        )
+        grid = torch.meshgrid(torch.arange(rows, device=device), torch.arange(columns, device=device), indexing="ij")
         angles = [
             g.reshape(rows // MERGE, MERGE, columns // MERGE, MERGE).permute(0, 2, 1, 3).reshape(-1, 1) * inverse
             for g in grid

@@ -1,0 +1,44 @@
+# make demo   set up and run the quickstart notebook in a real kernel
+# make test   set up, lint, type-check and test
+# make lab    open JupyterLab on the quickstart
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: demo test check lab format clean torture
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info < (3, 14)))' \
+	  || { echo "omlx_jupyter needs Python 3.11 to 3.13; run: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.lab: $(VENV)/bin/python pyproject.toml
+	$(PIP) install --quiet -e '.[lab]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/bin/python pyproject.toml
+	$(PIP) install --quiet -e '.[dev]'
+	@touch $@ $(VENV)/.lab
+
+demo: $(VENV)/.lab
+	$(BIN)/python -m tools.demo
+
+lab: $(VENV)/.lab
+	$(BIN)/jupyter lab example_notebooks/quickstart.ipynb
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check
+	$(BIN)/python -m pytest
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) artifacts build dist

@@ -1,0 +1,154 @@
+"""Magic lines: splitting them, parsing their flags, finding what a SOURCE means."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import difflib
+import glob
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from IPython.core.error import UsageError
+
+_OPEN, _CLOSE = "([{", ")]}"
+
+
+@dataclass(frozen=True)
+class Word:
+    """One argument; `quoted` if it stood in quotes, so that it is text and no expression."""
+
+    text: str
+    quoted: bool = False
+
+
+def split_line(line: str) -> list[Word]:
+    """Split at blanks outside quotes and brackets: `df["a b"][0]` and `"my file.png"` are one each.
+
+    :raises UsageError: a quote or bracket isn't closed.
+    """
+    words: list[Word] = []
+    current, quote, depth, quoted_only = "", "", 0, False
+    text = line.strip().removesuffix(";")
+    for index, char in enumerate(text):
+        if quote:
+            current += char
+            if char == quote and text[index - 1] != "\\":
+                quote = ""
+            continue
+        if char in "\"'":
+            quoted_only = not current
+            quote = char
+            current += char
+        elif char.isspace() and depth == 0:
+            if current:
+                words.append(_word(current, quoted_only))
+            current, quoted_only = "", False
+        else:
+            depth += (char in _OPEN) - (char in _CLOSE and depth > 0)
+            current += char
+    if quote:
+        raise UsageError(f"a quote ({quote}) isn't closed in: {line.strip()}")
+    if depth:
+        raise UsageError(f"a bracket isn't closed in: {line.strip()}")
+    if current:
+        words.append(_word(current, quoted_only))
+    return words
+
+
+def _word(text: str, starts_quoted: bool) -> Word:
+    if (
+        starts_quoted
+        and len(text) >= 2
+        and text[0] == text[-1]
+        and text.count(text[0]) - text.count("\\" + text[0]) == 2
+    ):
+        return Word(text[1:-1].replace("\\" + text[0], text[0]), True)
+    return Word(text)
+
+
+class _Quoted(str):
+    """A word that stood in quotes, on its way through argparse."""
+
+
+class MagicParser(argparse.ArgumentParser):
+    """argparse that answers with a UsageError instead of leaving the process."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{self.prog}: {message}. Try {self.prog}? for examples.")
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        raise UsageError(message or self.format_usage())
+
+    def parse_line(self, line: str) -> argparse.Namespace:
+        words = [_Quoted(w.text) if w.quoted else w.text for w in split_line(line)]
+        if any(w in ("-h", "--help") for w in words):
+            raise UsageError(f"{self.format_usage().strip()}  (examples: {self.prog}?)")
+        known = {option for action in self._actions for option in action.option_strings}
+        for word in words:
+            if word.startswith("--") and not isinstance(word, _Quoted) and word.split("=")[0] not in known:
+                close = difflib.get_close_matches(word.split("=")[0], known, 1)
+                hint = f"did you mean {close[0]}?" if close else f"known flags: {', '.join(sorted(known))}."
+                raise UsageError(f"{self.prog} has no flag {word}; {hint}")
+        return self.parse_args(words)
+
+
+def resolve_source(word: str, names: dict[str, Any]) -> Any:
+    """What a SOURCE stands for: a URL, a name or expression of the notebook, a path or a glob.
+
+    :raises UsageError: an expression that fails, or nothing of the name.
+    """
+    if isinstance(word, _Quoted) or "://" in word[:12] or word.startswith("data:"):
+        return str(word)
+    expression = _expression(word)
+    roots = _roots(expression) if expression is not None else set()
+    if expression is not None and roots and roots <= set(names):
+        try:
+            return eval(compile(expression, "<source>", "eval"), names)
+        except Exception as error:
+            raise UsageError(f"{word} fails in this notebook ({type(error).__name__}: {error}).") from None
+    path = os.path.expanduser(word)
+    if os.path.exists(path) or (glob.has_magic(path) and glob.glob(path, recursive=True)):
+        return word
+    if expression is not None and isinstance(expression.body, ast.Name):
+        raise UsageError(_unknown_name(word, names))
+    return word  # images says what is wrong with it, naming the file
+
+
+def _expression(word: str) -> ast.Expression | None:
+    try:
+        return ast.parse(word, mode="eval")
+    except (SyntaxError, ValueError):
+        return None
+
+
+def _roots(expression: ast.Expression) -> set[str]:
+    bound = {n.id for n in ast.walk(expression) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    return {n.id for n in ast.walk(expression) if isinstance(n, ast.Name)} - bound
+
+
+def _unknown_name(word: str, names: dict[str, Any]) -> str:
+    visible = [n for n, value in names.items() if not n.startswith("_") and not callable(value)]
+    files = [p.name for p in Path().iterdir() if p.is_file()] if len(word) > 2 else []
+    close = difflib.get_close_matches(word, [*visible, *files], 1)
+    hint = f"did you mean {close[0]}?" if close else "define it or give a path, a glob or a URL."
+    return f"there is no name or file {word}; {hint}"
+
+
+def is_name(text: str) -> str:
+    """argparse type of -o."""
+    if not text.isidentifier():
+        raise argparse.ArgumentTypeError(f"{text} is no Python name")
+    return text
+
+
+def positive(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
+    return value

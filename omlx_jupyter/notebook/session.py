@@ -1,0 +1,59 @@
+"""The kernel's one engine: loaded at first use, replaced by `%omlx load`, ended with the extension."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import EngineClosedError
+from .config import settings
+
+_lock = threading.Lock()
+_engine: list[Any] = []
+
+
+def current_engine() -> Any | None:
+    """The loaded engine, or None."""
+    return _engine[0] if _engine else None
+
+
+def engine(model: str | None = None, say: Callable[[str], None] | None = None) -> Any:
+    """The loaded engine; loads `model` (or the configured one) where there is none or another.
+
+    :raises ModelError: one sentence that names the mend. A model that is running stays.
+    """
+    with _lock:
+        running = current_engine()
+        if running is not None and (model is None or model == running.name):
+            return running
+        from ..chat.client import Engine
+
+        wanted = model or settings().model or None
+        if say is not None:
+            say(f"loading {wanted or 'tiny-ocr'} …")
+        made = Engine.load(wanted, image_limits=settings().image_limits(), trust_code=settings().trust_code)
+        if running is not None:
+            running.close()
+        _engine[:] = [made]
+        return made
+
+
+def unload() -> str | None:
+    """End the engine and free its model; the model's name, or None where none was loaded."""
+    with _lock:
+        running = current_engine()
+        _engine.clear()
+        if running is None:
+            return None
+        running.close()
+        return str(running.name)
+
+
+def submit(start: Callable[[Any], Any], say: Callable[[str], None] | None = None) -> Any:
+    """`start(engine)`, once more with a new engine where the old one was closed meanwhile."""
+    try:
+        return start(engine(say=say))
+    except EngineClosedError:
+        unload()
+        return start(engine(say=say))
