@@ -12,6 +12,7 @@ from typing import Any, Self
 import anyio
 import anyio.to_thread
 
+from ..errors import EngineClosedError
 from ..images.decoded import Limits as ImageLimits
 from ..images.source import open_images
 from ..types import Generation, ImagePart, Message, SamplingParams
@@ -41,7 +42,6 @@ class Engine:
     def __init__(self, loop: EngineLoop, image_limits: ImageLimits) -> None:
         self._loop = loop
         self._image_limits = image_limits
-        self._model = loop.model
         self.name: str = loop.model.name
         self.is_ocr: bool = loop.model.ocr is not None
         self.sees: bool = loop.model.vision is not None
@@ -99,15 +99,17 @@ class Engine:
         """
         if isinstance(images, str | bytes) or not isinstance(images, Sequence):
             images = [images]
-        model = self._model
+        model = self._loop.model
+        if model is None:
+            raise EngineClosedError("the engine was closed; load a new one.")
         messages = as_messages(prompt, images, system)
         messages, chosen = with_ocr_defaults(messages, sampling or SamplingParams(), model.defaults, model.ocr)
-        request = Request(chosen, self._preparation(messages, tools))
+        request = Request(chosen, self._preparation(model, messages, tools))
         self._loop.submit(request)
         return RequestHandle(request, self._loop.wake)
 
-    def _preparation(self, messages: list[Message], tools: Any) -> Callable[[], Any]:
-        model, limits = self._model, self._image_limits
+    def _preparation(self, model: Any, messages: list[Message], tools: Any) -> Callable[[], Any]:
+        limits = self._image_limits
 
         def prepare() -> Any:
             opened: list[Message] = []
@@ -169,7 +171,6 @@ class Engine:
     def close(self) -> None:
         """End running requests as cancelled, end the thread and free the model. Twice is harmless."""
         self._loop.close()
-        self._model = None
 
     async def aclose(self) -> None:
         await anyio.to_thread.run_sync(self.close)

@@ -70,16 +70,16 @@ def _to_uint8(values: np.ndarray, source: str) -> np.ndarray:
         return values.astype(np.uint8) * 255
     if values.dtype == np.uint8:
         return np.ascontiguousarray(values)
+    if not np.issubdtype(values.dtype, np.number) or np.issubdtype(values.dtype, np.complexfloating):
+        raise ImageError(f"{source} has dtype {values.dtype}; use uint8 or floats in 0..1.")
     low, high = values.min(), values.max()
     if np.issubdtype(values.dtype, np.floating):
         if not (low >= 0 and high <= 1):  # also catches NaN
             raise ImageError(f"{source} holds floats from {low:.3g} to {high:.3g}; scale them into 0..1.")
         return np.rint(values * 255).astype(np.uint8)
-    if np.issubdtype(values.dtype, np.integer):
-        if low < 0 or high > 255:
-            raise ImageError(f"{source} holds integers from {low} to {high}; scale them into 0..255.")
-        return values.astype(np.uint8)
-    raise ImageError(f"{source} has dtype {values.dtype}; use uint8 or floats in 0..1.")
+    if low < 0 or high > 255:
+        raise ImageError(f"{source} holds integers from {low} to {high}; scale them into 0..255.")
+    return values.astype(np.uint8)
 
 
 def flatten(image: Image.Image) -> Image.Image:

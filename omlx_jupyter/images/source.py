@@ -91,7 +91,11 @@ def _from_object(source: Any, limits: Limits, frames: Frames, label: str) -> lis
 
 def _from_file_object(source: Any, limits: Limits, frames: Frames, label: str) -> list[DecodedImage]:
     name = label or str(getattr(source, "name", "the open file"))
+    seekable = hasattr(source, "seekable") and source.seekable()
+    start = source.tell() if seekable else 0
     data = source.read(limits.max_bytes + 1)
+    if seekable:
+        source.seek(start)  # so that the same object can be read again
     if isinstance(data, str):
         raise ImageError(f'{name} is open as text; open it with mode "rb".')
     return from_bytes(data, name, limits, frames)

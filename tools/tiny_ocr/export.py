@@ -68,40 +68,48 @@ def _config(sizes: ModelSizes) -> dict[str, Any]:
         "video_end_token_id": token_id("<|end_of_video|>"),
         "pad_token_id": END,
         "eos_token_id": ends,
-        "text_config": {
-            "model_type": "glm_ocr_text",
-            "vocab_size": VOCAB_SIZE,
-            "hidden_size": sizes.hidden,
-            "intermediate_size": sizes.intermediate,
-            "num_attention_heads": sizes.heads,
-            "num_key_value_heads": sizes.heads,
-            "head_dim": sizes.head_dim,
-            "num_hidden_layers": sizes.layers,
-            "num_nextn_predict_layers": 0,
-            "max_position_embeddings": 8192,
-            "tie_word_embeddings": False,
-            "eos_token_id": ends,
-            "pad_token_id": END,
-            "rope_parameters": {
-                "rope_type": "default",
-                "mrope_section": list(sizes.mrope_section),
-                "partial_rotary_factor": 1.0,
-                "rope_theta": sizes.rope_theta,
-            },
+        "text_config": _text_config(sizes, ends),
+        "vision_config": _vision_config(sizes),
+    }
+
+
+def _text_config(sizes: ModelSizes, ends: list[int]) -> dict[str, Any]:
+    return {
+        "model_type": "glm_ocr_text",
+        "vocab_size": VOCAB_SIZE,
+        "hidden_size": sizes.hidden,
+        "intermediate_size": sizes.intermediate,
+        "num_attention_heads": sizes.heads,
+        "num_key_value_heads": sizes.heads,
+        "head_dim": sizes.head_dim,
+        "num_hidden_layers": sizes.layers,
+        "num_nextn_predict_layers": 0,
+        "max_position_embeddings": 8192,
+        "tie_word_embeddings": False,
+        "eos_token_id": ends,
+        "pad_token_id": END,
+        "rope_parameters": {
+            "rope_type": "default",
+            "mrope_section": list(sizes.mrope_section),
+            "partial_rotary_factor": 1.0,
+            "rope_theta": sizes.rope_theta,
         },
-        "vision_config": {
-            "model_type": "glm_ocr_vision",
-            "depth": sizes.vision_depth,
-            "hidden_size": sizes.vision_hidden,
-            "intermediate_size": sizes.vision_intermediate,
-            "num_heads": sizes.vision_heads,
-            "patch_size": PATCH,
-            "image_size": 256,
-            "out_hidden_size": sizes.hidden,
-            "spatial_merge_size": MERGE,
-            "temporal_patch_size": 2,
-            "attention_bias": True,
-        },
+    }
+
+
+def _vision_config(sizes: ModelSizes) -> dict[str, Any]:
+    return {
+        "model_type": "glm_ocr_vision",
+        "depth": sizes.vision_depth,
+        "hidden_size": sizes.vision_hidden,
+        "intermediate_size": sizes.vision_intermediate,
+        "num_heads": sizes.vision_heads,
+        "patch_size": PATCH,
+        "image_size": 256,
+        "out_hidden_size": sizes.hidden,
+        "spatial_merge_size": MERGE,
+        "temporal_patch_size": 2,
+        "attention_bias": True,
     }
 
 

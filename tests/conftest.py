@@ -1,0 +1,71 @@
+"""Shared fixtures. Checkpoints are made once a session and loaded by the real loaders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test may reach out
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """`checkpoint("qwen2_vl")` is the folder of a tiny checkpoint of that family."""
+    from omlx_jupyter.models.blas import preload_openblas
+
+    preload_openblas()
+    made: dict[tuple[str, int], Path] = {}
+
+    def get(family: str, seed: int = 0) -> Path:
+        from .checkpoints.families import make
+
+        if (family, seed) not in made:
+            made[family, seed] = make(family, tmp_path_factory.mktemp(f"{family}-{seed}"), seed)
+        return made[family, seed]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Iterator[Any]:
+    """An engine over the embedded model, shared by tests that leave it as it was."""
+    from omlx_jupyter import Engine
+
+    engine = Engine.load()
+    yield engine
+    engine.close()
+
+
+def draw_text(text: str, size: int = 20) -> Image.Image:
+    """Black text on white, a line per line; Pillow's own font, so that no system font is needed."""
+    font = ImageFont.load_default(size)
+    lines = text.split("\n")
+    pitch = int(size * 1.4)
+    width = max(int(font.getlength(line)) for line in lines) + 24
+    image = Image.new("RGB", (-(-width // 16) * 16, -(-(pitch * len(lines) + 8) // 16) * 16), "white")
+    canvas = ImageDraw.Draw(image)
+    for index, line in enumerate(lines):
+        canvas.text((8, 4 + index * pitch), line, font=font, fill="black")
+    return image
+
+
+def noise_image(width: int, height: int, seed: int = 0) -> Image.Image:
+    """Blocks of random colour: pictures that differ everywhere, also after resizing."""
+    import numpy as np
+
+    random = np.random.default_rng(seed)
+    blocks = random.integers(0, 256, (max(2, height // 7), max(2, width // 7), 3), dtype=np.uint8)
+    return Image.fromarray(blocks).resize((width, height), Image.Resampling.NEAREST)
+
+
+def endless(engine: Any, **settings: Any) -> Any:
+    """Sampling for a request that never ends by itself: its end tokens are forbidden."""
+    from omlx_jupyter import SamplingParams
+
+    forbidden = dict.fromkeys(engine._loop.model.end_tokens, -1e9)
+    return SamplingParams(**{"max_tokens": 100_000, "temperature": 0, "logit_bias": forbidden, **settings})

@@ -1,0 +1,62 @@
+"""The shape of the source: sizes, lazy imports, no environment reads below the notebook."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "omlx_jupyter"
+SOURCES = sorted(PACKAGE.rglob("*.py")) + sorted((ROOT / "tools").rglob("*.py"))
+HEAVY = ("mlx", "mlx.core", "mlx_vlm", "mlx_lm", "transformers", "torch")
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_sizes(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 400
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ClassDef):
+            assert node.end_lineno - node.lineno < 250, node.name
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno - node.lineno < 50 + _docstring_lines(node), node.name
+
+
+def _docstring_lines(node: ast.AST) -> int:
+    first = node.body[0]
+    is_docstring = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+    return first.end_lineno - first.lineno + 1 if is_docstring else 0
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import omlx_jupyter",
+        "from IPython.core.interactiveshell import InteractiveShell as S;"
+        "s = S.instance(); s.run_line_magic('load_ext', 'omlx_jupyter');"
+        "assert 'vlm' in s.magics_manager.magics['cell']",
+        "from omlx_jupyter import Engine, SamplingParams, ocr, vlm",
+    ],
+)
+def test_nothing_heavy_is_imported(statement: str) -> None:
+    code = f"{statement}\nimport sys\nprint([m for m in {HEAVY!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip().splitlines()[-1:] == ["[]"], done.stderr
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if p.is_relative_to(PACKAGE)], ids=lambda p: p.name)
+def test_settings_come_through_constructors(path: Path) -> None:
+    if path.is_relative_to(PACKAGE / "notebook"):
+        return
+    names = {n.attr for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.Attribute)}
+    assert not names & {"environ", "getenv"}
+
+
+@pytest.mark.parametrize("room", ["images", "models", "cache", "engine", "chat", "notebook"])
+def test_room_inits_import_nothing(room: str) -> None:
+    tree = ast.parse((PACKAGE / room / "__init__.py").read_text(encoding="utf-8"))
+    assert not [n for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom)]
