@@ -59,8 +59,11 @@ class Engine:
         image_limits: ImageLimits | None = None,
         feature_bytes: int = 256 * 2**20,
         trust_code: bool = False,
+        on_wait: Callable[[float], None] | None = None,
     ) -> Self:
         """Load a model: a folder, a hub id, or None for the configured default, else the embedded one.
+
+        `on_wait` is called with the seconds so far about twenty times a second while loading.
 
         :raises ModelError: one sentence that names the mend.
         """
@@ -73,7 +76,7 @@ class Engine:
 
         loop = EngineLoop(load, limits or Limits(), feature_bytes)
         try:
-            loop.wait_loaded()
+            loop.wait_loaded(on_wait)
         except BaseException:
             loop.close(wait=False)  # an interrupted load ends by itself
             raise

@@ -46,13 +46,15 @@ class EngineLoop:
 
     # -- other threads ----------------------------------------------------------------------
 
-    def wait_loaded(self) -> Any:
-        """The loaded model. Short waits, so that Ctrl-C gets through.
+    def wait_loaded(self, on_wait: Callable[[float], None] | None = None) -> Any:
+        """The loaded model. Short waits, so that Ctrl-C gets through; `on_wait` gets the seconds so far.
 
         :raises OmlxError: loading failed.
         """
+        started = time.monotonic()
         while not self._loaded.wait(0.05):
-            pass
+            if on_wait is not None:
+                on_wait(time.monotonic() - started)
         if self._error is not None:
             raise self._error
         return self.model

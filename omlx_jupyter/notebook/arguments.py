@@ -70,7 +70,18 @@ def _word(text: str, starts_quoted: bool) -> Word:
 
 
 class _Quoted(str):
-    """A word that stood in quotes, on its way through argparse."""
+    """A word that stood in quotes: text, neither a flag nor an expression."""
+
+
+_MARK = "\0"  # before a quoted word on its way through argparse, so that "-x" in quotes is no flag
+
+
+def _unmark(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_unmark(item) for item in value]
+    if isinstance(value, str) and value.startswith(_MARK):
+        return _Quoted(value[1:])
+    return value
 
 
 class MagicParser(argparse.ArgumentParser):
@@ -83,16 +94,17 @@ class MagicParser(argparse.ArgumentParser):
         raise UsageError(message or self.format_usage())
 
     def parse_line(self, line: str) -> argparse.Namespace:
-        words = [_Quoted(w.text) if w.quoted else w.text for w in split_line(line)]
+        words = [_MARK + w.text if w.quoted else w.text for w in split_line(line)]
         if any(w in ("-h", "--help") for w in words):
             raise UsageError(f"{self.format_usage().strip()}  (examples: {self.prog}?)")
         known = {option for action in self._actions for option in action.option_strings}
         for word in words:
-            if word.startswith("--") and not isinstance(word, _Quoted) and word.split("=")[0] not in known:
+            if word.startswith("--") and word.split("=")[0] not in known:
                 close = difflib.get_close_matches(word.split("=")[0], known, 1)
                 hint = f"did you mean {close[0]}?" if close else f"known flags: {', '.join(sorted(known))}."
                 raise UsageError(f"{self.prog} has no flag {word}; {hint}")
-        return self.parse_args(words)
+        args = self.parse_args(words)
+        return argparse.Namespace(**{name: _unmark(value) for name, value in vars(args).items()})
 
 
 def resolve_source(word: str, names: dict[str, Any]) -> Any:

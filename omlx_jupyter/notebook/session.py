@@ -9,6 +9,7 @@ from typing import Any
 from ..errors import EngineClosedError
 from .config import settings
 
+ANNOUNCE_AFTER_S = 0.5
 _lock = threading.Lock()
 _engine: list[Any] = []
 
@@ -30,13 +31,28 @@ def engine(model: str | None = None, say: Callable[[str], None] | None = None) -
         from ..chat.client import Engine
 
         wanted = model or settings().model or None
-        if say is not None:
-            say(f"loading {wanted or 'tiny-ocr'} …")
-        made = Engine.load(wanted, image_limits=settings().image_limits(), trust_code=settings().trust_code)
+        made = Engine.load(
+            wanted,
+            image_limits=settings().image_limits(),
+            trust_code=settings().trust_code,
+            on_wait=_announce(f"loading {wanted or 'tiny-ocr'} …", say),
+        )
         if running is not None:
             running.close()
         _engine[:] = [made]
         return made
+
+
+def _announce(text: str, say: Callable[[str], None] | None) -> Callable[[float], None]:
+    """Say `text` once, if the wait turns out to be one."""
+    said: list[str] = []
+
+    def on_wait(seconds: float) -> None:
+        if say is not None and seconds > ANNOUNCE_AFTER_S and not said:
+            said.append(text)
+            say(text)
+
+    return on_wait
 
 
 def unload() -> str | None:

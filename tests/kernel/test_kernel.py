@@ -1,0 +1,102 @@
+"""What a notebook sees: streams, results, interrupts, in a real kernel."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from .conftest import Kernel
+
+
+def test_ocr_streams_into_one_display_and_leaves_a_static_bundle(kernel: Kernel) -> None:
+    assert kernel.run("img = draw_text('Hello 42')").ok
+    outcome = kernel.run("%ocr img -o page")
+    assert outcome.ok
+    assert len(outcome.bundles("display_data")) == 1
+    assert not outcome.bundles("execute_result")
+    text = eval(kernel.value("page.text"))
+    assert set(outcome.final) == {"text/markdown", "text/plain"}
+    assert outcome.final["text/plain"].startswith(text)
+    assert "first token" in outcome.final["text/plain"]
+    assert kernel.value("_ is page") == "True" or kernel.value("page.text") == repr(text)
+
+
+def test_underscore_out_and_a_later_display(kernel: Kernel) -> None:
+    assert kernel.run("%ocr img").ok
+    last = kernel.run("_")
+    assert len(last.bundles("display_data", "execute_result")) == 1
+    assert "first token" in last.final["text/plain"]
+    assert kernel.run("kept = %ocr img").ok
+    assert "tokens" in kernel.run("kept").final["text/plain"]
+
+
+def test_tokens_appear_while_they_are_made(kernel: Kernel, checkpoint: Callable[..., Path]) -> None:
+    assert kernel.run(f"%omlx load {checkpoint('qwen2_vl')}").ok
+    outcome = kernel.run("%%vlm --max-tokens 3000 --temperature 1 --seed 2 --top-p 0.999\nTell me a long story")
+    assert outcome.ok
+    texts = [b["text/plain"] for b in outcome.bundles("update_display_data")]
+    assert len(texts) >= 2
+    assert kernel.run("%omlx load tiny-ocr").ok
+
+
+ENDLESS = (
+    "from omlx_jupyter.notebook import run as _run, session as _session\n"
+    "_run.sampling_from = lambda args: endless(_session.engine())"
+)
+
+
+def test_an_interrupt_stops_within_a_fifth_of_a_second_and_keeps_the_text(
+    kernel: Kernel, checkpoint: Callable[..., Path]
+) -> None:
+    assert kernel.run(f"%omlx load {checkpoint('qwen2_vl')}").ok
+    assert kernel.run("from omlx_jupyter.notebook import run as _run; _real = _run.sampling_from").ok
+    assert kernel.run(ENDLESS).ok
+    identity = kernel.start("%%vlm -o story\nTell me everything")
+    pressed: list[float] = []
+
+    def press(message: dict) -> None:
+        shown = message["content"].get("data", {}).get("text/plain", "")
+        if not pressed and message["msg_type"] == "update_display_data" and "writing" in shown:
+            pressed.append(time.monotonic())
+            kernel.manager.interrupt_kernel()
+
+    outcome = kernel.finish(identity, on_message=press)
+    assert pressed
+    assert outcome.reply["status"] == "error"
+    assert outcome.reply["ename"] == "Interrupted"
+    stopped = next(t for t, m in outcome.messages if m["msg_type"] == "error")
+    assert stopped - pressed[0] < 0.2
+    assert "interrupted" in outcome.final["text/plain"]
+    assert int(kernel.value("len(story.generation.token_ids)")) > 3
+    assert kernel.value("_ is story") == "True"
+    assert kernel.value("_session.engine().stats().decoding") == "0"
+    assert kernel.run("_run.sampling_from = _real").ok
+    assert kernel.run("%omlx load tiny-ocr").ok
+
+
+def test_errors_are_one_line_and_stop_run_all(kernel: Kernel) -> None:
+    outcome = kernel.run("%ocr nowhere.png")
+    assert outcome.reply["status"] == "error"
+    assert outcome.stdout.strip().startswith("UsageError: there is no file nowhere.png")
+    assert "Traceback" not in outcome.stdout
+
+
+def test_the_engine_works_from_a_running_event_loop(kernel: Kernel) -> None:
+    outcome = kernel.run(
+        "from omlx_jupyter.notebook import session\n"
+        "handle = session.engine().submit(images=[img])\n"
+        "said = ''\n"
+        "async for piece in handle:\n"
+        "    said += piece.text\n"
+        "print(said == handle.result().text, (await session.engine().agenerate(images=[img])).text == said)"
+    )
+    assert outcome.ok, outcome.reply
+    assert outcome.stdout.strip() == "True True"
+
+
+def test_a_killed_engine_thread_is_replaced(kernel: Kernel) -> None:
+    assert kernel.run("session.current_engine().close()").ok
+    outcome = kernel.run("%ocr img")
+    assert outcome.ok
+    assert "first token" in outcome.final["text/plain"]

@@ -1,0 +1,189 @@
+"""The magics in an InteractiveShell, without a kernel: what a person at a terminal sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+
+from omlx_jupyter.notebook import session
+
+from ..conftest import draw_text
+
+
+@pytest.fixture(scope="module")
+def loaded() -> Iterator[InteractiveShell]:
+    InteractiveShell.clear_instance()
+    made = InteractiveShell.instance()
+    made.run_line_magic("load_ext", "omlx_jupyter")
+    yield made
+    made.run_line_magic("unload_ext", "omlx_jupyter")
+    InteractiveShell.clear_instance()
+
+
+@pytest.fixture
+def shell(loaded: InteractiveShell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InteractiveShell:
+    monkeypatch.chdir(tmp_path)
+    draw_text("Hello 42").save(tmp_path / "hello.png")
+    draw_text("Sum 17").save(tmp_path / "sum.png")
+    loaded.user_ns["img"] = draw_text("Hello 42")
+    return loaded
+
+
+def run(shell: InteractiveShell, code: str) -> Any:
+    """Run a cell that must succeed."""
+    done = shell.run_cell(code, store_history=True)
+    done.raise_error()
+    return done.result
+
+
+def complaint(shell: InteractiveShell, code: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that a failing cell shows."""
+    capsys.readouterr()
+    assert not shell.run_cell(code).success
+    shown = capsys.readouterr()
+    text = (shown.out + shown.err).strip()
+    assert "Traceback" not in text
+    assert len(text.splitlines()) == 1, text
+    return text
+
+
+def test_ocr_prints_once_and_gives_a_result(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
+    result = run(shell, "%ocr hello.png -o page")
+    shown = capsys.readouterr().out
+    assert result.text
+    assert shown.count(result.text) == 1
+    assert "first token" in shown
+    assert shell.user_ns["page"] is result
+    assert shell.user_ns["_"] is result
+    assert result.images[0].width > 10
+
+
+@pytest.mark.parametrize(
+    "source", ["hello.png", "img", '"hello.png"', "[img][0]", "h*.png", "./hello.png", "Path('hello.png')"]
+)
+def test_sources_of_every_kind(shell: InteractiveShell, source: str) -> None:
+    shell.user_ns["Path"] = Path
+    expected = run(shell, "%ocr hello.png").text
+    assert run(shell, f"%ocr {source}").text == expected
+
+
+def test_several_pictures_in_order(shell: InteractiveShell) -> None:
+    results = run(shell, "%ocr hello.png sum.png")
+    one, two = (run(shell, f"%ocr {name}").text for name in ("hello.png", "sum.png"))
+    assert [r.text for r in results] == [one, two]
+    assert results.text == f"{one}\n\n{two}"
+    assert len(results.images) == 2
+
+
+def test_assignment_takes_the_value(shell: InteractiveShell) -> None:
+    run(shell, "answer = %ocr img\ntext = answer.text")
+    assert shell.user_ns["text"] == shell.user_ns["answer"].text
+
+
+def test_vlm_cell(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
+    result = run(shell, "%%vlm -i img sum.png -o both --max-tokens 30\nWhat do {these} say? {{braces}} $HOME")
+    assert shell.user_ns["both"] is result
+    assert result.usage.images == 2
+    assert result.prompt == "What do {these} say? {{braces}} $HOME"
+    assert result.text in capsys.readouterr().out
+
+
+def test_flags_reach_the_engine(shell: InteractiveShell) -> None:
+    assert run(shell, "%ocr img --max-tokens 2").usage.completion_tokens == 2
+    assert run(shell, "%ocr img --max-tokens 2").finish_reason == "length"
+    first = run(shell, "%%vlm --temperature 1.5 --seed 3 --max-tokens 12\nhi").generation.token_ids
+    assert run(shell, "%%vlm --temperature 1.5 --seed 3 --max-tokens 12\nhi").generation.token_ids == first
+    run(shell, "%config Omlx.max_tokens = 3")
+    assert run(shell, "%ocr img").usage.completion_tokens == 3
+    run(shell, "%config Omlx.max_tokens = 0")
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("%ocr nowhere.png", "there is no file nowhere.png"),
+        ("%ocr helo.png", "Did you mean hello.png"),
+        ("%ocr imgg", "did you mean img"),
+        ("%ocr img --max-token 3", "did you mean --max-tokens"),
+        ("%ocr img --max-tokens many", "not a whole number"),
+        ("%ocr", "source"),
+        ("%ocr img -o 3", "no Python name"),
+        ("%ocr [1,2][5]", "no file"),
+        ("%ocr img[7]", "fails in this notebook"),
+        ("%ocr http://127.0.0.1:1/a.png", "private address"),
+        ("%%vlm -i nowhere\nhi", "no name or file nowhere"),
+        ("%%vlm --temperature hot\nhi", "invalid float"),
+        ("%%vlm --temperature -3\nhi", "temperature is -3"),
+        ("%omlx fly", "has no command fly"),
+        ("%omlx load", "takes one model"),
+        ("%omlx load /no/such", "no model folder"),
+        ('%ocr "open', "isn't closed"),
+    ],
+)
+def test_mistakes_give_one_line(
+    shell: InteractiveShell, code: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert words in complaint(shell, code, capsys)
+
+
+def test_management(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
+    run(shell, "%ocr img")
+    run(shell, "%omlx")
+    run(shell, "%omlx status")
+    shown = capsys.readouterr().out
+    assert shown.count("tiny-ocr · glm_ocr · idle") == 2
+    run(shell, "%omlx unload")
+    assert session.current_engine() is None
+    run(shell, "%omlx status")
+    run(shell, "%omlx unload")
+    run(shell, "%omlx load tiny-ocr")
+    run(shell, "%omlx models")
+    shown = capsys.readouterr().out
+    assert "No model is loaded" in shown
+    assert "tiny-ocr  (embedded, loaded)" in shown
+    engine = session.current_engine()
+    assert not shell.run_cell("%omlx load /no/such").success
+    assert session.current_engine() is engine
+
+
+def test_help_shows_examples(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("%ocr", "%%vlm", "%omlx"):
+        run(shell, f"{name}?")
+        assert "Examples" in capsys.readouterr().out
+
+
+def test_an_interrupt_keeps_what_was_said(
+    shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from omlx_jupyter.notebook import stream_view
+
+    shown: list[str] = []
+
+    def update(self: Any, text: str, progress: Any, usage: Any) -> None:
+        shown.append(text)
+        if len(text) >= 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(stream_view.PlainView, "update", update)
+    done = shell.run_cell("%ocr img -o partial", store_history=True)
+    assert isinstance(done.error_in_exec, KeyboardInterrupt)
+    assert "tokens are kept in _" in capsys.readouterr().out
+    partial = shell.user_ns["partial"]
+    assert shell.user_ns["_"] is partial
+    assert partial.text.startswith(shown[-1])
+    assert partial.finish_reason in ("cancelled", "stop")
+
+
+def test_plain_functions(shell: InteractiveShell) -> None:
+    run(shell, "from omlx_jupyter import ocr, vlm")
+    assert run(shell, "ocr(img).text") == run(shell, "%ocr img").text
+    assert run(shell, "vlm('Text Recognition:', img, max_tokens=2)").usage.completion_tokens == 2
+
+
+def test_loading_twice_and_unloading(shell: InteractiveShell) -> None:
+    run(shell, "%reload_ext omlx_jupyter")
+    assert run(shell, "%ocr img").text
