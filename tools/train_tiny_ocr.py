@@ -22,8 +22,8 @@ import torch
 import torch.nn.functional as F
 
 from tools.tiny_ocr.batches import LEVELS, Batch, make_batch
-from tools.tiny_ocr.config import END, ModelSizes
-from tools.tiny_ocr.model import CHAR_CLASSES, LINE_CLASSES, SLOTS, TinyOcr
+from tools.tiny_ocr.config import CHAR_CLASSES, END, LINE_CLASSES, SLOTS, ModelSizes
+from tools.tiny_ocr.model import TinyOcr
 
 VALIDATION_SEED = 2_000_000_000
 

@@ -12,6 +12,9 @@ MERGE = 2
 CELL = PATCH * MERGE  # one image token covers CELL x CELL pixels
 VOCAB_SIZE = 280
 OCR_PROMPT = "Text Recognition:"
+CHAR_CLASSES = 96
+SLOTS = 12  # 2 half rows x 4 characters in order, then 4 sub-columns
+LINE_CLASSES = 12
 CHARACTERS = "".join(chr(code) for code in range(32, 127))
 CHAR_CLASS = {char: index + 1 for index, char in enumerate(CHARACTERS)}  # 0 = nothing there
 

@@ -1,4 +1,7 @@
-"""Training checkpoint -> the files of an ordinary `glm_ocr` checkpoint in half precision."""
+"""Training checkpoint -> the files of an ordinary `glm_ocr` checkpoint.
+
+In float32: at this size it fits, and half precision is slow on CPUs without a fast kernel for it.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,7 @@ def export_tensors(net: dict[str, Tensor], sizes: ModelSizes) -> dict[str, Tenso
             name = f"model.{name}"
         elif not name.startswith("lm_head"):
             name = f"model.language_model.{name}"
-        made[name] = value.to(torch.float16).contiguous()
+        made[name] = value.to(torch.float32).contiguous()
     return made
 
 

@@ -13,11 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .config import CELL, MERGE, PATCH, VOCAB_SIZE, ModelSizes
-
-CHAR_CLASSES = 96
-SLOTS = 12  # 2 half rows x 4 characters in order, then 4 sub-columns
-LINE_CLASSES = 12
+from .config import CHAR_CLASSES, LINE_CLASSES, MERGE, PATCH, SLOTS, VOCAB_SIZE, ModelSizes
 
 
 class RMSNorm(nn.Module):
@@ -255,6 +251,3 @@ class TinyOcr(nn.Module):
         query = first + torch.arange(count, device=k.device)
         scores = scores.masked_fill(key[None, None] > query[None, :, None], -1e9)
         return F.cross_entropy(scores.flatten(0, 1), targets.flatten(), ignore_index=-1)
-
-
-__all__ = ["CELL", "CHAR_CLASSES", "LINE_CLASSES", "SLOTS", "Layout", "RMSNorm", "TinyOcr"]

@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from .config import CELL, CHAR_CLASS, CHARACTERS
-from .model import LINE_CLASSES, SLOTS
+from .config import CELL, CHAR_CLASS, CHARACTERS, LINE_CLASSES, SLOTS
 
 HELD_OUT_FONTS = ("Carlito", "Inconsolata", "Cantarell")
 _NOT_PLAIN_TEXT = re.compile(
