@@ -8,7 +8,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from ..models.kv_state import SlotBatch
+from ..models.kv_state import MergedBatch, SlotBatch, new_batch
 from ..models.sampling import Chosen, choose
 from ..types import TokenLogprob
 from .row import Row
@@ -29,7 +29,7 @@ class DecodeBatch:
 
     def __init__(self, model: Any) -> None:
         self._model = model
-        self._store: SlotBatch | None = None
+        self._store: SlotBatch | MergedBatch | None = None
         self._rows: list[Row | None] = []
         self._tokens: Any = None  # (slots,) the tokens to feed next
         self._chosen: list[Chosen | Exception | None] = []
@@ -48,7 +48,7 @@ class DecodeBatch:
         """Move a prefilled row into the lowest free slot; modifies the row's cache."""
         assert row.cache is not None
         if self._store is None:
-            self._store = SlotBatch(len(row.cache))
+            self._store = new_batch(row.cache)
             self._tokens = mx.zeros((0,), mx.int32)
         slot = next((i for i, r in enumerate(self._rows) if r is None), len(self._rows))
         if slot == len(self._rows):
@@ -65,17 +65,27 @@ class DecodeBatch:
     def leave(self, row: Row) -> None:
         """Free the row's slot. Neighbours stay where they are."""
         slot = self._rows.index(row)
-        self._rows[slot] = None
-        self._fresh.discard(slot)
         assert self._store is not None
-        self._store.clear(slot)
-        while self._rows and self._rows[-1] is None:
-            self._rows.pop()
+        self._store.remove(slot)
+        if self._store.compact:
+            self._close_gap(slot)
+        else:
+            self._rows[slot] = None
+            self._fresh.discard(slot)
+            while self._rows and self._rows[-1] is None:
+                self._rows.pop()
+            self._chosen = self._chosen[: len(self._rows)]
+            self._tokens = self._tokens[: len(self._rows)]
         if not self._rows:
             self.drop()
-            return
-        self._chosen = self._chosen[: len(self._rows)]
-        self._tokens = self._tokens[: len(self._rows)]
+
+    def _close_gap(self, slot: int) -> None:
+        keep = [i for i in range(len(self._rows)) if i != slot]
+        self._rows = [self._rows[i] for i in keep]
+        self._chosen = [self._chosen[i] for i in keep]
+        self._fresh = {i - (i > slot) for i in self._fresh if i != slot}
+        if keep:
+            self._tokens = self._tokens[mx.array(keep)]
 
     def drop(self) -> None:
         """Give the batch's memory back."""
@@ -86,8 +96,9 @@ class DecodeBatch:
         """Feed one token per row, launch the next, and return the tokens that were ready."""
         assert self._store is not None
         count = len(self._rows)
+        positions = self._positions()
         self._store.begin(count)
-        logits = self._model.forward(self._tokens[:, None], self._store.caches, None, self._positions())[:, -1]
+        logits = self._model.forward(self._tokens[:, None], self._store.caches, None, positions)[:, -1]
         samplers = [row.sampler if row else None for row in self._rows]
         tokens, chosen = choose(logits, samplers)
         tokens = tokens.astype(mx.int32)

@@ -19,7 +19,8 @@ class Row:
         self.sampler = sampler
         self.cache: list[Any] | None = None  # per layer; None once it has joined the batch
         self.features: list[Any] = []
-        self.embeds: Any = None
+        self.embeds: Any = None  # of the whole prompt; None for text models
+        self.embedded = False
         self.positions: Any = None
         self.delta = 0
         self._end_tokens = model.end_tokens | set(request.sampling.stop_token_ids)

@@ -50,9 +50,9 @@ class Runner:
         if len(row.features) < len(row.prompt.images):
             self._encode_next(row)
             return False
-        if row.embeds is None:
+        if request.phase != "prefill" or not row.embedded:
             row.embeds = self.model.embed(row.prompt, row.features)
-            row.features = row.features if row.prompt.images else []
+            row.embedded = True
             request.phase = "prefill"
         count = next_chunk(request.prefilled, request.prompt_tokens, self._chunk)
         if count:
@@ -84,7 +84,8 @@ class Runner:
         assert row.cache is not None
         ids = mx.array([row.prompt.ids[start:end]])
         positions = None if row.positions is None else row.positions[:, :, start:end]
-        logits = self.model.forward(ids, row.cache, row.embeds[:, start:end], positions)
+        embeds = None if row.embeds is None else row.embeds[:, start:end]
+        logits = self.model.forward(ids, row.cache, embeds, positions)
         mx.eval([c.state for c in row.cache])
         del logits  # never evaluated: only the last prompt token's logits are wanted
         row.kv_bytes = cache_bytes(row.cache)

@@ -23,23 +23,24 @@ class Family:
     """How a family is driven.
 
     `placeholder` is the text that stands for one picture in a rendered chat template, `mrope` says
-    that positions have three axes and are passed explicitly, `feature_cache` that
-    `get_input_embeddings` takes `cached_image_features`, `batchable` that rows of different
-    requests may share a decode step.
+    that positions have three axes and are passed explicitly, `tower` names how its vision tower is
+    called, `batchable` that rows of different requests may share a decode step.
     """
 
     placeholder: str | None = None
     mrope: bool = False
-    feature_cache: bool = False
+    tower: str = "grid"
     batchable: bool = True
 
 
 FAMILIES: dict[str, Family] = {
-    "glm_ocr": Family("<|image|>", mrope=True, feature_cache=True),
-    "glm4v": Family("<|image|>", mrope=True, feature_cache=True),
-    "glm4v_moe": Family("<|image|>", mrope=True, feature_cache=True),
-    "qwen2_vl": Family("<|image_pad|>", mrope=True, feature_cache=True),
-    "qwen2_5_vl": Family("<|image_pad|>", mrope=True, feature_cache=True),
+    "dots_ocr": Family("<|imgpad|>"),
+    "glm4v": Family("<|image|>", mrope=True),
+    "glm_ocr": Family("<|image|>", mrope=True),
+    "pixtral": Family("[IMG]", tower="pixtral"),
+    "qwen2_vl": Family("<|image_pad|>", mrope=True),
+    "qwen2_5_vl": Family("<|image_pad|>", mrope=True),
+    "qwen3_5": Family("<|image_pad|>", mrope=True, tower="qwen3"),
 }
 GENERIC = Family(batchable=False)
 TEXT_ONLY = Family()

@@ -139,7 +139,12 @@ class SlotKVCache:
 
 
 class SlotBatch:
-    """The decode batch's caches, one SlotKVCache a layer, for models whose layers are all KVCache."""
+    """The decode batch's caches, one SlotKVCache a layer, for models whose layers are all KVCache.
+
+    A row that leaves is a hole until another takes its slot.
+    """
+
+    compact = False
 
     def __init__(self, layers: int) -> None:
         self.caches: list[Any] = [SlotKVCache() for _ in range(layers)]
@@ -151,7 +156,7 @@ class SlotBatch:
     def take(self, slot: int) -> list[Any]:
         return [cache.take(slot) for cache in self.caches]
 
-    def clear(self, slot: int) -> None:
+    def remove(self, slot: int) -> None:
         for cache in self.caches:
             cache.clear(slot)
 
@@ -165,3 +170,59 @@ class SlotBatch:
     @property
     def nbytes(self) -> int:
         return sum(cache.nbytes for cache in self.caches)
+
+
+class MergedBatch:
+    """The decode batch's caches for models with recurrent or sliding-window layers.
+
+    mlx-vlm's own batch caches: joining and leaving copy the batch, and rows stay close together.
+    """
+
+    compact = True
+
+    def __init__(self) -> None:
+        self.caches: list[Any] = []
+        self._lengths: list[int] = []
+
+    def put(self, slot: int, row: list[Any]) -> None:
+        """Append a row; `slot` must be the next one."""
+        if slot != len(self._lengths):
+            raise ValueError("merged rows are appended")
+        merged = [type(part).merge([part]) for part in row]
+        if not self._lengths:
+            self.caches = merged
+        else:
+            for cache, part in zip(self.caches, merged, strict=True):
+                cache.extend(part)
+        self._lengths.append(max(row_length(part) for part in row))
+
+    def remove(self, slot: int) -> None:
+        del self._lengths[slot]
+        keep = [i for i in range(len(self._lengths) + 1) if i != slot]
+        if keep:
+            for cache in self.caches:
+                cache.filter(mx.array(keep))
+
+    def begin(self, rows: int) -> None:
+        """Count the token that every row is about to get."""
+        self._lengths = [length + 1 for length in self._lengths]
+
+    def length(self, slot: int) -> int:
+        return self._lengths[slot]
+
+    @property
+    def nbytes(self) -> int:
+        return cache_bytes(self.caches)
+
+
+def row_length(cache: Any) -> int:
+    """Tokens that a single row's layer has seen; 0 for layers that don't count."""
+    offset = getattr(cache, "offset", 0)
+    return int(offset) if isinstance(offset, int) else 0
+
+
+def new_batch(row: list[Any]) -> SlotBatch | MergedBatch:
+    """The store that fits a row's caches."""
+    if all(type(part).__name__ == "KVCache" for part in row):
+        return SlotBatch(len(row))
+    return MergedBatch()

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import ModelError
 from ..types import ImagePart, Message, SamplingParams
-from . import kv_state
+from . import kv_state, towers
 from .detect import Checkpoint
 from .families import Family, OcrProfile
 from .positions import Positions, mrope_positions
@@ -88,24 +88,25 @@ class LoadedModel:
 
     def encode_image(self, image: VisionInput) -> mx.array:
         """Vision features of one picture, (cells, hidden), evaluated."""
-        grid = mx.array(image.arrays["image_grid_thw"].reshape(-1, 3))
-        tower = self.model.vision_tower
-        pixels = mx.array(image.arrays["pixel_values"]).astype(tower.patch_embed.proj.weight.dtype)
-        features = tower(pixels, grid, output_hidden_states=False)
-        if isinstance(features, tuple):
-            features = features[0]
+        features = towers.encode(self.model, self.family.tower, image)
         mx.eval(features)
         return features
 
-    def embed(self, prompt: Prepared, features: list[mx.array]) -> mx.array:
-        """(1, N, hidden) embeddings of a prompt with its pictures' features in place."""
+    def embed(self, prompt: Prepared, features: list[mx.array]) -> mx.array | None:
+        """(1, N, hidden) embeddings of a prompt with its pictures' features in place; None for text models."""
+        if self.vision is None:
+            return None
         ids = mx.array([prompt.ids])
         if not prompt.images:
             return self.model.get_input_embeddings(ids, None).inputs_embeds
-        pixels = mx.array(np.concatenate([i.arrays["pixel_values"] for i in prompt.images]))
-        grid = mx.array(np.concatenate([i.arrays["image_grid_thw"].reshape(-1, 3) for i in prompt.images]))
+        extra = {}
+        if "image_grid_thw" in prompt.images[0].arrays:
+            grids = [i.arrays["image_grid_thw"].reshape(-1, 3) for i in prompt.images]
+            extra["image_grid_thw"] = mx.array(np.concatenate(grids))
+        # Only whether there are pixels matters here: the features are given.
+        pixels = mx.array(prompt.images[0].arrays["pixel_values"])
         return self.model.get_input_embeddings(
-            ids, pixels, image_grid_thw=grid, cached_image_features=mx.concatenate(features)
+            ids, pixels, cached_image_features=mx.concatenate(features), **extra
         ).inputs_embeds
 
     def new_cache(self) -> list[Any]:
@@ -120,4 +121,5 @@ class LoadedModel:
             extra["inputs_embeds"] = embeds
         if positions is not None:
             extra["position_ids"] = positions
-        return self.language_model(ids, cache=caches, **extra).logits
+        output = self.language_model(ids, cache=caches, **extra)
+        return getattr(output, "logits", output)  # mlx-lm's models return the logits themselves

@@ -11,7 +11,7 @@ from ..errors import ModelError
 from ..types import SamplingParams
 from .blas import preload_openblas
 from .detect import Checkpoint, inspect_checkpoint
-from .families import OCR_STOPS, family_of, ocr_profile_of
+from .families import OCR_STOPS, TEXT_ONLY, family_of, ocr_profile_of
 from .hub import resolve_model
 from .tokenizer import ChatTokenizer
 from .vision import VisionProcessor
@@ -28,7 +28,31 @@ def load_model(name: str | Path | None, trust_code: bool = False) -> Any:
     checkpoint = inspect_checkpoint(path, trust_code)
     preload_openblas()
     shown = path.name if name is None else str(name)
-    return _load_vlm(shown, checkpoint)
+    if not checkpoint.is_vlm:
+        why = () if not checkpoint.vision_config else (NO_VISION_WEIGHTS.format(shown),)
+        return _load_text(shown, checkpoint, why)
+    try:
+        return _load_vlm(shown, checkpoint)
+    except _CannotLoad as error:
+        return _fall_back(shown, checkpoint, error)
+
+
+class _CannotLoad(ModelError):
+    """mlx-vlm can't load the checkpoint; mlx-lm may."""
+
+
+NO_VISION_WEIGHTS = "{} names a vision tower, but its weights hold none, so pictures are off"
+
+
+def _fall_back(name: str, checkpoint: Checkpoint, error: _CannotLoad) -> Any:
+    """A vision-language model that only mlx-lm can load: text works, and the warning says that pictures don't."""
+    warning = f"{name} was loaded as a text model, pictures are off: {error}"
+    try:
+        model = _load_text(name, checkpoint, (warning,))
+    except ModelError:
+        raise ModelError(str(error)) from error
+    _log.warning(warning)
+    return model
 
 
 def _load_vlm(name: str, checkpoint: Checkpoint) -> Any:
@@ -38,11 +62,11 @@ def _load_vlm(name: str, checkpoint: Checkpoint) -> Any:
 
     family = family_of(checkpoint.model_type)
     if family.placeholder is None:
-        raise ModelError(f"{name} is of the family {checkpoint.model_type}, which this version can't drive yet.")
+        raise _CannotLoad(f"the family {checkpoint.model_type} can't be driven by this version yet.")
     try:
         model, processor = mlx_vlm.load(str(checkpoint.path))
     except Exception as error:
-        raise ModelError(f"{name} can't be loaded ({type(error).__name__}: {error}).") from error
+        raise _CannotLoad(f"{name} can't be loaded ({type(error).__name__}: {error}).") from error
     inner = getattr(processor, "tokenizer", processor)
     tokenizer = ChatTokenizer(inner, processor, family.placeholder)
     if not hasattr(processor, "image_processor"):
@@ -58,6 +82,33 @@ def _load_vlm(name: str, checkpoint: Checkpoint) -> Any:
         ocr=ocr_profile_of(checkpoint.model_type),
         defaults=generation_defaults(checkpoint),
         end_tokens=end_tokens(checkpoint, tokenizer),
+    )
+
+
+def _load_text(name: str, checkpoint: Checkpoint, warnings: tuple[str, ...]) -> Any:
+    """Through mlx-lm: checkpoints without a vision tower, and those that mlx-vlm can't load."""
+    import mlx_lm
+
+    from .loaded import LoadedModel
+
+    try:
+        model, wrapper = mlx_lm.load(str(checkpoint.path))[:2]
+    except Exception as error:
+        raise ModelError(f"{name} can't be loaded ({type(error).__name__}: {error}).") from error
+    inner = getattr(wrapper, "_tokenizer", wrapper)
+    tokenizer = ChatTokenizer(inner, inner, None)
+    return LoadedModel(
+        name=name,
+        checkpoint=checkpoint,
+        model=model,
+        language_model=model,
+        tokenizer=tokenizer,
+        vision=None,
+        family=TEXT_ONLY,
+        ocr=None,
+        defaults=generation_defaults(checkpoint),
+        end_tokens=end_tokens(checkpoint, tokenizer),
+        warnings=warnings,
     )
 
 
