@@ -46,7 +46,7 @@ NO_VISION_WEIGHTS = "{} names a vision tower, but its weights hold none, so pict
 
 def _fall_back(name: str, checkpoint: Checkpoint, error: _CannotLoad) -> Any:
     """A vision-language model that only mlx-lm can load: text works, and the warning says that pictures don't."""
-    warning = f"{name} was loaded as a text model, pictures are off: {error}"
+    warning = f"{name} was loaded as a text model and pictures are off ({error})"
     try:
         model = _load_text(name, checkpoint, (warning,))
     except ModelError:
@@ -62,7 +62,7 @@ def _load_vlm(name: str, checkpoint: Checkpoint) -> Any:
 
     family = family_of(checkpoint.model_type)
     if family.placeholder is None:
-        raise _CannotLoad(f"the family {checkpoint.model_type} can't be driven by this version yet.")
+        raise _CannotLoad(f"{name} is of the family {checkpoint.model_type}, which this version can't drive yet.")
     try:
         model, processor = mlx_vlm.load(str(checkpoint.path))
     except Exception as error:

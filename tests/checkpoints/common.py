@@ -54,16 +54,28 @@ def write_weights(
     """
     import importlib
 
-    import mlx.core as mx
-    from mlx.utils import tree_flatten
-
     architecture = importlib.import_module(f"mlx_vlm.models.{package}")
     model_config = architecture.ModelConfig.from_dict(json.loads(json.dumps(config)))
     for part, cls in (("text_config", "TextConfig"), ("vision_config", "VisionConfig")):
         value = getattr(model_config, part, None)
         if isinstance(value, dict):
             setattr(model_config, part, getattr(architecture, cls).from_dict(value))
-    model = architecture.Model(model_config)
+    save_random(folder, architecture.Model(model_config), scale, seed, dtype)
+
+
+def write_text_weights(folder: Path, package: str, config: dict[str, Any], scale: Callable[[str], float], seed: int) -> None:
+    """The same for `mlx_lm.models.<package>`."""
+    import importlib
+
+    architecture = importlib.import_module(f"mlx_lm.models.{package}")
+    model = architecture.Model(architecture.ModelArgs.from_dict(json.loads(json.dumps(config))))
+    save_random(folder, model, scale, seed, "float32")
+
+
+def save_random(folder: Path, model: Any, scale: Callable[[str], float], seed: int, dtype: str) -> None:
+    import mlx.core as mx
+    from mlx.utils import tree_flatten
+
     weights = {}
     for index, (name, value) in enumerate(sorted(tree_flatten(model.parameters()))):
         weights[name] = _random(name, value, scale(name), seed * 10_007 + index).astype(getattr(mx, dtype))
@@ -73,6 +85,8 @@ def write_weights(
 def _random(name: str, value: Any, factor: float, seed: int) -> Any:
     import mlx.core as mx
 
+    if name.endswith("A_log"):  # a slow decay, so that the state remembers the picture
+        return mx.full(value.shape, -4.0)
     if value.ndim < 2:
         if name.endswith("bias"):
             return mx.random.normal(value.shape, key=mx.random.key(seed)) * 0.1
