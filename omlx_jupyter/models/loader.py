@@ -69,6 +69,9 @@ def _load_vlm(name: str, checkpoint: Checkpoint) -> Any:
         raise _CannotLoad(f"{name} can't be loaded ({type(error).__name__}: {error}).") from error
     inner = getattr(processor, "tokenizer", processor)
     tokenizer = ChatTokenizer(inner, processor, family.placeholder)
+    token = tokenizer.token_id(family.placeholder)
+    if token is not None and getattr(processor, "image_token_id", token) != token:
+        processor.image_token_id = token  # dots_ocr's processor hard-codes the published vocabulary's id
     if not hasattr(processor, "image_processor"):
         raise ModelError(f"{name} came with no image processor; its preprocessor_config.json is missing or damaged.")
     return LoadedModel(
@@ -77,7 +80,7 @@ def _load_vlm(name: str, checkpoint: Checkpoint) -> Any:
         model=model,
         language_model=model.language_model,
         tokenizer=tokenizer,
-        vision=VisionProcessor(processor, family.placeholder, tokenizer.token_id(family.placeholder)),
+        vision=VisionProcessor(processor, family.placeholder, token),
         family=family,
         ocr=ocr_profile_of(checkpoint.model_type),
         defaults=generation_defaults(checkpoint),

@@ -63,7 +63,9 @@ def write_weights(
     save_random(folder, architecture.Model(model_config), scale, seed, dtype)
 
 
-def write_text_weights(folder: Path, package: str, config: dict[str, Any], scale: Callable[[str], float], seed: int) -> None:
+def write_text_weights(
+    folder: Path, package: str, config: dict[str, Any], scale: Callable[[str], float], seed: int
+) -> None:
     """The same for `mlx_lm.models.<package>`."""
     import importlib
 

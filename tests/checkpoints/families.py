@@ -243,6 +243,8 @@ def _glm_ids() -> dict[str, Any]:
         "video_token_id": ids["<|video|>"],
         "image_start_token_id": ids["<|begin_of_image|>"],
         "image_end_token_id": ids["<|end_of_image|>"],
+        "vision_start_token_id": ids["<|begin_of_image|>"],
+        "vision_end_token_id": ids["<|end_of_image|>"],
         "eos_token_id": [ids["<|endoftext|>"], ids["<|user|>"]],
     }
 
@@ -403,6 +405,65 @@ def pixtral(folder: Path, seed: int = 0) -> None:
     )
 
 
+DOTS = """\
+{%- for m in messages -%}
+{{ '<|' + m.role + '|>' }}
+{%- if m.content is string -%}{{ m.content }}{%- else -%}
+{%- for p in m.content -%}
+{%- if p.type == 'image' -%}{{ '<|img|><|imgpad|><|endofimg|>' }}{%- else -%}{{ p.text }}{%- endif -%}
+{%- endfor -%}{%- endif -%}
+{{ '<|endof' + m.role + '|>' }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{ '<|assistant|>' }}{%- endif -%}
+"""
+DOTS_TOKENS = [
+    "<|endoftext|>",
+    "<|img|>",
+    "<|imgpad|>",
+    "<|endofimg|>",
+    "<|system|>",
+    "<|endofsystem|>",
+    "<|user|>",
+    "<|endofuser|>",
+    "<|assistant|>",
+    "<|endofassistant|>",
+    "<|video_pad|>",
+]
+
+
+def dots_ocr(folder: Path, seed: int = 0) -> None:
+    ids = _ids(DOTS_TOKENS)
+    config = {
+        "model_type": "dots_ocr",
+        "vocab_size": VOCABULARY,
+        "image_token_id": ids["<|imgpad|>"],
+        "video_token_id": ids["<|video_pad|>"],
+        "eos_token_id": ids["<|endofassistant|>"],
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 10000.0,
+        "attention_bias": True,
+        "tie_word_embeddings": False,
+        "vision_config": {
+            "model_type": "dots_vit",
+            "embed_dim": 32,
+            "hidden_size": 64,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "patch_size": 14,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 1,
+        },
+    }
+    preprocessor = {**_qwen_preprocessor(14), "temporal_patch_size": 1}
+    _write(folder, "dots_ocr", config, DOTS_TOKENS, DOTS, preprocessor, "<|endofassistant|>", seed)
+
+
 def qwen2(folder: Path, seed: int = 0) -> None:
     ids = _ids(QWEN_TOKENS)
     config = {
@@ -466,6 +527,7 @@ def llama_sliding(folder: Path, seed: int = 0) -> None:
 
 
 VISION: dict[str, Callable[..., None]] = {
+    "dots_ocr": dots_ocr,
     "glm4v": glm4v,
     "glm_ocr": glm_ocr,
     "pixtral": pixtral,

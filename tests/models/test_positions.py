@@ -43,7 +43,7 @@ def test_two_pictures_and_text_between() -> None:
     assert made.ids[0, -1] == len(tokens) - 1 + made.delta
 
 
-@pytest.mark.parametrize("family", ["tiny-ocr", "qwen2_vl"])
+@pytest.mark.parametrize("family", ["tiny-ocr", "glm4v", "glm_ocr", "qwen2_vl", "qwen2_5_vl", "qwen3_5"])
 @pytest.mark.parametrize("sizes", [[], [(64, 64)], [(200, 40), (40, 200)], [(28, 28)] * 5])
 def test_equal_to_mlx_vlm(family: str, sizes: list[tuple[int, int]], checkpoint: Callable[..., Path]) -> None:
     import mlx.core as mx
