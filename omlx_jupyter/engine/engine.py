@@ -39,9 +39,10 @@ class Engine:
     engine.close()
     """
 
-    def __init__(self, loop: EngineLoop, image_limits: ImageLimits) -> None:
+    def __init__(self, loop: EngineLoop, image_limits: ImageLimits, pixel_budget: int) -> None:
         self._loop = loop
         self._image_limits = image_limits
+        self._pixel_budget = pixel_budget
         self.name: str = loop.model.name
         self.is_ocr: bool = loop.model.ocr is not None
         self.sees: bool = loop.model.vision is not None
@@ -58,11 +59,13 @@ class Engine:
         limits: Limits | None = None,
         image_limits: ImageLimits | None = None,
         feature_bytes: int = 256 * 2**20,
+        pixel_budget: int = 4_000_000,
         trust_code: bool = False,
         on_wait: Callable[[float], None] | None = None,
     ) -> Self:
         """Load a model: a folder, a hub id, or None for the configured default, else the embedded one.
 
+        A picture with more pixels than `pixel_budget` is shrunk, and its answer's `notes` say so.
         `on_wait` is called with the seconds so far about twenty times a second while loading.
 
         :raises ModelError: one sentence that names the mend.
@@ -80,7 +83,7 @@ class Engine:
         except BaseException:
             loop.close(wait=False)  # an interrupted load ends by itself
             raise
-        return cls(loop, image_limits or ImageLimits())
+        return cls(loop, image_limits or ImageLimits(), pixel_budget)
 
     def submit(
         self,
@@ -107,12 +110,12 @@ class Engine:
             raise EngineClosedError("the engine was closed; load a new one.")
         messages = as_messages(prompt, images, system)
         messages, chosen = with_ocr_defaults(messages, sampling or SamplingParams(), model.defaults, model.ocr)
-        request = Request(chosen, self._preparation(model, messages, tools))
+        request = Request(chosen, self._preparation(model, messages, tools), stop_loops=model.ocr is not None)
         self._loop.submit(request)
         return RequestHandle(request, self._loop.wake)
 
     def _preparation(self, model: Any, messages: list[Message], tools: Any) -> Callable[[], Any]:
-        limits = self._image_limits
+        limits, budget = self._image_limits, self._pixel_budget
 
         def prepare() -> Any:
             opened: list[Message] = []
@@ -121,13 +124,14 @@ class Engine:
                 parts: list[Any] = []
                 for part in message.parts:
                     if isinstance(part, ImagePart):
-                        found = open_images(part.source, limits)
+                        found = [image.shrunk_to(budget) for image in open_images(part.source, limits)]
                         decoded += found
                         parts += [ImagePart(image) for image in found]
                     else:
                         parts.append(part)
                 opened.append(Message(message.role, parts, message.extra))
-            return model.prepare(opened, decoded, tools)
+            notes = tuple(image.note for image in decoded if image.note)
+            return model.prepare(opened, decoded, tools, notes)
 
         return prepare
 

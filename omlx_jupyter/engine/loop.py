@@ -9,9 +9,10 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
-from ..errors import EngineClosedError, OmlxError, RequestError
+from ..errors import EngineClosedError, OmlxError
 from .request import Request
 from .scheduler import Limits, Running, Waiting, admit
 from .stats import EngineStats
@@ -39,6 +40,7 @@ class EngineLoop:
         self._loaded = threading.Event()
         self._error: BaseException | None = None
         self._state = "loading"
+        self._waiting_for = ""
         self._workers = ThreadPoolExecutor(WORKERS, "omlx-prepare")
         self.model: Any = None
         self._thread = threading.Thread(target=self._run, name="omlx-engine", daemon=True)
@@ -95,17 +97,19 @@ class EngineLoop:
                 images_encoded=runner.images_encoded if runner else 0,
                 kv_bytes=batch.nbytes if batch else 0,
                 feature_bytes=runner.features.nbytes if runner else 0,
-                waiting_for=f"all {self._limits.max_rows} rows are in use" if self._ready and decoding else "",
+                waiting_for=self._waiting_for if self._ready else "",
                 **self._counts,
             )
 
     def _prepare(self, request: Request) -> None:
+        """On a worker thread."""
         try:
             if not request.cancelled:
                 request.prompt = request.prepare()
                 request.prompt_tokens = len(request.prompt.ids)
                 request.images = len(request.prompt.images)
                 request.notes.extend(request.prompt.notes)
+                self._runner.check(request)
         except BaseException as error:
             self._fail(request, error)
         request.prepared_at = time.monotonic()
@@ -122,7 +126,8 @@ class EngineLoop:
             self.model = self._load()
             from .runner import Runner
 
-            self._runner = Runner(self.model, self._limits.prefill_chunk, self._feature_bytes)
+            self._runner = Runner(self.model, self._limits.prefill_chunk, self._feature_bytes, self._limits.kv_bytes)
+            self._limits = replace(self._limits, kv_bytes=self._runner.byte_limit)
         except BaseException as error:
             self._error = error
             self._state = "closed"
@@ -168,9 +173,12 @@ class EngineLoop:
             return
         alone = not self.model.family.batchable
         running = [
-            Running(row.request.number, row.kv_bytes, alone) for row in [*self._prefilling, *self._runner.batch.rows]
+            Running(row.request.number, row.request.bytes_needed, alone)
+            for row in [*self._prefilling, *self._runner.batch.rows]
         ]
-        chosen = set(admit([Waiting(r.number, alone=alone) for r in ready], running, self._limits))
+        waiting = [Waiting(r.number, r.bytes_needed, alone) for r in ready]
+        chosen = set(admit(waiting, running, self._limits))
+        self._waiting_for = self._reason(len(running) + len(chosen), alone) if len(chosen) < len(ready) else ""
         for request in ready:
             if request.number not in chosen:
                 continue
@@ -178,11 +186,16 @@ class EngineLoop:
                 self._ready.remove(request)
             self._begin(request)
 
+    def _reason(self, rows: int, alone: bool) -> str:
+        if alone:
+            return "this family's requests run one at a time"
+        if rows >= self._limits.max_rows:
+            return f"all {self._limits.max_rows} rows are in use"
+        return f"memory: {self._limits.kv_bytes / 2**20:,.0f} MiB are set aside for requests"
+
     def _begin(self, request: Request) -> None:
         request.admitted_at = time.monotonic()
         try:
-            if request.prompt_tokens < 1:
-                raise RequestError("the prompt has no tokens; write a question.")
             self._prefilling.append(self._runner.begin(request))
         except Exception as error:
             self._fail(request, error)

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from ..types import Delta, FinishReason, TokenLogprob
+from .repetition import CHECK_EVERY, loop_period
 from .request import Request
 from .stops import StopMatcher
 
@@ -26,7 +27,6 @@ class Row:
         self._end_tokens = model.end_tokens | set(request.sampling.stop_token_ids)
         self._stream = stream
         self._stops = StopMatcher(request.sampling.stop or ())
-        self.kv_bytes = 0
 
     @property
     def last_prompt_token(self) -> int:
@@ -48,7 +48,11 @@ class Row:
         self._say(shown, token)
         if self._stops.matched is not None:
             return "stop", f"stop string {self._stops.matched!r}"
-        if len(request.token_ids) >= (request.sampling.max_tokens or 1):
+        count = len(request.token_ids)
+        if request.stop_loops and count % CHECK_EVERY == 0 and loop_period(request.token_ids):
+            self.flush()
+            return "stop", "the model repeated itself without end"
+        if count >= (request.sampling.max_tokens or 1):
             self.flush()
             return "length", f"max_tokens ({request.sampling.max_tokens}) reached"
         return None

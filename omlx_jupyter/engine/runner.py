@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import mlx.core as mx
 
 from ..cache.features import FeatureCache
-from ..models.kv_state import cache_bytes
+from ..errors import RequestError
+from ..models import memory
 from ..models.sampling import RowSampler
 from ..models.tokenizer import TextStream
 from .batch import DecodeBatch, Sampled
@@ -19,7 +21,7 @@ from .scheduler import next_chunk
 class Runner:
     """Drives one loaded model. Every method runs on the engine thread."""
 
-    def __init__(self, model: Any, chunk: int, feature_bytes: int) -> None:
+    def __init__(self, model: Any, chunk: int, feature_bytes: int, byte_limit: int = 0) -> None:
         self.model = model
         self.batch = DecodeBatch(model)
         self.features = FeatureCache(feature_bytes)
@@ -27,6 +29,31 @@ class Runner:
         self.vocabulary = self._vocabulary()
         self.prefilled_tokens = 0
         self.images_encoded = 0
+        self._context = memory.context_length(model.checkpoint.config)
+        self._token_bytes = memory.kv_bytes_per_token(model.checkpoint.config, model.dtype)
+        self.byte_limit = byte_limit or memory.usable_bytes(model.nbytes)
+
+    def check(self, request: Request) -> None:
+        """Estimate what a prepared request needs and cap its answer at the model's context.
+
+        :raises RequestError: it can never fit.
+        """
+        tokens, most = request.prompt_tokens, request.sampling.max_tokens or 1
+        if self._context and tokens >= self._context:
+            raise RequestError(
+                f"the prompt has {tokens:,} tokens, but {self.model.name} takes {self._context:,}; "
+                "shorten it, or use fewer or smaller pictures."
+            )
+        if self._context and tokens + most > self._context:
+            most = self._context - tokens
+            request.sampling = replace(request.sampling, max_tokens=most)
+        vision = memory.vision_bytes(request.prompt.images, self.model.checkpoint.config)
+        request.bytes_needed = (tokens + most) * self._token_bytes + vision
+        if tokens * self._token_bytes + vision > self.byte_limit:
+            raise RequestError(
+                f"the request needs about {request.bytes_needed / 2**30:.1f} GiB, but only "
+                f"{self.byte_limit / 2**30:.1f} GiB are free for requests; use fewer or smaller pictures."
+            )
 
     def _vocabulary(self) -> int:
         """The width of the logits, measured: configs and tokenizers disagree about it."""
@@ -88,7 +115,6 @@ class Runner:
         logits = self.model.forward(ids, row.cache, embeds, positions)
         mx.eval([c.state for c in row.cache])
         del logits  # never evaluated: only the last prompt token's logits are wanted
-        row.kv_bytes = cache_bytes(row.cache)
 
     def decode(self) -> list[Sampled]:
         return self.batch.step()

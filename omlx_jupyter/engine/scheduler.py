@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of the batch. `kv_bytes` of 0 means no bound."""
+    """Bounds of the batch. `kv_bytes` covers KV and the vision tower's peak; 0 is half of what the
+    model leaves of the machine's memory."""
 
     max_rows: int = 8
     prefill_chunk: int = 256

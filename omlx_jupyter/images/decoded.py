@@ -51,6 +51,19 @@ class DecodedImage:
         image.save(buffer, "PNG")
         return buffer.getvalue()
 
+    def shrunk_to(self, pixels: int) -> DecodedImage:
+        """Itself if it has at most `pixels` pixels, else a smaller copy whose `note` says so."""
+        if self.width * self.height <= pixels:
+            return self
+        factor = (pixels / (self.width * self.height)) ** 0.5
+        size = (max(1, int(self.width * factor)), max(1, int(self.height * factor)))
+        small = np.array(self.pil().resize(size, Image.Resampling.LANCZOS))
+        note = (
+            f"{self.source} was shrunk from {self.width} x {self.height} to {size[0]} x {size[1]}; "
+            "raise the pixel budget to keep more of it."
+        )
+        return DecodedImage(small, self.source, note)
+
     def _repr_png_(self) -> bytes:
         return self.png()
 

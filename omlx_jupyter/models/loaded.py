@@ -8,8 +8,9 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
+from mlx.utils import tree_flatten
 
-from ..errors import ModelError
+from ..errors import ModelError, RequestError
 from ..types import ImagePart, Message, SamplingParams
 from . import kv_state, towers
 from .detect import Checkpoint
@@ -39,9 +40,22 @@ class LoadedModel:
     end_tokens: frozenset[int]
     warnings: tuple[str, ...] = ()
 
+    @property
+    def dtype(self) -> str:
+        """The dtype that KV is kept in: the weights'."""
+        weights = [value for _, value in tree_flatten(self.language_model.parameters())]
+        floating = [str(w.dtype).removeprefix("mlx.core.") for w in weights if mx.issubdtype(w.dtype, mx.floating)]
+        return max(set(floating), key=floating.count) if floating else "float32"
+
+    @property
+    def nbytes(self) -> int:
+        return sum(int(value.nbytes) for _, value in tree_flatten(self.model.parameters()))
+
     # -- any thread -------------------------------------------------------------------------
 
-    def prepare(self, messages: Sequence[Message], images: Sequence[Any], tools: Any = None) -> Prepared:
+    def prepare(
+        self, messages: Sequence[Message], images: Sequence[Any], tools: Any = None, notes: tuple[str, ...] = ()
+    ) -> Prepared:
         """Render and tokenize; `images` are the decoded pictures of the messages' ImageParts, in order.
 
         :raises ModelError: pictures for a model that takes none.
@@ -57,7 +71,11 @@ class LoadedModel:
         text, guarded = self.tokenizer.render(messages, tools)
         pieces = self.tokenizer.split(text, guarded)
         require_template_pictures(len(pieces), len(inputs))
-        return assemble(pieces, inputs)
+        if not pieces[-1]:
+            raise RequestError(
+                "the prompt ends with a picture and this model's template adds nothing; write a question."
+            )
+        return assemble(pieces, inputs, notes)
 
     def positions(self, prompt: Prepared) -> Positions | None:
         """Explicit positions of a prompt, or None where the cache's offset says enough."""

@@ -21,6 +21,9 @@ class Omlx(SingletonConfigurable):
     allow_private_urls = Bool(False, help="Fetch pictures from private and loopback addresses.").tag(config=True)
     max_image_mib = Int(64, help="Largest picture file or download, in MiB.").tag(config=True)
     max_image_megapixels = Int(120, help="Largest picture before decoding, in megapixels.").tag(config=True)
+    pixel_budget = Int(4_000_000, help="Pictures with more pixels are shrunk before the model sees them.").tag(
+        config=True
+    )
     fetch_timeout_s = Float(20.0, help="Longest time for one download, in seconds.").tag(config=True)
     trust_code = Bool(False, help="Run code that a checkpoint brings along.").tag(config=True)
 

@@ -35,6 +35,7 @@ def engine(model: str | None = None, say: Callable[[str], None] | None = None) -
             wanted,
             image_limits=settings().image_limits(),
             trust_code=settings().trust_code,
+            pixel_budget=settings().pixel_budget,
             on_wait=_announce(f"loading {wanted or 'tiny-ocr'} …", say),
         )
         if running is not None:
