@@ -105,14 +105,18 @@ class Engine:
         """
         if isinstance(images, str | bytes) or not isinstance(images, Sequence):
             images = [images]
-        model = self._loop.model
-        if model is None:
-            raise EngineClosedError("the engine was closed; load a new one.")
+        model = self._loaded()
         messages = as_messages(prompt, images, system)
         messages, chosen = with_ocr_defaults(messages, sampling or SamplingParams(), model.defaults, model.ocr)
         request = Request(chosen, self._preparation(model, messages, tools), stop_loops=model.ocr is not None)
         self._loop.submit(request)
         return RequestHandle(request, self._loop.wake)
+
+    def _loaded(self) -> Any:
+        model = self._loop.model
+        if model is None:
+            raise EngineClosedError("the engine was closed; load a new one.")
+        return model
 
     def _preparation(self, model: Any, messages: list[Message], tools: Any) -> Callable[[], Any]:
         limits, budget = self._image_limits, self._pixel_budget
@@ -171,6 +175,17 @@ class Engine:
         except BaseException:
             handle.cancel()
             raise
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of token ids, special tokens included."""
+        return str(self._loaded().tokenizer.decode(token_ids, skip_special_tokens=False))
+
+    def parse_tools(self, result: Generation, tools: Any = None) -> Any:
+        """An answer's text and tool calls (`.text`, `.calls`, `.note`), in the model's own format."""
+        from ..models.tools import ToolParser
+
+        model = self._loaded()
+        return ToolParser(model.tokenizer).parse(result.token_ids, model.end_tokens, result.text, tools)
 
     def stats(self) -> EngineStats:
         return self._loop.stats()

@@ -30,6 +30,8 @@ def load_model(name: str | Path | None, trust_code: bool = False) -> Any:
     shown = path.name if name is None else str(name)
     if not checkpoint.is_vlm:
         why = () if not checkpoint.vision_config else (NO_VISION_WEIGHTS.format(shown),)
+        for line in why:
+            _log.warning(line)
         return _load_text(shown, checkpoint, why)
     try:
         return _load_vlm(shown, checkpoint)

@@ -1,0 +1,115 @@
+"""OpenAI-shaped messages -> ours."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, get_type_hints
+
+from ..errors import RequestError
+from ..types import ImagePart, Message
+
+ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
+
+
+def from_openai(messages: Iterable[Any]) -> list[Message]:
+    """Messages as the `openai` package has them: dicts or its own types, content as text or parts.
+
+    :raises RequestError: a role or a part that can't be taken, by its place.
+    """
+    made = []
+    for place, message in enumerate(messages):
+        fields = _fields(message)
+        role = ROLES.get(str(fields.get("role")))
+        if role is None:
+            raise RequestError(f"message {place} has the role {fields.get('role')!r}; use {', '.join(ROLES)}.")
+        parts = _parts(fields.get("content"), place)
+        extra: dict[str, Any] = {}
+        if fields.get("tool_calls"):
+            extra["tool_calls"] = [_tool_call(_fields(call)) for call in fields["tool_calls"]]
+        for name in ("tool_call_id", "name"):
+            if fields.get(name):
+                extra[name] = fields[name]
+        made.append(Message(role, parts, extra))  # type: ignore[arg-type]
+    if not made:
+        raise RequestError("messages is empty; give at least one user message.")
+    return made
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        return dict(value)
+    if hasattr(value, "model_dump"):
+        return dict(value.model_dump(exclude_none=True))
+    raise RequestError(f"a message is a {type(value).__name__}; give a dict or an openai message.")
+
+
+def _parts(content: Any, place: int) -> list[Any]:
+    if content is None:
+        return []
+    if isinstance(content, str):
+        return [content]
+    parts: list[Any] = []
+    for part in content:
+        if isinstance(part, str):
+            parts.append(part)
+            continue
+        fields = _fields(part)
+        kind = fields.get("type")
+        if kind in ("text", "input_text", "output_text", "refusal"):
+            parts.append(str(fields.get("text") or fields.get("refusal") or ""))
+        elif kind in ("image_url", "input_image", "image"):
+            value = fields.get("image_url", fields.get("image"))
+            parts.append(ImagePart(value.get("url") if isinstance(value, Mapping) else value))
+        else:
+            raise RequestError(f"message {place} has a part of type {kind!r}; use text and image_url.")
+    return parts
+
+
+def _tool_call(call: dict[str, Any]) -> dict[str, Any]:
+    """Templates want the arguments as an object; OpenAI sends them as text."""
+    function = dict(call.get("function") or {})
+    if isinstance(function.get("arguments"), str):
+        try:
+            function["arguments"] = json.loads(function["arguments"] or "{}")
+        except ValueError:
+            raise RequestError(f"the arguments of tool call {call.get('id')!r} are no JSON.") from None
+    return {"id": call.get("id"), "type": "function", "function": function}
+
+
+_JSON_TYPES = {str: "string", int: "integer", float: "number", bool: "boolean", list: "array", dict: "object"}
+
+
+def tool_schemas(tools: Sequence[Any] | None) -> list[dict[str, Any]] | None:
+    """JSON schemas as they are, Python functions by their signature and docstring.
+
+    :raises RequestError: something that is neither.
+    """
+    if not tools:
+        return None
+    return [_function_schema(tool) if callable(tool) else _checked(tool) for tool in tools]
+
+
+def _checked(tool: Any) -> dict[str, Any]:
+    fields = _fields(tool)
+    if fields.get("type") != "function" or not fields.get("function", {}).get("name"):
+        raise RequestError('a tool is a function or {"type": "function", "function": {"name": ..., ...}}.')
+    return fields
+
+
+def _function_schema(function: Any) -> dict[str, Any]:
+    hints = get_type_hints(function)
+    properties, required = {}, []
+    for name, parameter in inspect.signature(function).parameters.items():
+        properties[name] = {"type": _JSON_TYPES.get(hints.get(name, str), "string")}
+        if parameter.default is inspect.Parameter.empty:
+            required.append(name)
+    return {
+        "type": "function",
+        "function": {
+            "name": function.__name__,
+            "description": inspect.getdoc(function) or "",
+            "parameters": {"type": "object", "properties": properties, "required": required},
+        },
+    }
