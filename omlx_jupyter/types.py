@@ -35,6 +35,7 @@ class SamplingParams:
     stop_token_ids: tuple[int, ...] = ()
     logit_bias: Mapping[int, float] | None = None
     logprobs: int | None = None
+    json_schema: Mapping[str, Any] | None = None  # the answer is JSON that follows it; {} is any JSON
 
     def __post_init__(self) -> None:
         if isinstance(self.stop, str):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from ..errors import RequestError
@@ -57,15 +58,14 @@ class _Call:
     """One request on its way to OpenAI's shape."""
 
     def __init__(self, engine: Any, model: str | None, messages: Iterable[Any], tools: Any, options: dict[str, Any]):
-        if options.pop("response_format", None) not in (None, {"type": "text"}):
-            raise RequestError("response_format is not built yet; ask for JSON in the prompt.")
+        schema = _schema(options.pop("response_format", None))
         options.pop("stream_options", None)
         self._engine = engine
         self.identity = f"chatcmpl-{uuid.uuid4().hex}"
         self.created = int(time.time())
         self.model = model or engine.name
         self.tools = tool_schemas(tools)
-        sampling = sampling_from(options)
+        sampling = replace(sampling_from(options), json_schema=schema)
         self.handle = engine.submit(from_openai(messages), sampling=sampling, tools=self.tools)
 
     def completion(self, result: Generation) -> Any:
@@ -130,6 +130,23 @@ class _Call:
             calls = [{"index": i, **_openai_call(i, call)} for i, call in enumerate(parsed.calls)]
             return self.chunk({"content": parsed.text or None, "tool_calls": calls}, "tool_calls", usage)
         return self.chunk({"content": parsed.text}, _finish(result), usage)
+
+
+def _schema(wanted: Any) -> dict[str, Any] | None:
+    """The JSON schema of a `response_format`: a dict of OpenAI's, or a pydantic model.
+
+    :raises RequestError: another kind.
+    """
+    if wanted is None or wanted == {"type": "text"}:
+        return None
+    if hasattr(wanted, "model_json_schema"):
+        return dict(wanted.model_json_schema())
+    kind = wanted.get("type") if isinstance(wanted, dict) else None
+    if kind == "json_object":
+        return {"type": "object"}
+    if kind == "json_schema" and isinstance(wanted.get("json_schema", {}).get("schema"), dict):
+        return dict(wanted["json_schema"]["schema"])
+    raise RequestError("response_format is text, json_object, json_schema with a schema, or a pydantic model.")
 
 
 def _openai_call(index: int, call: Any) -> dict[str, Any]:

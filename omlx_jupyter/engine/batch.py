@@ -96,6 +96,7 @@ class DecodeBatch:
         """Feed one token per row, launch the next, and return the tokens that were ready."""
         assert self._store is not None
         count = len(self._rows)
+        self._accept_grammars()
         positions = self._positions()
         self._store.begin(count)
         logits = self._model.forward(self._tokens[:, None], self._store.caches, None, positions)[:, -1]
@@ -111,6 +112,18 @@ class DecodeBatch:
         self._fresh.clear()
         self.steps += 1
         return ready
+
+    def _accept_grammars(self) -> None:
+        """Rows with a grammar need their last token on the host first: no overlap while there are any."""
+        bound = [(i, r) for i, r in enumerate(self._rows) if r and r.sampler.grammar and i not in self._fresh]
+        if not bound:
+            return
+        values = self._tokens.tolist()
+        for slot, row in bound:
+            try:
+                row.sampler.grammar.accept(values[slot])
+            except Exception as error:
+                self._chosen[slot] = error
 
     def _positions(self) -> Any:
         if not self._model.family.mrope:

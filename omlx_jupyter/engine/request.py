@@ -34,6 +34,7 @@ class Request:
     prompt_tokens: int = 0
     bytes_needed: int = 0  # estimate: KV of prompt and answer, and the vision tower's peak
     stop_loops: bool = False
+    grammar: Any = None
     prefilled: int = 0
     images: int = 0
     images_encoded: int = 0

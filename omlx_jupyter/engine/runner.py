@@ -10,6 +10,7 @@ import mlx.core as mx
 from ..cache.features import FeatureCache
 from ..errors import RequestError
 from ..models import memory
+from ..models.grammar import Grammars
 from ..models.sampling import RowSampler
 from ..models.tokenizer import TextStream
 from .batch import DecodeBatch, Sampled
@@ -29,12 +30,15 @@ class Runner:
         self.vocabulary = self._vocabulary()
         self.prefilled_tokens = 0
         self.images_encoded = 0
+        self._grammars = Grammars(model.tokenizer, self.vocabulary, model.end_tokens)
         self._context = memory.context_length(model.checkpoint.config)
         self._token_bytes = memory.kv_bytes_per_token(model.checkpoint.config, model.dtype)
         self.byte_limit = byte_limit or memory.usable_bytes(model.nbytes)
 
     def check(self, request: Request) -> None:
-        """Estimate what a prepared request needs and cap its answer at the model's context.
+        """Estimate what a prepared request needs, cap its answer at the model's context, make its grammar.
+
+        Runs on a worker thread.
 
         :raises RequestError: it can never fit.
         """
@@ -47,6 +51,8 @@ class Runner:
         if self._context and tokens + most > self._context:
             most = self._context - tokens
             request.sampling = replace(request.sampling, max_tokens=most)
+        if request.sampling.json_schema is not None:
+            request.grammar = self._grammars.json(request.sampling.json_schema)
         vision = memory.vision_bytes(request.prompt.images, self.model.checkpoint.config)
         request.bytes_needed = (tokens + most) * self._token_bytes + vision
         if tokens * self._token_bytes + vision > self.byte_limit:
@@ -62,7 +68,7 @@ class Runner:
         return int(text.get("vocab_size") or config.get("vocab_size") or len(self.model.tokenizer.inner))
 
     def begin(self, request: Request) -> Row:
-        sampler = RowSampler(request.sampling, self.vocabulary)
+        sampler = RowSampler(request.sampling, self.vocabulary, request.grammar)
         row = Row(request, self.model, sampler, TextStream(self.model.tokenizer))
         row.cache = self.model.new_cache()
         positions = self.model.positions(request.prompt)

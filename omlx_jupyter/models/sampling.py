@@ -9,6 +9,7 @@ import mlx.core as mx
 from mlx_lm.sample_utils import apply_min_p, apply_top_k, apply_top_p
 
 from ..types import SamplingParams
+from .grammar import RowGrammar
 
 
 @dataclass
@@ -29,8 +30,9 @@ class RowSampler:
     this one's token has been read.
     """
 
-    def __init__(self, params: SamplingParams, vocabulary: int) -> None:
+    def __init__(self, params: SamplingParams, vocabulary: int, grammar: RowGrammar | None = None) -> None:
         self.params = params
+        self.grammar = grammar
         seed = params.seed if params.seed is not None else random.getrandbits(63)
         self._key = mx.random.key(seed % 2**63)
         self._step = 0
@@ -47,15 +49,17 @@ class RowSampler:
     def plain_greedy(self) -> bool:
         """Whether this row's token is simply the argmax of its logits."""
         p = self.params
-        return not p.temperature and self._counts is None and self._bias is None and p.logprobs is None
+        simple = self._counts is None and self._bias is None and self.grammar is None
+        return simple and not p.temperature and p.logprobs is None
 
-    def __call__(self, logits: mx.array, mask: mx.array | None = None) -> Chosen:
-        """`logits` is (V,); `mask` (V,) is added to them (a grammar's minus infinities)."""
+    def __call__(self, logits: mx.array) -> Chosen:
+        """`logits` is (V,). A row with a grammar must have accepted its last token before."""
         logits = logits.astype(mx.float32)
         if self._bias is not None:
             logits = logits.at[self._bias[0]].add(self._bias[1])
         if self._counts is not None:
             logits = self._penalise(logits)
+        mask = self.grammar.mask() if self.grammar is not None else None
         if mask is not None:
             logits = logits + mask
         token = self._choose(logits)

@@ -126,7 +126,8 @@ def test_logprobs(tiny: Any) -> None:
         ({"max_tokenz": 3}, "unknown option 'max_tokenz'"),
         ({"n": 2}, "n must be 1"),
         ({"temperature": -1}, "temperature"),
-        ({"response_format": {"type": "json_object"}}, "not built yet"),
+        ({"response_format": {"type": "xml"}}, "response_format is text"),
+        ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "nonsense"}}}}, "schema"),
         ({"tools": [{"name": "x"}]}, "a tool is a function"),
     ],
 )

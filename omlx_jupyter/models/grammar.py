@@ -1,0 +1,76 @@
+"""Answers that follow a JSON schema: llguidance decides which tokens may come next, per row."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from ..errors import RequestError
+from .tokenizer import ChatTokenizer
+
+
+class RowGrammar:
+    """One row's matcher. `accept` must get every sampled token before the next `mask`."""
+
+    def __init__(self, matcher: Any, vocabulary: int, end_tokens: list[int]) -> None:
+        self._end_tokens = end_tokens
+        self._matcher = matcher
+        self._vocabulary = vocabulary
+        self._bits = np.zeros((1, -(-vocabulary // 32)), np.int32)
+
+    def accept(self, token: int) -> None:
+        """:raises RequestError: the grammar engine gave up (its error says why)."""
+        if not self._matcher.is_stopped():
+            self._matcher.consume_token(token)
+            if self._matcher.is_error():
+                raise RequestError(f"the schema can't be followed further ({self._matcher.get_error()}).")
+
+    def mask(self) -> mx.array | None:
+        """(V,) float32 to add to the logits: 0 where a token may come, minus infinity elsewhere."""
+        from llguidance.numpy import fill_next_token_bitmask
+
+        if self._matcher.is_stopped():  # the JSON is complete: nothing may follow but the end
+            closed = np.full(self._vocabulary, -np.inf, np.float32)
+            closed[self._end_tokens] = 0
+            return mx.array(closed) if self._end_tokens else None
+        fill_next_token_bitmask(self._matcher, self._bits)
+        allowed = np.unpackbits(self._bits.view(np.uint8), bitorder="little")[: self._vocabulary]
+        return mx.array(np.where(allowed, np.float32(0), np.float32(-np.inf)))
+
+
+class Grammars:
+    """Makes matchers for one model; the tokenizer's trie is built once, at first use."""
+
+    def __init__(self, tokenizer: ChatTokenizer, vocabulary: int, end_tokens: frozenset[int]) -> None:
+        self._tokenizer = tokenizer
+        self._vocabulary = vocabulary
+        self._end_tokens = sorted(end_tokens)
+        self._trie: Any = None
+        self._lock = threading.Lock()
+
+    def json(self, schema: Mapping[str, Any]) -> RowGrammar:
+        """A matcher for a JSON schema; `{}` is any JSON value.
+
+        :raises RequestError: llguidance doesn't take the schema; the sentence says why.
+        """
+        from llguidance import LLMatcher
+        from llguidance.hf import from_tokenizer
+
+        with self._lock:
+            if self._trie is None:
+                self._trie = from_tokenizer(
+                    self._tokenizer.inner, n_vocab=self._vocabulary, eos_token=self._end_tokens or None
+                )
+        try:
+            grammar = LLMatcher.grammar_from_json_schema(json.dumps(dict(schema)))
+        except (TypeError, ValueError) as error:
+            raise RequestError(f"the JSON schema can't be used ({error}).") from None
+        problem = LLMatcher.validate_grammar(grammar, self._trie)
+        if problem:
+            raise RequestError(f"the JSON schema can't be used ({problem.splitlines()[0]}).")
+        return RowGrammar(LLMatcher(self._trie, grammar), self._vocabulary, self._end_tokens)
