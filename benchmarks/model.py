@@ -1,0 +1,49 @@
+"""The random model that the benchmarks share: Qwen2-VL's layout, about 34 M parameters, fp32."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tests.checkpoints import families
+
+
+def make(folder: Path | None = None) -> Path:
+    """Write the checkpoint and return its folder."""
+    folder = folder or Path(tempfile.mkdtemp(prefix="omlx-bench-"))
+    ids = families._ids(families.QWEN_TOKENS)
+    config: dict[str, Any] = {
+        "model_type": "qwen2_vl",
+        "image_token_id": ids["<|image_pad|>"],
+        "video_token_id": ids["<|video_pad|>"],
+        "vision_start_token_id": ids["<|vision_start|>"],
+        "vision_end_token_id": ids["<|vision_end|>"],
+        "eos_token_id": ids["<|im_end|>"],
+        "hidden_size": 512,
+        "num_hidden_layers": 8,
+        "intermediate_size": 1536,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 8,
+        "max_position_embeddings": 16384,
+        "rms_norm_eps": 1e-6,
+        "vocab_size": 4096,
+        "rope_theta": 10000.0,
+        "rope_scaling": {"type": "mrope", "mrope_section": [8, 12, 12]},
+        "tie_word_embeddings": False,
+        "vision_config": {
+            "model_type": "qwen2_vl",
+            "depth": 4,
+            "embed_dim": 256,
+            "hidden_size": 512,
+            "num_heads": 4,
+            "patch_size": 14,
+            "mlp_ratio": 2,
+            "spatial_patch_size": 14,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
+        },
+    }
+    preprocessor = {**families._qwen_preprocessor(14), "max_pixels": 28 * 28 * 1024}
+    families._write(folder, "qwen2_vl", config, families.QWEN_TOKENS, families.CHATML, preprocessor, "<|im_end|>", 0)
+    return folder
