@@ -58,10 +58,10 @@ def page(cells: dict[str, dict[str, bool]]) -> str:
     lines = [
         "# Model families",
         "",
-        "Written by `python -m tools.families_doc` from `tests/parity/test_matrix.py`. Each family is a tiny random-weight",
-        "checkpoint that the real loaders take; `equal` means the same greedy token ids in fp32 as mlx-vlm's (mlx-lm's for",
-        f"text) own generation with one whole prefill. Measured with mlx {version('mlx')}, mlx-vlm {version('mlx-vlm')},",
-        f"mlx-lm {version('mlx-lm')} on {sys.platform}.",
+        "Written by `python -m tools.families_doc` from `tests/parity/test_matrix.py`. Each family is a tiny",
+        "random-weight checkpoint that the real loaders take; `equal` means the same greedy token ids in fp32 as",
+        "mlx-vlm's (mlx-lm's for text) own generation with one whole prefill. Measured with",
+        f"mlx {version('mlx')}, mlx-vlm {version('mlx-vlm')}, mlx-lm {version('mlx-lm')} on {sys.platform}.",
         "",
         "| family | " + " | ".join(COLUMNS.values()) + " |",
         "|---" * (len(COLUMNS) + 1) + "|",
@@ -77,15 +77,17 @@ def page(cells: dict[str, dict[str, bool]]) -> str:
     ]
     missing = sorted({*OCR_PROFILES, "glm4v_moe", "qwen3_5_moe"} - set(FAMILIES))
     lines += [
-        f"Not driven yet: {', '.join(f'`{name}`' for name in missing)} and every other mlx-vlm family. Such a checkpoint",
-        "loads as a text model with a visible warning where mlx-lm can load it, else it is refused with one sentence.",
+        f"Not driven yet: {', '.join(f'`{name}`' for name in missing)} and every other mlx-vlm family.",
+        "Such a checkpoint loads as a text model with a visible warning where mlx-lm can load it, else it is refused",
+        "with one sentence.",
         "",
         "Rows share a decode batch in all families above. Where every layer is a plain KV cache, rows live in slots",
-        "(joining and leaving copy one row or nothing); models with recurrent or sliding-window layers use mlx-vlm's batch",
-        "caches, which copy the batch when a row joins or leaves.",
+        "(joining and leaving copy one row or nothing); models with recurrent or sliding-window layers use mlx-vlm's",
+        "batch caches, which copy the batch when a row joins or leaves.",
         "",
-        "mlx-vlm 0.7.10's glm4v tower is wrong from the third picture of a prompt on (its attention is cut after the second).",
-        "Here every picture goes through the tower alone, so it isn't affected; the reference is corrected the same way.",
+        "mlx-vlm 0.7.10's glm4v tower is wrong from the third picture of a prompt on: its attention is cut after the",
+        "second. Here every picture goes through the tower alone, so it isn't affected; the reference is corrected",
+        "the same way.",
         "",
     ]
     return "\n".join(lines)
