@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may reach out
+hypothesis.settings.register_profile("omlx", deadline=None)  # a loaded machine is no failure
+hypothesis.settings.load_profile("omlx")
 
 
 @pytest.fixture(scope="session")
