@@ -31,9 +31,8 @@ from . import model as bench_model  # noqa: E402
 PROMPT = "x" * 100
 
 
-def endless(engine: Any, tokens: int) -> SamplingParams:
-    forbidden = dict.fromkeys(engine._loop.model.end_tokens, -1e9)
-    return SamplingParams(temperature=0, max_tokens=tokens, logit_bias=forbidden)
+def greedy(tokens: int) -> SamplingParams:
+    return SamplingParams(temperature=0, max_tokens=tokens)
 
 
 def bare_loop(path: Path, tokens: int) -> float:
@@ -83,7 +82,7 @@ def theirs(path: Path, rows: int, tokens: int) -> float:
 
 def ours(engine: Any, rows: int, tokens: int) -> float:
     """Tokens per second while all rows decode: from the last row's first token to the first row's last."""
-    handles = [engine.submit(PROMPT, sampling=endless(engine, tokens + 40)) for _ in range(rows)]
+    handles = [engine.submit(PROMPT, sampling=greedy(tokens + 40)) for _ in range(rows)]
     while min(h.progress.tokens for h in handles) < 2:
         time.sleep(0.001)
     first, start = [h.progress.tokens for h in handles], time.perf_counter()
@@ -99,7 +98,7 @@ def ours(engine: Any, rows: int, tokens: int) -> float:
 
 def fairness(engine: Any) -> dict[str, float]:
     """A running row and a short request, while a 4,096-token prompt prefills."""
-    running = engine.submit(PROMPT, sampling=endless(engine, 5000))
+    running = engine.submit(PROMPT, sampling=greedy(5000))
     gaps: list[float] = []
     stop = threading.Event()
 
@@ -115,12 +114,12 @@ def fairness(engine: Any) -> dict[str, float]:
     while running.progress.tokens < 5:
         time.sleep(0.002)
     started = time.perf_counter()
-    long = engine.submit("y" * 4000, sampling=endless(engine, 2))
+    long = engine.submit("y" * 4000, sampling=greedy(2))
     while not long.progress.done:
         time.sleep(0.001)
     watcher = threading.Thread(target=watch)
     watcher.start()
-    short = engine.submit("z" * 16, sampling=endless(engine, 2))
+    short = engine.submit("z" * 16, sampling=greedy(2))
     short.result()
     long.result()
     prefill = time.perf_counter() - started
@@ -138,7 +137,7 @@ def fairness(engine: Any) -> dict[str, float]:
 
 
 def slots(path: Path) -> dict[str, float]:
-    """Milliseconds for a row to join and to leave eight rows of 4,096 tokens."""
+    """Milliseconds for a row to join and to leave eight rows of 4,096 tokens (537 MB, 67 MB a row)."""
     import mlx_vlm
 
     model, _ = mlx_vlm.load(str(path))
@@ -146,7 +145,7 @@ def slots(path: Path) -> dict[str, float]:
     def row() -> list[Any]:
         caches = new_row_cache(model.language_model)
         for cache in caches:
-            shape = (1, 8, 4096, 64)
+            shape = (1, 4, 4096, 64)
             cache.update_and_fetch(mx.random.normal(shape), mx.random.normal(shape))
         mx.eval([c.state for c in caches])
         return caches
@@ -176,6 +175,7 @@ def main() -> None:
     path = bench_model.make()
     table: dict[str, Any] = {"bare loop, 1 row, tokens/s": bare_loop(path, args.tokens)}
     with Engine.load(path, limits=Limits(max_rows=8)) as engine:
+        engine._loop.model.end_tokens = frozenset()  # no answer ends by itself
         for rows in (1, 2, 4, 8):
             table[f"engine, {rows} rows, tokens/s"] = ours(engine, rows, args.tokens)
         table.update(fairness(engine))

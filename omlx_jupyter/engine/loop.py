@@ -161,7 +161,7 @@ class EngineLoop:
         self._admit()
         if self._prefilling:
             self._state = "prefill"
-            self._advance(self._prefilling[0])
+            self._advance(self._prefilling.pop(0))
         if self._runner.batch.rows:
             self._state = "decode"
             self._decode()
@@ -201,11 +201,11 @@ class EngineLoop:
             self._fail(request, error)
 
     def _advance(self, row: Any) -> None:
+        """One piece of a row's prefill; rows take turns, so that a short prompt needn't wait for a long one."""
         try:
-            if self._runner.advance(row):
-                self._prefilling.remove(row)
+            if not self._runner.advance(row):
+                self._prefilling.append(row)
         except Exception as error:
-            self._prefilling.remove(row)
             self._fail(row.request, error)
 
     def _decode(self) -> None:

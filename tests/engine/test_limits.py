@@ -92,3 +92,15 @@ def test_ordinary_repetition_is_no_loop() -> None:
     assert loop_period([7] * 120) is None
     rows = [t for i in range(60) for t in (1, 2, i, 3)]
     assert loop_period(rows) is None
+
+
+def test_a_short_prompt_does_not_wait_for_a_long_one(checkpoint: Callable[..., Path]) -> None:
+    with Engine.load(checkpoint("qwen2_vl"), limits=Limits(prefill_chunk=16)) as engine:
+        alone = engine.generate("short", sampling=endless(engine, max_tokens=8)).token_ids
+        long = engine.submit("long " * 800, sampling=endless(engine, max_tokens=8))
+        while not long.progress.done:
+            long.poll(0.001)
+        short = engine.submit("short", sampling=endless(engine, max_tokens=8))
+        assert short.result(30).token_ids == alone
+        assert long.progress.phase == "prefill"
+        assert long.result(60).finish_reason == "length"
