@@ -20,6 +20,7 @@ class ChatTokenizer:
 
     def __init__(self, tokenizer: Any, template_owner: Any, placeholder: str | None) -> None:
         self.inner = tokenizer
+        self._backend = getattr(tokenizer, "backend_tokenizer", None)
         self._template_owner = template_owner
         self.placeholder = placeholder
         added = getattr(tokenizer, "added_tokens_decoder", {}).values()
@@ -38,6 +39,8 @@ class ChatTokenizer:
         return self.encode(text[:1]) + self.encode(text[1:])
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
+        if self._backend is not None:  # per token and row: worth leaving transformers' Python layers out
+            return str(self._backend.decode(list(ids), skip_special_tokens=skip_special_tokens))
         return str(
             self.inner.decode(list(ids), skip_special_tokens=skip_special_tokens, clean_up_tokenization_spaces=False)
         )
