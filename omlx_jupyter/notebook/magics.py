@@ -53,7 +53,7 @@ class OmlxMagics(Magics):
             %ocr SOURCE... [--prompt TEXT] [--max-tokens N] [--all-frames] [-o NAME]
 
         SOURCE is a Python name or expression of the notebook, a path, a glob or a URL.
-        Each picture is one request; the answers come back in order.
+        Each picture is one request; they run in one batch and the answers come back in order.
 
         Examples::
 
@@ -76,19 +76,38 @@ class OmlxMagics(Magics):
 
     def _read_all(self, images: list[DecodedImage], prompt: str | None, sampling: Any, name: str | None) -> Any:
         results = ResultList()
+        view = make_view(self.shell)
+        handles: list[Any] = []
         try:
-            for image in images:
-                results.append(run.ask(self.shell, prompt, [image], sampling, view=make_view(self.shell)))
+            # All are queued at once, so that they share the batch; they are shown in order.
+            self._queue_all(handles, images, prompt, sampling, view)
+            for index, (handle, image) in enumerate(zip(handles, images, strict=True)):
+                shown = view if index == 0 else make_view(self.shell)
+                results.append(run.watch(handle, shown, [image], prompt))
         except run.Interrupted as stopped:
             if stopped.result is not None:
                 results.append(stopped.result)
             if results:
                 run.keep_as_last(self.shell, results[0] if len(results) == 1 else results, name)
             raise
+        finally:
+            for handle in handles:
+                handle.cancel()  # without effect on those that have ended
         value = results[0] if len(results) == 1 else results
         value.shown(self.shell)
         run.keep(self.shell, value, name)
         return value
+
+    @staticmethod
+    def _queue_all(
+        handles: list[Any], images: list[DecodedImage], prompt: str | None, sampling: Any, view: Any
+    ) -> None:
+        try:
+            for image in images:
+                handles.append(run.start(prompt, [image], sampling, view=view))  # noqa: PERF401 (kept if one fails)
+        except BaseException:
+            view.fail()
+            raise
 
     @no_var_expand
     @cell_magic

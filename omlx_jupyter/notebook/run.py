@@ -44,29 +44,45 @@ def sampling_from(args: Any) -> SamplingParams:
     )
 
 
-def ask(
-    shell: Any,
+def start(
     prompt: str | None,
     images: Sequence[Any],
     sampling: SamplingParams,
     system: str | None = None,
     view: View | None = None,
-) -> Result:
-    """Send one request and show it while it runs. `images` are decoded pictures.
+) -> Any:
+    """Queue one request; its handle. `images` are decoded pictures.
 
-    :raises OmlxError: it failed.
-    :raises Interrupted: the kernel was interrupted; the exception holds what was said.
+    :raises OmlxError: no engine could be loaded, or nothing was asked.
     """
-    view = view or make_view(shell)
     parts: list[Any] = [ImagePart(image) for image in images]
     if prompt:
         parts.append(prompt)
     messages = [Message("user", parts)]
+    return session.submit(
+        lambda e: e.submit(messages, sampling=sampling, system=system), view.status if view is not None else None
+    )
+
+
+def ask(
+    shell: Any, prompt: str | None, images: Sequence[Any], sampling: SamplingParams, system: str | None = None
+) -> Result:
+    """Send one request and show it while it runs.
+
+    :raises OmlxError: it failed.
+    :raises Interrupted: the kernel was interrupted; the exception holds what was said.
+    """
+    view = make_view(shell)
     try:
-        handle = session.submit(lambda e: e.submit(messages, sampling=sampling, system=system), view.status)
+        handle = start(prompt, images, sampling, system, view)
     except BaseException:
         view.fail()
         raise
+    return watch(handle, view, images, prompt)
+
+
+def watch(handle: Any, view: View, images: Sequence[Any], prompt: str | None) -> Result:
+    """Show a running request until it ends. Raises as `ask` does."""
     text, ended = "", False
     try:
         while not ended:

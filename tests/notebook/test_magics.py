@@ -77,6 +77,13 @@ def test_several_pictures_in_order(shell: InteractiveShell) -> None:
     assert [r.text for r in results] == [one, two]
     assert results.text == f"{one}\n\n{two}"
     assert len(results.images) == 2
+    assert max(r.usage.peak_rows for r in run(shell, "%ocr hello.png sum.png hello.png img")) > 1
+
+
+def test_a_bad_picture_stops_the_others(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "nowhere.png" in complaint(shell, "%ocr hello.png nowhere.png", capsys)
+    engine = session.engine()
+    assert engine.stats().decoding == 0
 
 
 def test_assignment_takes_the_value(shell: InteractiveShell) -> None:
