@@ -29,7 +29,7 @@ class EngineLoop:
         self._limits = limits
         self._feature_bytes = feature_bytes
         self._changed = threading.Condition()
-        self._preparing: set[int] = set()
+        self._preparing: dict[int, Request] = {}
         self._ready: list[Request] = []  # prepared, waiting for a row
         self._prefilling: list[Any] = []
         self._runner: Any = None
@@ -65,7 +65,7 @@ class EngineLoop:
         with self._changed:
             if self._closing:
                 raise EngineClosedError("the engine was closed; load a new one.")
-            self._preparing.add(request.number)
+            self._preparing[request.number] = request
         self._workers.submit(self._prepare, request)
 
     def wake(self) -> None:
@@ -104,7 +104,7 @@ class EngineLoop:
     def _prepare(self, request: Request) -> None:
         """On a worker thread."""
         try:
-            if not request.cancelled:
+            if not (request.cancelled or self._closing):
                 request.prompt = request.prepare()
                 request.prompt_tokens = len(request.prompt.ids)
                 request.images = len(request.prompt.images)
@@ -114,8 +114,8 @@ class EngineLoop:
             self._fail(request, error)
         request.prepared_at = time.monotonic()
         with self._changed:
-            self._preparing.discard(request.number)
-            if request.error is None:
+            self._preparing.pop(request.number, None)
+            if request.error is None and not self._closing:
                 self._ready.append(request)
             self._changed.notify_all()
 
@@ -258,7 +258,8 @@ class EngineLoop:
     def _shut_down(self) -> None:
         with self._changed:
             self._closing = True
-            ready, self._ready = self._ready, []
+            ready, self._ready = [*self._preparing.values(), *self._ready], []
+            self._preparing.clear()
         rows = [*self._prefilling, *self._runner.batch.rows]
         for row in rows:
             row.flush()

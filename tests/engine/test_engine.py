@@ -14,6 +14,7 @@ import pytest
 from omlx_jupyter import Engine, ImagePart, Message, SamplingParams
 from omlx_jupyter.engine.scheduler import Limits
 from omlx_jupyter.errors import EngineClosedError, ImageError, ModelError, RequestError
+from omlx_jupyter.images.source import open_images
 
 from ..conftest import draw_text, endless, noise_image
 
@@ -199,6 +200,21 @@ def test_close_ends_running_requests_and_is_final(checkpoint: Callable[..., Path
     assert engine.stats().state == "closed"
     with pytest.raises(EngineClosedError, match="load a new one"):
         engine.submit("more")
+
+
+def test_close_ends_requests_whose_pictures_are_still_being_read() -> None:
+    engine = Engine.load()
+    gate = threading.Event()
+
+    class Slow:
+        def _repr_png_(self) -> bytes:
+            gate.wait(10)
+            return open_images(draw_text("late"))[0].png()
+
+    handles = [engine.submit(images=[Slow()]) for _ in range(12)]  # more than there are workers
+    engine.close()
+    assert [h.result(timeout=2).finish_reason for h in handles] == ["cancelled"] * 12
+    gate.set()
 
 
 def test_one_bad_request_leaves_the_others_alone(tiny: Any) -> None:
