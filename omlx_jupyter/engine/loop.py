@@ -114,8 +114,8 @@ class EngineLoop:
             self._fail(request, error)
         request.prepared_at = time.monotonic()
         with self._changed:
-            self._preparing.pop(request.number, None)
-            if request.error is None and not self._closing:
+            taken = self._preparing.pop(request.number, None) is None  # cancelled or closed meanwhile
+            if request.error is None and not taken:
                 self._ready.append(request)
             self._changed.notify_all()
 
@@ -152,6 +152,8 @@ class EngineLoop:
     def _wait_for_work(self) -> bool:
         with self._changed:
             while not (self._closing or self._ready or self._prefilling or self._runner.batch.rows):
+                if any(request.cancelled for request in self._preparing.values()):
+                    break
                 self._state = "idle"
                 self._changed.wait()
             return not self._closing
@@ -228,7 +230,8 @@ class EngineLoop:
 
     def _drop_cancelled(self) -> None:
         with self._changed:
-            gone = [r for r in self._ready if r.cancelled]
+            gone = [r for r in [*self._preparing.values(), *self._ready] if r.cancelled]
+            self._preparing = {n: r for n, r in self._preparing.items() if not r.cancelled}
             self._ready = [r for r in self._ready if not r.cancelled]
         for request in gone:
             self._finish(request, "cancelled")
@@ -241,6 +244,8 @@ class EngineLoop:
             self._finish(row.request, "cancelled")
 
     def _finish(self, request: Request, reason: Any, detail: str = "") -> None:
+        if request.events.ended:
+            return
         request.finish(reason, detail)
         with self._changed:
             self._counts["cancelled" if reason == "cancelled" else "finished"] += 1
@@ -249,6 +254,8 @@ class EngineLoop:
             self._counts["images_reused"] += request.images_reused
 
     def _fail(self, request: Request, error: BaseException) -> None:
+        if request.events.ended:  # cancelled while its pictures were being read
+            return
         if not isinstance(error, OmlxError):
             _log.debug("request %s failed", request.number, exc_info=error)
         request.fail(error)

@@ -182,11 +182,14 @@ def test_cancel_before_it_began(tiny: Any) -> None:
             return draw_text("late")._repr_png_()
 
     handle = tiny.submit(images=[Slow()])
+    start = time.monotonic()
     handle.cancel()
-    slow.set()
     result = handle.result(timeout=5)
+    assert time.monotonic() - start < 1  # while its picture is still being read
+    slow.set()
     assert result.finish_reason == "cancelled"
     assert result.token_ids == []
+    assert tiny.generate(images=[draw_text("next")]).finish_reason in ("stop", "length")
 
 
 def test_close_ends_running_requests_and_is_final(checkpoint: Callable[..., Path]) -> None:
