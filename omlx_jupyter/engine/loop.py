@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import EngineClosedError, OmlxError
 from .request import Request
-from .scheduler import Limits, Running, Waiting, admit
+from .scheduler import Limits, Running, Waiting, admit, why_waiting
 from .stats import EngineStats
 
 _log = logging.getLogger(__name__)
@@ -180,20 +180,15 @@ class EngineLoop:
         ]
         waiting = [Waiting(r.number, r.bytes_needed, alone) for r in ready]
         chosen = set(admit(waiting, running, self._limits))
-        self._waiting_for = self._reason(len(running) + len(chosen), alone) if len(chosen) < len(ready) else ""
+        self._waiting_for = (
+            why_waiting(len(running) + len(chosen), alone, self._limits) if len(chosen) < len(ready) else ""
+        )
         for request in ready:
             if request.number not in chosen:
                 continue
             with self._changed:
                 self._ready.remove(request)
             self._begin(request)
-
-    def _reason(self, rows: int, alone: bool) -> str:
-        if alone:
-            return "this family's requests run one at a time"
-        if rows >= self._limits.max_rows:
-            return f"all {self._limits.max_rows} rows are in use"
-        return f"memory: {self._limits.kv_bytes / 2**20:,.0f} MiB are set aside for requests"
 
     def _begin(self, request: Request) -> None:
         request.admitted_at = time.monotonic()

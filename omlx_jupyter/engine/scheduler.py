@@ -50,6 +50,15 @@ def admit(waiting: list[Waiting], running: list[Running], limits: Limits) -> lis
     return admitted
 
 
+def why_waiting(rows: int, alone: bool, limits: Limits) -> str:
+    """Why the first waiting request isn't admitted while `rows` are in use, for people."""
+    if alone:
+        return "this family's requests run one at a time"
+    if rows >= limits.max_rows:
+        return f"all {limits.max_rows} rows are in use"
+    return f"memory: {limits.kv_bytes / 2**20:,.0f} MiB are set aside for requests"
+
+
 def next_chunk(prefilled: int, total: int, chunk: int, stops: tuple[int, ...] = ()) -> int:
     """How many prompt tokens the next prefill chunk takes.
 
