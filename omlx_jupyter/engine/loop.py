@@ -15,7 +15,7 @@ from typing import Any
 from ..errors import EngineClosedError, OmlxError
 from .request import Request
 from .scheduler import Limits, Running, Waiting, admit, why_waiting
-from .stats import EngineStats
+from .stats import EngineStats, snapshot
 
 _log = logging.getLogger(__name__)
 WORKERS = 4  # threads that fetch, decode and preprocess pictures
@@ -83,23 +83,13 @@ class EngineLoop:
 
     def stats(self) -> EngineStats:
         with self._changed:
-            runner = self._runner
-            batch = runner.batch if runner else None
-            decoding = len(batch.rows) if batch else 0
-            return EngineStats(
-                model=self.model.name if self.model else "",
-                state=self._state,
-                preparing=len(self._preparing),
-                waiting=len(self._ready),
-                prefilling=len(self._prefilling),
-                decoding=decoding,
-                steps=batch.steps if batch else 0,
-                images_encoded=runner.images_encoded if runner else 0,
-                kv_bytes=batch.nbytes if batch else 0,
-                feature_bytes=runner.features.nbytes if runner else 0,
-                waiting_for=self._waiting_for if self._ready else "",
-                **self._counts,
-            )
+            queues: dict[str, Any] = {
+                "preparing": len(self._preparing),
+                "waiting": len(self._ready),
+                "prefilling": len(self._prefilling),
+                "waiting_for": self._waiting_for if self._ready else "",
+            }
+            return snapshot(self._state, self.model, self._runner, queues, self._counts)
 
     def _prepare(self, request: Request) -> None:
         """On a worker thread."""

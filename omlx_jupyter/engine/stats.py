@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -26,3 +27,19 @@ class EngineStats:
     kv_bytes: int
     feature_bytes: int
     waiting_for: str = ""  # why the first waiting request isn't admitted
+
+
+def snapshot(state: str, model: Any, runner: Any, queues: dict[str, Any], counts: dict[str, int]) -> EngineStats:
+    """The figures as they stand; `model` and `runner` are None before loading and after closing."""
+    batch = runner.batch if runner else None
+    return EngineStats(
+        model=model.name if model else "",
+        state=state,
+        decoding=len(batch.rows) if batch else 0,
+        steps=batch.steps if batch else 0,
+        images_encoded=runner.images_encoded if runner else 0,
+        kv_bytes=batch.nbytes if batch else 0,
+        feature_bytes=runner.features.nbytes if runner else 0,
+        **queues,
+        **counts,
+    )
