@@ -83,13 +83,14 @@ class EngineLoop:
 
     def stats(self) -> EngineStats:
         with self._changed:
-            queues: dict[str, Any] = {
+            counts = {
                 "preparing": len(self._preparing),
                 "waiting": len(self._ready),
                 "prefilling": len(self._prefilling),
-                "waiting_for": self._waiting_for if self._ready else "",
+                **self._counts,
             }
-            return snapshot(self._state, self.model, self._runner, queues, self._counts)
+            waiting_for = self._waiting_for if self._ready else ""
+            return snapshot(self._state, self.model, self._runner, waiting_for, counts)
 
     def _prepare(self, request: Request) -> None:
         """On a worker thread."""

@@ -29,7 +29,7 @@ class EngineStats:
     waiting_for: str = ""  # why the first waiting request isn't admitted
 
 
-def snapshot(state: str, model: Any, runner: Any, queues: dict[str, Any], counts: dict[str, int]) -> EngineStats:
+def snapshot(state: str, model: Any, runner: Any, waiting_for: str, counts: dict[str, int]) -> EngineStats:
     """The figures as they stand; `model` and `runner` are None before loading and after closing."""
     batch = runner.batch if runner else None
     return EngineStats(
@@ -40,6 +40,6 @@ def snapshot(state: str, model: Any, runner: Any, queues: dict[str, Any], counts
         images_encoded=runner.images_encoded if runner else 0,
         kv_bytes=batch.nbytes if batch else 0,
         feature_bytes=runner.features.nbytes if runner else 0,
-        **queues,
+        waiting_for=waiting_for,
         **counts,
     )
