@@ -12,14 +12,9 @@ from tests.checkpoints import families
 def make(folder: Path | None = None) -> Path:
     """Write the checkpoint and return its folder."""
     folder = folder or Path(tempfile.mkdtemp(prefix="omlx-bench-"))
-    ids = families._ids(families.QWEN_TOKENS)
     config: dict[str, Any] = {
         "model_type": "qwen2_vl",
-        "image_token_id": ids["<|image_pad|>"],
-        "video_token_id": ids["<|video_pad|>"],
-        "vision_start_token_id": ids["<|vision_start|>"],
-        "vision_end_token_id": ids["<|vision_end|>"],
-        "eos_token_id": ids["<|im_end|>"],
+        **families.qwen_ids(),
         "hidden_size": 512,
         "num_hidden_layers": 8,
         "intermediate_size": 1536,

@@ -20,7 +20,7 @@ from .scheduler import next_chunk
 
 
 class Runner:
-    """Drives one loaded model. Every method runs on the engine thread."""
+    """Drives one loaded model. Every method but `check` runs on the engine thread."""
 
     def __init__(self, model: Any, chunk: int, feature_bytes: int, byte_limit: int = 0) -> None:
         self.model = model
@@ -28,7 +28,6 @@ class Runner:
         self.features = FeatureCache(feature_bytes)
         self._chunk = chunk
         self.vocabulary = self._vocabulary()
-        self.prefilled_tokens = 0
         self.images_encoded = 0
         self._grammars = Grammars(model.tokenizer, self.vocabulary, model.end_tokens)
         self._context = memory.context_length(model.checkpoint.config)
@@ -62,7 +61,7 @@ class Runner:
             )
 
     def _vocabulary(self) -> int:
-        """The width of the logits, measured: configs and tokenizers disagree about it."""
+        """The width of the logits: the config's, which may be more than the tokenizer's."""
         config = self.model.checkpoint.config
         text = config.get("text_config") or {}
         return int(text.get("vocab_size") or config.get("vocab_size") or len(self.model.tokenizer.inner))
@@ -83,7 +82,7 @@ class Runner:
         if len(row.features) < len(row.prompt.images):
             self._encode_next(row)
             return False
-        if request.phase != "prefill" or not row.embedded:
+        if not row.embedded:
             row.embeds = self.model.embed(row.prompt, row.features)
             row.embedded = True
             request.phase = "prefill"
@@ -91,11 +90,9 @@ class Runner:
         if count:
             self._prefill(row, request.prefilled, request.prefilled + count)
             request.prefilled += count
-            self.prefilled_tokens += count
         if request.prefilled < request.prompt_tokens - 1:
             return False
         request.prefilled = request.prompt_tokens
-        self.prefilled_tokens += 1
         row.embeds = row.positions = None
         row.features = []
         self.batch.join(row)

@@ -62,18 +62,6 @@ class SlotKVCache:
         self.values[slot : slot + 1, :, :length] = row.values[:, :, :length]
         self.lengths[slot] = length
 
-    def take(self, slot: int) -> Any:
-        """The row in `slot` as a KVCache of its own (a copy)."""
-        from mlx_vlm.models.cache import KVCache
-
-        assert self.keys is not None
-        assert self.values is not None
-        row, length = KVCache(), self.lengths[slot]
-        row.keys = mx.contiguous(self.keys[slot : slot + 1, :, :length])
-        row.values = mx.contiguous(self.values[slot : slot + 1, :, :length])
-        row.offset = length
-        return row
-
     def clear(self, slot: int) -> None:
         self.lengths[slot] = 0
 
@@ -152,9 +140,6 @@ class SlotBatch:
     def put(self, slot: int, row: list[Any]) -> None:
         for cache, part in zip(self.caches, row, strict=True):
             cache.put(slot, part)
-
-    def take(self, slot: int) -> list[Any]:
-        return [cache.take(slot) for cache in self.caches]
 
     def remove(self, slot: int) -> None:
         for cache in self.caches:

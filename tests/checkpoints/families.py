@@ -64,6 +64,18 @@ def _ids(tokens: list[str]) -> dict[str, int]:
     return {token: WORDS + index for index, token in enumerate(tokens)}
 
 
+def qwen_ids() -> dict[str, int]:
+    """The token ids that a Qwen-VL config names."""
+    ids = _ids(QWEN_TOKENS)
+    return {
+        "image_token_id": ids["<|image_pad|>"],
+        "video_token_id": ids["<|video_pad|>"],
+        "vision_start_token_id": ids["<|vision_start|>"],
+        "vision_end_token_id": ids["<|vision_end|>"],
+        "eos_token_id": ids["<|im_end|>"],
+    }
+
+
 def _write(
     folder: Path,
     package: str,
@@ -110,7 +122,6 @@ def _qwen_preprocessor(patch: int) -> dict[str, Any]:
 
 
 def qwen2_vl(folder: Path, seed: int = 0) -> None:
-    ids = _ids(QWEN_TOKENS)
     text = {
         "hidden_size": 64,
         "num_hidden_layers": 3,
@@ -125,11 +136,7 @@ def qwen2_vl(folder: Path, seed: int = 0) -> None:
     }
     config = {
         "model_type": "qwen2_vl",
-        "image_token_id": ids["<|image_pad|>"],
-        "video_token_id": ids["<|video_pad|>"],
-        "vision_start_token_id": ids["<|vision_start|>"],
-        "vision_end_token_id": ids["<|vision_end|>"],
-        "eos_token_id": ids["<|im_end|>"],
+        **qwen_ids(),
         **text,
         "vision_config": {
             "model_type": "qwen2_vl",
@@ -148,14 +155,9 @@ def qwen2_vl(folder: Path, seed: int = 0) -> None:
 
 
 def qwen2_5_vl(folder: Path, seed: int = 0) -> None:
-    ids = _ids(QWEN_TOKENS)
     config = {
         "model_type": "qwen2_5_vl",
-        "image_token_id": ids["<|image_pad|>"],
-        "video_token_id": ids["<|video_pad|>"],
-        "vision_start_token_id": ids["<|vision_start|>"],
-        "vision_end_token_id": ids["<|vision_end|>"],
-        "eos_token_id": ids["<|im_end|>"],
+        **qwen_ids(),
         "hidden_size": 64,
         "num_hidden_layers": 3,
         "intermediate_size": 128,
@@ -185,14 +187,9 @@ def qwen2_5_vl(folder: Path, seed: int = 0) -> None:
 
 
 def qwen3_5(folder: Path, seed: int = 0) -> None:
-    ids = _ids(QWEN_TOKENS)
     config = {
         "model_type": "qwen3_5",
-        "image_token_id": ids["<|image_pad|>"],
-        "video_token_id": ids["<|video_pad|>"],
-        "vision_start_token_id": ids["<|vision_start|>"],
-        "vision_end_token_id": ids["<|vision_end|>"],
-        "eos_token_id": ids["<|im_end|>"],
+        **qwen_ids(),
         "vocab_size": VOCABULARY,
         "text_config": {
             "model_type": "qwen3_5_text",
