@@ -24,16 +24,22 @@ class Family:
 
     `placeholder` is the text that stands for one picture in a rendered chat template, `mrope` says
     that positions have three axes and are passed explicitly, `tower` names how its vision tower is
-    called, `batchable` that rows of different requests may share a decode step.
+    called, `batchable` that rows of different requests may share a decode step. `plain` families have
+    no chat template: a picture and a line break, then the text, after the token `bos`.
     """
 
     placeholder: str | None = None
     mrope: bool = False
     tower: str = "grid"
     batchable: bool = True
+    plain: bool = False
+    bos: int | None = None
 
 
+_DEEPSEEK_OCR = Family("<image>", tower="span", plain=True, bos=0)
 FAMILIES: dict[str, Family] = {
+    "deepseekocr": _DEEPSEEK_OCR,
+    "deepseekocr_2": _DEEPSEEK_OCR,
     "dots_ocr": Family("<|imgpad|>"),
     "glm4v": Family("<|image|>", mrope=True),
     "glm_ocr": Family("<|image|>", mrope=True),

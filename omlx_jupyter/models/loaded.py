@@ -117,6 +117,9 @@ class LoadedModel:
         ids = mx.array([prompt.ids])
         if not prompt.images:
             return self.model.get_input_embeddings(ids, None).inputs_embeds
+        if self.family.tower == "span":
+            text = self.model.get_input_embeddings(ids, None).inputs_embeds
+            return towers.place_spans(text, prompt.spans, features)
         extra = {}
         if "image_grid_thw" in prompt.images[0].arrays:
             grids = [i.arrays["image_grid_thw"].reshape(-1, 3) for i in prompt.images]

@@ -65,16 +65,18 @@ def _load_vlm(name: str, checkpoint: Checkpoint) -> Any:
     family = family_of(checkpoint.model_type)
     if family.placeholder is None:
         raise _CannotLoad(f"{name} is of the family {checkpoint.model_type}, which this version can't drive yet.")
+    if family.tower == "span":
+        _silence(f"mlx_vlm.models.{checkpoint.model_type}.processing_deepseekocr")
     try:
         model, processor = mlx_vlm.load(str(checkpoint.path))
     except Exception as error:
         raise _CannotLoad(f"{name} can't be loaded ({type(error).__name__}: {error}).") from error
     inner = getattr(processor, "tokenizer", processor)
-    tokenizer = ChatTokenizer(inner, processor, family.placeholder)
+    tokenizer = ChatTokenizer(inner, processor, family.placeholder, plain=family.plain, bos=family.bos)
     token = tokenizer.token_id(family.placeholder)
     if token is not None and getattr(processor, "image_token_id", token) != token:
         processor.image_token_id = token  # dots_ocr's processor hard-codes the published vocabulary's id
-    if not hasattr(processor, "image_processor"):
+    if not (hasattr(processor, "image_processor") or hasattr(processor, "image_transform")):
         raise ModelError(f"{name} came with no image processor; its preprocessor_config.json is missing or damaged.")
     return LoadedModel(
         name=name,
@@ -82,12 +84,19 @@ def _load_vlm(name: str, checkpoint: Checkpoint) -> Any:
         model=model,
         language_model=model.language_model,
         tokenizer=tokenizer,
-        vision=VisionProcessor(processor, family.placeholder, token),
+        vision=VisionProcessor(processor, family.placeholder, token, tiled=family.tower == "span"),
         family=family,
         ocr=ocr_profile_of(checkpoint.model_type),
         defaults=generation_defaults(checkpoint),
         end_tokens=end_tokens(checkpoint, tokenizer),
     )
+
+
+def _silence(module: str) -> None:
+    """Upstream's DeepSeek processors print five lines at every load."""
+    import importlib
+
+    vars(importlib.import_module(module))["print"] = lambda *_: None
 
 
 def _load_text(name: str, checkpoint: Checkpoint, warnings: tuple[str, ...]) -> Any:

@@ -18,7 +18,16 @@ _GUARD = re.compile(f"{_GUARD_OPEN}(\\d+){_GUARD_CLOSE}")
 class ChatTokenizer:
     """A tokenizer with its chat template, safe to call from several threads."""
 
-    def __init__(self, tokenizer: Any, template_owner: Any, placeholder: str | None) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        template_owner: Any,
+        placeholder: str | None,
+        plain: bool = False,
+        bos: int | None = None,
+    ) -> None:
+        """`plain` leaves the chat template out; `bos` is put before every prompt."""
+        self._use_template, self._bos = not plain, bos
         self.inner = tokenizer
         self._backend = getattr(tokenizer, "backend_tokenizer", None)
         self._template_owner = template_owner
@@ -75,7 +84,7 @@ class ChatTokenizer:
 
         rendered = [{"role": m.role, "content": content(m), **m.extra} for m in messages]
         template = getattr(self._template_owner, "chat_template", None) or getattr(self.inner, "chat_template", None)
-        if not template:
+        if not template or not self._use_template:
             return self._plain(rendered), guarded
         try:
             text = self.inner.apply_chat_template(
@@ -86,20 +95,23 @@ class ChatTokenizer:
         return str(text), guarded
 
     def _plain(self, rendered: list[dict[str, Any]]) -> str:
-        """For checkpoints with no chat template: the parts, one after the other."""
+        """For checkpoints with no chat template: the parts one after the other, a line for each picture."""
         lines = []
         for message in rendered:
             content = message["content"]
             if isinstance(content, str):
                 lines.append(content)
                 continue
-            lines.append("".join(self.placeholder or "" if p["type"] == "image" else p["text"] for p in content))
+            lines.append("".join(f"{self.placeholder}\n" if p["type"] == "image" else p["text"] for p in content))
         return "\n".join(lines)
 
     def split(self, text: str, guarded: list[str]) -> list[list[int]]:
         """Token ids around each picture of a rendered text: n pictures give n + 1 lists."""
         pieces = text.split(self.placeholder) if self.placeholder else [text]
         found = [self._encode_piece(piece, guarded) for piece in pieces]
+        if self._bos is not None:
+            found[0].insert(0, self._bos)
+            return found
         bos = getattr(self.inner, "bos_token_id", None)
         if bos is not None and found[0][:1] != [bos] and self.encode("", add_special_tokens=True)[:1] == [bos]:
             found[0].insert(0, bos)

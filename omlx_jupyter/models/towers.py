@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import mlx.core as mx
 
-from .prepared import VisionInput
+from .prepared import ImageSpan, VisionInput
 
 
 def encode(model: Any, tower_style: str, image: VisionInput) -> mx.array:
@@ -44,4 +45,28 @@ def _pixtral(model: Any, image: VisionInput) -> mx.array:
     return features.reshape(-1, features.shape[-1])
 
 
-_STYLES = {"grid": _grid, "qwen3": _qwen3, "pixtral": _pixtral}
+def _span(model: Any, image: VisionInput) -> mx.array:
+    """DeepSeek-OCR: tiles and a global view, merged by the model into the picture's own span.
+
+    Upstream merges one picture a prompt only, so each goes through alone. bfloat16 as upstream.
+    """
+    views = [mx.array(image.arrays[name]).astype(mx.bfloat16) for name in ("tiles", "pixel_values")]
+    ids = mx.array([image.tokens])
+    return model.get_input_embeddings(
+        ids,
+        pixel_values=views,
+        images_spatial_crop=mx.array(image.arrays["images_spatial_crop"]),
+        images_seq_mask=mx.ones(ids.shape, mx.bool_),
+    ).inputs_embeds[0]
+
+
+def place_spans(embeds: mx.array, spans: Sequence[ImageSpan], features: Sequence[mx.array]) -> mx.array:
+    """(1, N, hidden) text embeddings with each picture's merged span put in its place."""
+    pieces, at = [], 0
+    for span, feature in zip(spans, features, strict=True):
+        pieces += [embeds[:, at : span.start], feature[None].astype(embeds.dtype)]
+        at = span.start + span.length
+    return mx.concatenate([*pieces, embeds[:, at:]], axis=1)
+
+
+_STYLES = {"span": _span, "grid": _grid, "qwen3": _qwen3, "pixtral": _pixtral}

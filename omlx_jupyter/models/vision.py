@@ -19,7 +19,9 @@ _KEEP = 32  # processed pictures remembered, so that a follow-up doesn't preproc
 class VisionProcessor:
     """Runs a checkpoint's processor on single pictures and remembers the last few."""
 
-    def __init__(self, processor: Any, placeholder: str, image_token_id: int | None) -> None:
+    def __init__(self, processor: Any, placeholder: str, image_token_id: int | None, tiled: bool = False) -> None:
+        """`tiled`: a processor of the DeepSeek kind, which gives tiles and a global view."""
+        self._tiled = tiled
         self._processor = processor
         self._placeholder = placeholder
         self._image_token_id = image_token_id
@@ -45,17 +47,35 @@ class VisionProcessor:
 
     def _run(self, image: Any) -> VisionInput:
         try:
-            output = dict(self._processor(text=[self._placeholder], images=[image.pil()]))
+            output = self._call(image.pil())
         except Exception as error:
             raise ModelError(
                 f"the model's processor can't take this {image.width} x {image.height} picture ({error})."
             ) from error
         tokens = tuple(int(t) for t in np.asarray(output["input_ids"]).reshape(-1))
-        arrays = {
-            key: np.asarray(value) for key, value in output.items() if key not in _TEXT_KEYS and value is not None
-        }
+        arrays = {key: as_numpy(value) for key, value in output.items() if key not in _TEXT_KEYS and value is not None}
         if "pixel_values" not in arrays:
             raise ModelError("the model's processor dropped the picture; its processor files don't fit its model.")
         if self._image_token_id is not None and self._image_token_id not in tokens:
             raise ModelError("the model's processor made no picture tokens; its processor files don't fit its model.")
         return VisionInput(image.digest, tokens, arrays, image.width, image.height)
+
+    def _call(self, picture: Any) -> dict[str, Any]:
+        """The processor's arrays, and `input_ids` of the picture's span alone."""
+        if not self._tiled:
+            return dict(self._processor(text=[self._placeholder], images=[picture]))
+        # A begin token comes first, and the last token is dropped: hence the letter.
+        output = dict(self._processor(text=[self._placeholder + "x"], images=[picture]))
+        output["tiles"], output["pixel_values"] = output.pop("images")
+        ids, mask = (np.asarray(output[name]).reshape(-1) for name in ("input_ids", "images_seq_mask"))
+        output["input_ids"] = ids[mask.astype(bool)]
+        return {name: value for name, value in output.items() if name != "images_seq_mask"}
+
+
+def as_numpy(value: Any) -> np.ndarray:
+    """numpy has no bfloat16; float32 holds its values exactly."""
+    if str(getattr(value, "dtype", "")).endswith("bfloat16"):
+        import mlx.core as mx
+
+        value = value.astype(mx.float32)
+    return np.asarray(value)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from . import deepseek
 from .common import WORDS, byte_tokenizer, default_scale, write_json, write_text_weights, write_weights
 
 VOCABULARY = 320
@@ -523,7 +524,20 @@ def llama_sliding(folder: Path, seed: int = 0) -> None:
     _write(folder, "llama", config, QWEN_TOKENS, CHATML, None, "<|im_end|>", seed)
 
 
+def _deepseek(model_type: str) -> Callable[..., None]:
+    def write(folder: Path, seed: int = 0) -> None:
+        deepseek.shrink()
+        ids = _ids(deepseek.TOKENS)
+        config = deepseek.config(model_type, VOCABULARY, ids)
+        _write(folder, model_type, config, deepseek.TOKENS, "", deepseek.PROCESSOR, "<eos>", seed, pad_token="<pad>")
+        write_json(folder, "processor_config.json", deepseek.PROCESSOR)
+
+    return write
+
+
 VISION: dict[str, Callable[..., None]] = {
+    "deepseekocr": _deepseek("deepseekocr"),
+    "deepseekocr_2": _deepseek("deepseekocr_2"),
     "dots_ocr": dots_ocr,
     "glm4v": glm4v,
     "glm_ocr": glm_ocr,

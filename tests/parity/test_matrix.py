@@ -17,6 +17,7 @@ import pytest
 from omlx_jupyter import Engine, ImagePart, Message, SamplingParams
 from omlx_jupyter.engine.scheduler import Limits
 
+from ..checkpoints import deepseek
 from ..checkpoints.families import TEXT, VISION
 from ..conftest import endless, noise_image
 
@@ -83,6 +84,8 @@ class Family:
             model, tokenizer = mlx_lm.load(str(self.path))[:2]
             steps = mlx_lm.stream_generate(model, tokenizer, tokenizer.encode(prompt), max_tokens=TOKENS)
             return [int(step.token) for step in steps][:TOKENS]
+        if self.name.startswith("deepseek"):
+            return deepseek.reference(self.path, pieces_of(messages), TOKENS)
         import mlx_vlm
 
         model, processor = mlx_vlm.load(str(self.path))
@@ -104,6 +107,16 @@ class Family:
             prefill_step_size=None,
         )
         return [int(step.token) for step in steps][:TOKENS]
+
+
+def pieces_of(messages: list[Message]) -> list[Any]:
+    """What DeepSeek-OCR sees: a line for each picture, a line break between turns."""
+    pieces: list[Any] = []
+    for index, message in enumerate(messages):
+        pieces += ["\n"] if index else []
+        for part in message.parts:
+            pieces += [part.source, "\n"] if isinstance(part, ImagePart) else [part]
+    return pieces
 
 
 @pytest.fixture(scope="module", params=[*VISION, *TEXT])
