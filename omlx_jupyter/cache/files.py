@@ -1,0 +1,157 @@
+"""Segment files: safetensors, one immutable file per run of new blocks, checked by CRC-32 per block."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import time
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_PIECE = 4 * 2**20
+_DTYPES = {"float32": "F32", "float16": "F16", "uint16": "U16", "int64": "I64", "int32": "I32", "uint8": "U8"}
+_NUMPY = {name: np.dtype(dtype) for dtype, name in _DTYPES.items()}
+
+
+class Damaged(Exception):
+    """A segment that is gone, short, altered or not ours."""
+
+
+def header_of(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
+    """The safetensors header, length prefix included, padded to 8 bytes."""
+    entries: dict[str, Any] = {"__metadata__": dict(metadata)}
+    at = 0
+    for name, array in arrays.items():
+        entries[name] = {
+            "dtype": _DTYPES[str(array.dtype)],
+            "shape": list(array.shape),
+            "data_offsets": [at, at + array.nbytes],
+        }
+        at += array.nbytes
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text
+
+
+def write_segment(
+    path: Path, header: bytes, arrays: Mapping[str, np.ndarray], pause: Callable[[float], None] | None = None
+) -> None:
+    """Temporary name -> fsync -> rename. `pause` gets the seconds that each piece took (to throttle).
+
+    :raises OSError: the disk is full or read-only; nothing is left behind.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        try:
+            _write_all(handle, memoryview(header))
+            for array in arrays.values():
+                view = memoryview(np.ascontiguousarray(array)).cast("B") if array.nbytes else memoryview(b"")
+                for at in range(0, len(view), _PIECE):
+                    began = time.perf_counter()
+                    _write_all(handle, view[at : at + _PIECE])
+                    if pause is not None:
+                        pause(time.perf_counter() - began)
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        os.rename(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _write_all(handle: int, view: memoryview) -> None:
+    while len(view):
+        view = view[os.write(handle, view) :]
+
+
+class SegmentReader:
+    """An open segment. An open file can be read to its end even when another process unlinks it.
+
+    :raises Damaged: it isn't there, is short or isn't a segment.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._handle = os.open(path, os.O_RDONLY)
+        except OSError as error:
+            raise Damaged(f"{path.name} can't be opened ({error.strerror})") from error
+        try:
+            self._read_header(path)
+        except BaseException:
+            self.close()
+            raise
+
+    def _read_header(self, path: Path) -> None:
+        try:
+            (length,) = struct.unpack("<Q", os.pread(self._handle, 8, 0))
+            size = os.fstat(self._handle).st_size
+            if length > min(size, 64 * 2**20):
+                raise ValueError("its header is too long")
+            self.entries: dict[str, Any] = json.loads(os.pread(self._handle, length, 8))
+            self.metadata = self.entries.pop("__metadata__", {})
+            self._data = 8 + length
+            end = max((entry["data_offsets"][1] for entry in self.entries.values()), default=0)
+            if size != self._data + end:
+                raise ValueError("its length is wrong")
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, struct.error, OSError) as error:
+            raise Damaged(f"{path.name} is damaged ({error})") from error
+
+    def close(self) -> None:
+        os.close(self._handle)
+
+    def __enter__(self) -> SegmentReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def read(self, name: str, start: int | None = None, stop: int | None = None) -> np.ndarray:
+        """A tensor, or its range [start, stop) along axis 1 (tokens): (heads, stop - start, width).
+
+        :raises Damaged: no such tensor, or the file ended early.
+        """
+        try:
+            entry = self.entries[name]
+            shape = [int(n) for n in entry["shape"]]
+            dtype = _NUMPY[entry["dtype"]]
+            begin, end = (int(n) for n in entry["data_offsets"])
+            if int(np.prod(shape)) * dtype.itemsize != end - begin or min(shape, default=0) < 0:
+                raise ValueError("shape and bytes disagree")
+        except (KeyError, ValueError, TypeError) as error:
+            raise Damaged(f"tensor {name}: {error}") from error
+        if start is None or stop is None or (start == 0 and stop == shape[1]):
+            out = np.empty(shape, dtype)
+            self._fill(out, begin)
+            return out
+        if stop > shape[1]:
+            raise Damaged(f"tensor {name} has {shape[1]} tokens, not {stop}")
+        out = np.empty((shape[0], stop - start, *shape[2:]), dtype)
+        row = out[0, 0].nbytes if out.size else 0
+        for head in range(shape[0]):
+            self._fill(out[head], begin + (head * shape[1] + start) * row)
+        return out
+
+    def _fill(self, out: np.ndarray, offset: int) -> None:
+        view = memoryview(out).cast("B") if out.nbytes else memoryview(b"")
+        at = self._data + offset
+        while len(view):
+            count = os.preadv(self._handle, [view], at)
+            if count <= 0:
+                raise Damaged("the file ended early")
+            view, at = view[count:], at + count
+
+
+def checksum(arrays: Iterable[np.ndarray], seed: int = 0) -> int:
+    """CRC-32 over the arrays' bytes in C order; a copy only where an array is a strided slice."""
+    value = seed
+    for array in arrays:
+        contiguous = np.ascontiguousarray(array)
+        value = zlib.crc32(memoryview(contiguous).cast("B") if contiguous.nbytes else b"", value)
+    return value

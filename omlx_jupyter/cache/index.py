@@ -1,0 +1,236 @@
+"""The index of the SSD tier: one SQLite file (WAL) that every kernel on the machine reads and writes."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SCHEMA = 1  # another schema has another file name, so it is never read by mistake
+MOST_CHILDREN = 256  # newest siblings looked at for one parent and first symbol
+_TABLES = """
+CREATE TABLE IF NOT EXISTS models(
+  id INTEGER PRIMARY KEY, identity TEXT NOT NULL UNIQUE, name TEXT NOT NULL, seconds_per_token REAL NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS segments(
+  id INTEGER PRIMARY KEY AUTOINCREMENT, model INTEGER NOT NULL, bytes INTEGER NOT NULL, ready INTEGER NOT NULL,
+  owner INTEGER NOT NULL, made REAL NOT NULL, used REAL NOT NULL);
+CREATE INDEX IF NOT EXISTS segments_used ON segments(used);
+CREATE TABLE IF NOT EXISTS blocks(
+  key BLOB NOT NULL UNIQUE, parent BLOB NOT NULL, first INTEGER NOT NULL, segment INTEGER NOT NULL,
+  start INTEGER NOT NULL, length INTEGER NOT NULL, crc INTEGER NOT NULL, window INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS blocks_parent ON blocks(parent, first);
+CREATE INDEX IF NOT EXISTS blocks_segment ON blocks(segment);
+CREATE TABLE IF NOT EXISTS extras(key BLOB NOT NULL UNIQUE, segment INTEGER NOT NULL, crc INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS extras_segment ON extras(segment);
+CREATE TABLE IF NOT EXISTS totals(id INTEGER PRIMARY KEY CHECK (id = 0), bytes INTEGER NOT NULL);
+INSERT OR IGNORE INTO totals VALUES (0, 0);
+CREATE TRIGGER IF NOT EXISTS segment_in AFTER INSERT ON segments BEGIN
+  UPDATE totals SET bytes = bytes + NEW.bytes; END;
+CREATE TRIGGER IF NOT EXISTS segment_out AFTER DELETE ON segments BEGIN
+  UPDATE totals SET bytes = bytes - OLD.bytes;
+  DELETE FROM blocks WHERE segment = OLD.id;
+  DELETE FROM extras WHERE segment = OLD.id; END;
+"""
+
+Error = sqlite3.Error
+
+
+@dataclass(frozen=True)
+class BlockRow:
+    """Where a block lies: tokens [start, start + length) of a segment."""
+
+    key: bytes
+    parent: bytes
+    first: int
+    segment: int
+    start: int
+    length: int
+    crc: int
+    window: int
+
+
+class Index:
+    """One connection; use it from one thread at a time.
+
+    :raises Error: the file can't be opened, is locked for long or damaged.
+    """
+
+    def __init__(self, folder: Path, busy_s: float = 5.0) -> None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.path = folder / f"index-v{SCHEMA}.sqlite3"
+        new = not self.path.exists()
+        if new:
+            os.close(os.open(self.path, os.O_CREAT | os.O_WRONLY, 0o600))
+        self._db = sqlite3.connect(self.path, timeout=busy_s, isolation_level=None, check_same_thread=False)
+        try:
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.execute("PRAGMA cache_size = -8192")
+            if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'segment_out'").fetchone():
+                self._db.executescript(f"BEGIN IMMEDIATE; {_TABLES} COMMIT;")
+        except BaseException:
+            self._db.close()
+            raise
+        self._inode = os.stat(self.path).st_ino
+
+    def close(self) -> None:
+        self._db.close()
+
+    def alive(self) -> bool:
+        """Whether the file that was opened is still the one in the folder."""
+        try:
+            return os.stat(self.path).st_ino == self._inode
+        except OSError:
+            return False
+
+    @contextmanager
+    def writing(self) -> Any:
+        """One transaction that other processes wait for."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    # -- look-ups ---------------------------------------------------------------------------
+
+    def children(self, parent: bytes, first: int) -> list[tuple[bytes, int, int]]:
+        """(key, length, window) of the newest blocks after `parent` that begin with symbol `first`."""
+        return self._db.execute(
+            "SELECT key, length, window FROM blocks WHERE parent = ? AND first = ? ORDER BY rowid DESC LIMIT ?",
+            (parent, first, MOST_CHILDREN),
+        ).fetchall()
+
+    def blocks(self, keys: Sequence[bytes]) -> dict[bytes, BlockRow]:
+        found: dict[bytes, BlockRow] = {}
+        for at in range(0, len(keys), 500):
+            part = keys[at : at + 500]
+            marks = ",".join("?" * len(part))
+            rows = self._db.execute(
+                "SELECT key, parent, first, segment, start, length, crc, window FROM blocks "
+                f"WHERE key IN ({marks})",
+                part,
+            )
+            found.update((row[0], BlockRow(*row)) for row in rows)
+        return found
+
+    def extra(self, key: bytes) -> tuple[int, int] | None:
+        """(segment, crc) of a state or of a picture's features."""
+        row = self._db.execute("SELECT segment, crc FROM extras WHERE key = ?", (key,)).fetchone()
+        return None if row is None else (int(row[0]), int(row[1]))
+
+    def segment_blocks(self, segment: int) -> list[BlockRow]:
+        rows = self._db.execute(
+            "SELECT key, parent, first, segment, start, length, crc, window FROM blocks WHERE segment = ?", (segment,)
+        )
+        return [BlockRow(*row) for row in rows]
+
+    def segment_extras(self, segment: int) -> list[tuple[bytes, int]]:
+        return self._db.execute("SELECT key, crc FROM extras WHERE segment = ?", (segment,)).fetchall()
+
+    def segments(self, model: int | None = None) -> list[tuple[int, int, int, int, float]]:
+        """(id, bytes, ready, owner, made), oldest use first."""
+        where, values = ("WHERE model = ?", (model,)) if model is not None else ("", ())
+        return self._db.execute(
+            f"SELECT id, bytes, ready, owner, made FROM segments {where} ORDER BY used", values
+        ).fetchall()
+
+    def bytes(self) -> int:
+        return int(self._db.execute("SELECT bytes FROM totals").fetchone()[0])
+
+    def models(self) -> list[tuple[int, str, int, int, int]]:
+        """(id, name, bytes, blocks, tokens) per model."""
+        return self._db.execute(
+            "SELECT m.id, m.name, (SELECT COALESCE(SUM(bytes), 0) FROM segments WHERE model = m.id),"
+            " COUNT(b.key), COALESCE(SUM(b.length), 0) FROM models m"
+            " LEFT JOIN segments s ON s.model = m.id LEFT JOIN blocks b ON b.segment = s.id GROUP BY m.id ORDER BY m.name"
+        ).fetchall()
+
+    def seconds_per_token(self, identity: str) -> float:
+        row = self._db.execute("SELECT seconds_per_token FROM models WHERE identity = ?", (identity,)).fetchone()
+        return 0.0 if row is None else float(row[0])
+
+    # -- changes ----------------------------------------------------------------------------
+
+    def model_id(self, identity: str, name: str, seconds_per_token: float = 0.0) -> int:
+        self._db.execute(
+            "INSERT INTO models(identity, name, seconds_per_token) VALUES (?, ?, ?) ON CONFLICT(identity) DO UPDATE SET "
+            "name = excluded.name, seconds_per_token = "
+            "CASE WHEN excluded.seconds_per_token > 0 THEN excluded.seconds_per_token ELSE seconds_per_token END",
+            (identity, name, seconds_per_token),
+        )
+        return int(self._db.execute("SELECT id FROM models WHERE identity = ?", (identity,)).fetchone()[0])
+
+    def reserve(self, model: int, size: int, budget: int) -> tuple[int | None, list[int]]:
+        """(a new segment's id, the segments that make room for it). None: it is larger than the budget.
+
+        The room is counted before anything is written, so that all processes together keep the budget.
+        """
+        if size > budget:
+            return None, []
+        evicted: list[int] = []
+        now = time.time()
+        with self.writing():
+            total = self.bytes()
+            # Segments being written now belong to somebody; the sweep knows when they don't.
+            rows = self._db.execute("SELECT id, bytes FROM segments WHERE ready = 1 ORDER BY used, id DESC")
+            for segment, held in rows:
+                if total + size <= budget:
+                    break
+                evicted.append(int(segment))
+                total -= int(held)
+            if total + size > budget:
+                return None, []
+            self._delete(evicted)
+            cursor = self._db.execute(
+                "INSERT INTO segments(model, bytes, ready, owner, made, used) VALUES (?, ?, 0, ?, ?, ?)",
+                (model, size, os.getpid(), now, now),
+            )
+        return int(cursor.lastrowid or 0), evicted
+
+    def publish(self, segment: int, blocks: Iterable[BlockRow], extras: Iterable[tuple[bytes, int]]) -> bool:
+        """Make a written segment's blocks visible. False: it was dropped meanwhile."""
+        with self.writing():
+            found = self._db.execute("UPDATE segments SET ready = 1 WHERE id = ?", (segment,)).rowcount
+            if not found:
+                return False
+            self._db.executemany(
+                "INSERT OR IGNORE INTO blocks(key, parent, first, segment, start, length, crc, window) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                [(b.key, b.parent, b.first, segment, b.start, b.length, b.crc, b.window) for b in blocks],
+            )
+            self._db.executemany(
+                "INSERT OR IGNORE INTO extras(key, segment, crc) VALUES (?, ?, ?)",
+                [(key, segment, crc) for key, crc in extras],
+            )
+        return True
+
+    def drop(self, segments: Sequence[int]) -> None:
+        with self.writing():
+            self._delete(segments)
+
+    def drop_model(self, model: int) -> list[int]:
+        with self.writing():
+            found = [int(row[0]) for row in self._db.execute("SELECT id FROM segments WHERE model = ?", (model,))]
+            self._delete(found)
+            self._db.execute("DELETE FROM models WHERE id = ?", (model,))
+        return found
+
+    def _delete(self, segments: Sequence[int]) -> None:
+        self._db.executemany("DELETE FROM segments WHERE id = ?", [(segment,) for segment in segments])
+
+    def touch(self, segments: Iterable[int]) -> None:
+        now = time.time()
+        with self.writing():
+            self._db.executemany("UPDATE segments SET used = ? WHERE id = ?", [(now, s) for s in segments])
+
+    def check(self) -> str:
+        """SQLite's own verdict, `ok` if the file is sound."""
+        return str(self._db.execute("PRAGMA quick_check(1)").fetchone()[0])

@@ -1,0 +1,104 @@
+"""The RAM tier: blocks, states and features of one engine. Least recently used first to go."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .keys import Block
+from .planner import Child
+
+Payload = Mapping[str, Any]  # name -> evaluated array
+
+
+def payload_bytes(payload: Payload) -> int:
+    return sum(int(array.nbytes) for array in payload.values())
+
+
+@dataclass
+class _Entry:
+    payload: Payload
+    nbytes: int
+    block: Block | None = None  # None for a state
+
+
+class RamTier:
+    """Engine thread only. An entry in use is kept alive by whoever holds its arrays, so eviction can't hurt."""
+
+    def __init__(self, budget: int) -> None:
+        self.budget = budget
+        self.nbytes = 0
+        self.evictions = 0
+        self._entries: OrderedDict[tuple[str, bytes], _Entry] = OrderedDict()
+        self._children: dict[tuple[bytes, int], dict[bytes, Block]] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def put_block(self, block: Block, payload: Payload) -> None:
+        self._put(("block", block.key), _Entry(payload, payload_bytes(payload) + block.symbols.nbytes, block))
+        self._children.setdefault((block.parent, block.first), {})[block.key] = block
+        self._shrink()
+
+    def put_state(self, key: bytes, payload: Payload) -> None:
+        self._put(("state", key), _Entry(payload, payload_bytes(payload)))
+        self._shrink()
+
+    def block(self, key: bytes) -> Payload | None:
+        return self._get("block", key)
+
+    def state(self, key: bytes) -> Payload | None:
+        return self._get("state", key)
+
+    def has_block(self, key: bytes) -> bool:
+        return ("block", key) in self._entries
+
+    def children(self, parent: bytes, first: int) -> Sequence[Child]:
+        found = self._children.get((parent, first), {})
+        return [Child(b.key, b.length, True, b.window, ("state", b.key) in self._entries) for b in found.values()]
+
+    def symbols(self, key: bytes) -> np.ndarray | None:
+        entry = self._entries.get(("block", key))
+        return entry.block.symbols if entry is not None and entry.block is not None else None
+
+    def clear(self) -> None:
+        self._entries.clear()
+        self._children.clear()
+        self.nbytes = 0
+
+    def drop(self, key: bytes) -> None:
+        """Forget a block (for tests and checks)."""
+        entry = self._entries.pop(("block", key), None)
+        if entry is not None:
+            self._forget(entry)
+
+    def _get(self, kind: str, key: bytes) -> Payload | None:
+        entry = self._entries.get((kind, key))
+        if entry is None:
+            return None
+        self._entries.move_to_end((kind, key))
+        return entry.payload
+
+    def _put(self, name: tuple[str, bytes], entry: _Entry) -> None:
+        old = self._entries.pop(name, None)
+        self._entries[name] = entry
+        self.nbytes += entry.nbytes - (old.nbytes if old else 0)
+
+    def _shrink(self) -> None:
+        while self.nbytes > self.budget and self._entries:
+            _, entry = self._entries.popitem(last=False)
+            self._forget(entry)
+            self.evictions += 1
+
+    def _forget(self, entry: _Entry) -> None:
+        self.nbytes -= entry.nbytes
+        block = entry.block
+        if block is not None:
+            siblings = self._children.get((block.parent, block.first), {})
+            siblings.pop(block.key, None)
+            if not siblings:
+                self._children.pop((block.parent, block.first), None)

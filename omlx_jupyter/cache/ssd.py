@@ -1,0 +1,374 @@
+"""The SSD tier: segments in a folder under one SQLite index and one byte budget, shared by all processes."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from . import index as sql
+from .files import Damaged, SegmentReader, checksum, header_of, write_segment
+from .index import BlockRow, Index
+from .keys import Block
+from .planner import Child
+
+_log = logging.getLogger(__name__)
+_OLD_S = 600.0  # an unfinished segment or a file without a row is rubbish after this time
+_SYMBOLS = "symbols"
+
+
+@dataclass
+class Run:
+    """New blocks, one after the other in a chain, and states and features that go into the same file.
+
+    `arrays` are (heads, tokens, width) over all blocks; `extras` maps a key to its named arrays.
+    """
+
+    blocks: Sequence[Block] = ()
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+    extras: Mapping[bytes, Mapping[str, np.ndarray]] = field(default_factory=dict)
+
+
+def seed_of(key: bytes, window: int = 0) -> int:
+    """Checksums begin with the block's name, so that an index row can't point at another block's data."""
+    return zlib.crc32(key + window.to_bytes(4, "little"))
+
+
+def state_key(block: bytes) -> bytes:
+    return b"state:" + block
+
+
+class SsdTier:
+    """One model's view of the folder. `read*`, `children` and `symbols` belong to the engine's threads,
+    `store` and `tend` to the writer's; each has its own connection.
+
+    Every fault of the disk is a miss (dropped and logged once) or pauses the tier with one warning.
+    """
+
+    def __init__(self, folder: Path, budget: int, identity: str, name: str) -> None:
+        self.folder, self.budget = folder, budget
+        self.paused = ""
+        self.evictions = self.damaged = self.stored_bytes = 0
+        self._identity, self._name = identity, name
+        self._rate = 0.0
+        self._lock = threading.Lock()
+        self._used: set[int] = set()
+        self._reader: Index | None = None
+        self._writer: Index | None = None
+        self._touched = time.monotonic()
+        self.seconds_per_token = 0.0
+        with self._guarded():
+            self.seconds_per_token = self._reading().seconds_per_token(identity)
+
+    # -- faults -----------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _guarded(self) -> object:
+        try:
+            yield
+        except (OSError, sql.Error) as error:
+            if self.folder.exists() and "locked" in str(error):
+                _log.info("the prefix cache's index is busy (%s)", error)
+                return
+            if isinstance(error, sql.Error) and "malformed" in str(error) or "not a database" in str(error):
+                self._set_aside_index(error)
+                return
+            self.pause(str(error))
+
+    def pause(self, why: str) -> None:
+        if not self.paused:
+            self.paused = why
+            _log.warning("the prefix cache on disk is off (%s); answers go on without it", why)
+
+    def _set_aside_index(self, error: object) -> None:
+        """A damaged index is moved away; an empty one takes its place and the sweep removes its segments."""
+        _log.warning("the prefix cache's index was damaged (%s) and is begun anew", error)
+        path = self.folder / f"index-v{sql.SCHEMA}.sqlite3"
+        for end in ("", "-wal", "-shm"):
+            with contextlib.suppress(OSError):
+                os.rename(f"{path}{end}", f"{path}{end}.damaged")
+        self.close()
+
+    def _reading(self) -> Index:
+        if self._reader is None or not self._reader.alive():
+            self._reader = Index(self.folder, busy_s=0.2)
+        return self._reader
+
+    def _writing(self) -> Index:
+        if self._writer is None or not self._writer.alive():
+            self._writer = Index(self.folder)
+            (self.folder / "segments").mkdir(exist_ok=True, mode=0o700)
+        return self._writer
+
+    def _path(self, segment: int) -> Path:
+        return self.folder / "segments" / f"{segment:012x}.safetensors"
+
+    def close(self) -> None:
+        for connection in (self._reader, self._writer):
+            if connection is not None:
+                connection.close()
+        self._reader = self._writer = None
+
+    # -- the engine's side ------------------------------------------------------------------
+
+    def children(self, parent: bytes, first: int, stateful: bool) -> list[Child]:
+        found: list[Child] = []
+        if self.paused:
+            return found
+        with self._guarded():
+            index = self._reading()
+            for key, length, window in index.children(parent, first):
+                if isinstance(key, bytes) and isinstance(length, int) and length > 0 and isinstance(window, int):
+                    state = stateful and index.extra(state_key(key)) is not None
+                    found.append(Child(key, length, False, window, state))
+        return found
+
+    def symbols(self, key: bytes) -> np.ndarray | None:
+        """A stored block's symbols, unchecked: its data is checked when it is read."""
+        row = self._rows([key]).get(key)
+        if row is None:
+            return None
+        try:
+            with SegmentReader(self._path(row.segment)) as reader:
+                return reader.read(_SYMBOLS, row.start, row.start + row.length)[0]
+        except Damaged as error:
+            self._lost([row.segment], error)
+            return None
+
+    def _rows(self, keys: Sequence[bytes]) -> dict[bytes, BlockRow]:
+        rows: dict[bytes, BlockRow] = {}
+        if not self.paused:
+            with self._guarded():
+                rows = self._reading().blocks(keys)
+        return rows
+
+    def locate(self, keys: Sequence[bytes]) -> list[BlockRow] | None:
+        """The rows of all keys, in order; None if one has gone."""
+        rows = self._rows(keys)
+        return [rows[key] for key in keys] if all(key in rows for key in keys) else None
+
+    def read(self, rows: Sequence[BlockRow], names: Sequence[str]) -> list[dict[str, np.ndarray]] | None:
+        """Payloads of consecutive blocks, joined where they lie side by side in one file: one dictionary per
+        run with arrays (heads, tokens, width). None: something is damaged; it was dropped, plan again.
+
+        May run on any thread.
+        """
+        made = []
+        for run in _runs(rows):
+            try:
+                with SegmentReader(self._path(run[0].segment)) as reader:
+                    made.append(_read_run(reader, run, names))
+            except Damaged as error:
+                self._lost([run[0].segment], error)
+                return None
+        with self._lock:
+            self._used.update(row.segment for row in rows)
+        return made
+
+    def read_extra(self, key: bytes) -> dict[str, np.ndarray] | None:
+        """A state or a picture's features by key."""
+        found: tuple[int, int] | None = None
+        if not self.paused:
+            with self._guarded():
+                found = self._reading().extra(key)
+        if found is None:
+            return None
+        segment, crc = found
+        prefix = key.hex() + "."
+        try:
+            with SegmentReader(self._path(segment)) as reader:
+                names = sorted(name for name in reader.entries if name.startswith(prefix))
+                arrays = {name.removeprefix(prefix): reader.read(name) for name in names}
+            if not arrays or checksum(arrays.values(), seed_of(key)) != crc:
+                raise Damaged("its checksum is wrong")
+        except Damaged as error:
+            self._lost([segment], error)
+            return None
+        with self._lock:
+            self._used.add(segment)
+        return arrays
+
+    def _lost(self, segments: Sequence[int], error: object) -> None:
+        """Drop what can't be read; the tokens are computed and stored again."""
+        _log.warning("a file of the prefix cache was dropped (%s); its tokens are computed again", error)
+        self.damaged += 1
+        with self._guarded():
+            Index.drop(opened := Index(self.folder), segments)
+            opened.close()
+        for segment in segments:
+            with contextlib.suppress(OSError):
+                self._path(segment).unlink()
+
+    # -- the writer's side ------------------------------------------------------------------
+
+    def store(self, run: Run, pause: Callable[[float], None] | None = None) -> None:
+        """Write a run and publish it. What is stored already is left out."""
+        if self.paused:
+            return
+        with self._guarded():
+            index = self._writing()
+            known = index.blocks([block.key for block in run.blocks])
+            extras = {key: arrays for key, arrays in run.extras.items() if index.extra(key) is None}
+            for blocks, start in _new_parts(run.blocks, known):
+                self._write(index, blocks, _cut(run.arrays, start, sum(b.length for b in blocks)), extras, pause)
+                extras = {}
+            if extras:
+                self._write(index, (), {}, extras, pause)
+
+    def _write(
+        self,
+        index: Index,
+        blocks: Sequence[Block],
+        arrays: Mapping[str, np.ndarray],
+        extras: Mapping[bytes, Mapping[str, np.ndarray]],
+        pause: Callable[[float], None] | None,
+    ) -> None:
+        tensors = dict(arrays)
+        if blocks:
+            tensors[_SYMBOLS] = np.concatenate([block.symbols for block in blocks])[None]
+        for key, parts in extras.items():
+            tensors |= {f"{key.hex()}.{name}": parts[name] for name in sorted(parts)}
+        header = header_of(tensors, {"model": self._name, "schema": str(sql.SCHEMA)})
+        size = len(header) + sum(array.nbytes for array in tensors.values())
+        model = index.model_id(self._identity, self._name, self._rate)
+        segment, evicted = index.reserve(model, size, self.budget)
+        self._unlink(evicted)
+        self.evictions += len(evicted)
+        if segment is None:
+            return
+        try:
+            write_segment(self._path(segment), header, tensors, pause)
+        except BaseException:
+            index.drop([segment])
+            raise
+        rows = _rows_of(blocks, arrays, segment)
+        sums = [(key, checksum((p[n] for n in sorted(p)), seed_of(key))) for key, p in extras.items()]
+        if not index.publish(segment, rows, sums):
+            self._unlink([segment])
+        self.stored_bytes += size
+
+    def _unlink(self, segments: Sequence[int]) -> None:
+        for segment in segments:
+            with contextlib.suppress(FileNotFoundError):
+                self._path(segment).unlink()
+
+    def total_bytes(self) -> int:
+        """Bytes of all models and processes in the folder, as the index counts them. Any thread."""
+        total = 0
+        if not self.paused:
+            with self._guarded(), contextlib.closing(Index(self.folder, busy_s=0.2)) as opened:
+                total = opened.bytes()
+        return total
+
+    def note_rate(self, seconds_per_token: float) -> None:
+        self._rate = self.seconds_per_token = seconds_per_token
+
+    def tend(self, every_s: float = 30.0) -> None:
+        """Write down what was used, at most once in `every_s` seconds."""
+        if time.monotonic() - self._touched < every_s:
+            return
+        self._touched = time.monotonic()
+        with self._lock:
+            used, self._used = self._used, set()
+        if used and not self.paused:
+            with self._guarded():
+                self._writing().touch(used)
+
+    def sweep(self) -> None:
+        """Remove what killed processes left: unfinished segments, temporary files, files without a row."""
+        if self.paused:
+            return
+        with self._guarded():
+            index, now = self._writing(), time.time()
+            rows = index.segments()
+            dead = [s for s, _, ready, owner, made in rows if not ready and (now - made > _OLD_S or not _lives(owner))]
+            if dead:
+                index.drop(dead)
+                self._unlink(dead)
+            known = {self._path(segment).name for segment, *_ in rows} - {self._path(s).name for s in dead}
+            for path in (self.folder / "segments").iterdir():
+                if path.name not in known and _abandoned(path, now):
+                    path.unlink(missing_ok=True)
+
+
+def _abandoned(path: Path, now: float) -> bool:
+    """A temporary file of a dead process, or an old file that no row names."""
+    if path.name.endswith(".tmp"):
+        owner = path.name.split(".")[-2]
+        if owner.isdigit() and not _lives(int(owner)):
+            return True
+    with contextlib.suppress(OSError):
+        return now - path.stat().st_mtime > _OLD_S
+    return False
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _runs(rows: Sequence[BlockRow]) -> list[list[BlockRow]]:
+    """Blocks that lie side by side in one file, together."""
+    runs: list[list[BlockRow]] = []
+    for row in rows:
+        last = runs[-1][-1] if runs else None
+        if last is not None and last.segment == row.segment and last.start + last.length == row.start:
+            runs[-1].append(row)
+        else:
+            runs.append([row])
+    return runs
+
+
+def _read_run(reader: SegmentReader, run: Sequence[BlockRow], names: Sequence[str]) -> dict[str, np.ndarray]:
+    start, stop = run[0].start, run[-1].start + run[-1].length
+    if start < 0 or any(row.length <= 0 for row in run):
+        raise Damaged("its index row is wrong")
+    arrays = {name: reader.read(name, start, stop) for name in names}
+    for row in run:
+        at = row.start - start
+        if checksum((a[:, at : at + row.length] for a in arrays.values()), seed_of(row.key, row.window)) != row.crc:
+            raise Damaged("a block's checksum is wrong")
+    return arrays
+
+
+def _cut(arrays: Mapping[str, np.ndarray], start: int, length: int) -> dict[str, np.ndarray]:
+    return {name: array[:, start : start + length] for name, array in arrays.items()}
+
+
+def _new_parts(blocks: Sequence[Block], known: Mapping[bytes, BlockRow]) -> list[tuple[list[Block], int]]:
+    """Runs of blocks that aren't stored yet, each with the token at which it starts."""
+    parts: list[tuple[list[Block], int]] = []
+    at = 0
+    fresh = False
+    for block in blocks:
+        if block.key in known:
+            fresh = False
+        else:
+            if not fresh:
+                parts.append(([], at))
+            parts[-1][0].append(block)
+            fresh = True
+        at += block.length
+    return parts
+
+
+def _rows_of(blocks: Sequence[Block], arrays: Mapping[str, np.ndarray], segment: int) -> list[BlockRow]:
+    rows, at = [], 0
+    for block in blocks:
+        crc = checksum((a[:, at : at + block.length] for a in arrays.values()), seed_of(block.key, block.window))
+        rows.append(BlockRow(block.key, block.parent, block.first, segment, at, block.length, crc, block.window))
+        at += block.length
+    return rows
