@@ -90,7 +90,11 @@ class ImagePart:
 
 @dataclass(frozen=True)
 class Usage:
-    """What one request cost. Times in seconds, counts in tokens or pictures."""
+    """What one request cost. Times in seconds, counts in tokens or pictures.
+
+    `cached_tokens` of the prompt were restored, from RAM or from SSD; `saved_s` is what computing them
+    would have taken at this machine's measured prefill rate.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -98,6 +102,9 @@ class Usage:
     images_encoded: int = 0
     images_reused: int = 0
     cached_tokens: int = 0
+    cached_tokens_ram: int = 0
+    cached_tokens_ssd: int = 0
+    saved_s: float = 0.0
     queue_s: float = 0.0
     prepare_s: float = 0.0
     ttft_s: float = 0.0
@@ -114,8 +121,16 @@ class Usage:
         pictures = f" · {self.images} picture{'s' * (self.images != 1)}" if self.images else ""
         return (
             f"{self.prompt_tokens} + {self.completion_tokens} tokens{pictures}"
-            f" · first token {_seconds(self.ttft_s)} · {self.decode_tokens_per_s:.0f} tokens/s"
+            f" · first token {_seconds(self.ttft_s)} · {self.decode_tokens_per_s:.0f} tokens/s{self._reused()}"
         )
+
+    def _reused(self) -> str:
+        if not self.cached_tokens:
+            return ""
+        tiers = (("RAM", self.cached_tokens_ram), ("SSD", self.cached_tokens_ssd))
+        where = " and ".join(f"{count} from {tier}" for tier, count in tiers if count)
+        saved = f", about {_seconds(self.saved_s)} saved" if self.saved_s >= 0.001 else ""
+        return f" · reused {where}{saved}"
 
 
 def _seconds(value: float) -> str:

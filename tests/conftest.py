@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may reach out
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="omlx-tests-")  # nor touch the user's cache
 hypothesis.settings.register_profile("omlx", deadline=None)  # a loaded machine is no failure
 hypothesis.settings.load_profile("omlx")
 

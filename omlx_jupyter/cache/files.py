@@ -51,7 +51,7 @@ def write_segment(
         try:
             _write_all(handle, memoryview(header))
             for array in arrays.values():
-                view = memoryview(np.ascontiguousarray(array)).cast("B") if array.nbytes else memoryview(b"")
+                view = _bytes_of(np.ascontiguousarray(array))
                 for at in range(0, len(view), _PIECE):
                     began = time.perf_counter()
                     _write_all(handle, view[at : at + _PIECE])
@@ -139,7 +139,7 @@ class SegmentReader:
         return out
 
     def _fill(self, out: np.ndarray, offset: int) -> None:
-        view = memoryview(out).cast("B") if out.nbytes else memoryview(b"")
+        view = _bytes_of(out)
         at = self._data + offset
         while len(view):
             count = os.preadv(self._handle, [view], at)
@@ -148,10 +148,14 @@ class SegmentReader:
             view, at = view[count:], at + count
 
 
+def _bytes_of(array: np.ndarray) -> memoryview:
+    """A C-ordered array's memory."""
+    return memoryview(array.reshape(-1).view(np.uint8)) if array.nbytes else memoryview(b"")
+
+
 def checksum(arrays: Iterable[np.ndarray], seed: int = 0) -> int:
     """CRC-32 over the arrays' bytes in C order; a copy only where an array is a strided slice."""
     value = seed
     for array in arrays:
-        contiguous = np.ascontiguousarray(array)
-        value = zlib.crc32(memoryview(contiguous).cast("B") if contiguous.nbytes else b"", value)
+        value = zlib.crc32(_bytes_of(np.ascontiguousarray(array)), value)
     return value

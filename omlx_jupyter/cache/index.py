@@ -114,8 +114,7 @@ class Index:
             part = keys[at : at + 500]
             marks = ",".join("?" * len(part))
             rows = self._db.execute(
-                "SELECT key, parent, first, segment, start, length, crc, window FROM blocks "
-                f"WHERE key IN ({marks})",
+                f"SELECT key, parent, first, segment, start, length, crc, window FROM blocks WHERE key IN ({marks})",
                 part,
             )
             found.update((row[0], BlockRow(*row)) for row in rows)
@@ -142,7 +141,7 @@ class Index:
             f"SELECT id, bytes, ready, owner, made FROM segments {where} ORDER BY used", values
         ).fetchall()
 
-    def bytes(self) -> int:
+    def total_bytes(self) -> int:
         return int(self._db.execute("SELECT bytes FROM totals").fetchone()[0])
 
     def models(self) -> list[tuple[int, str, int, int, int]]:
@@ -150,7 +149,8 @@ class Index:
         return self._db.execute(
             "SELECT m.id, m.name, (SELECT COALESCE(SUM(bytes), 0) FROM segments WHERE model = m.id),"
             " COUNT(b.key), COALESCE(SUM(b.length), 0) FROM models m"
-            " LEFT JOIN segments s ON s.model = m.id LEFT JOIN blocks b ON b.segment = s.id GROUP BY m.id ORDER BY m.name"
+            " LEFT JOIN segments s ON s.model = m.id LEFT JOIN blocks b ON b.segment = s.id"
+            " GROUP BY m.id ORDER BY m.name"
         ).fetchall()
 
     def seconds_per_token(self, identity: str) -> float:
@@ -161,8 +161,8 @@ class Index:
 
     def model_id(self, identity: str, name: str, seconds_per_token: float = 0.0) -> int:
         self._db.execute(
-            "INSERT INTO models(identity, name, seconds_per_token) VALUES (?, ?, ?) ON CONFLICT(identity) DO UPDATE SET "
-            "name = excluded.name, seconds_per_token = "
+            "INSERT INTO models(identity, name, seconds_per_token) VALUES (?, ?, ?) "
+            "ON CONFLICT(identity) DO UPDATE SET name = excluded.name, seconds_per_token = "
             "CASE WHEN excluded.seconds_per_token > 0 THEN excluded.seconds_per_token ELSE seconds_per_token END",
             (identity, name, seconds_per_token),
         )
@@ -178,7 +178,7 @@ class Index:
         evicted: list[int] = []
         now = time.time()
         with self.writing():
-            total = self.bytes()
+            total = self.total_bytes()
             # Segments being written now belong to somebody; the sweep knows when they don't.
             rows = self._db.execute("SELECT id, bytes FROM segments WHERE ready = 1 ORDER BY used, id DESC")
             for segment, held in rows:

@@ -62,7 +62,6 @@ class Part:
     payload: Mapping[str, Any]
     take: int
     ram: bool
-    window: int = 0
 
 
 @dataclass
@@ -161,7 +160,7 @@ class PrefixCache:
         left = 0  # tokens of the run at hand that belong to further blocks
         for step, payload in zip(plan.steps, held, strict=True):
             if payload is not None:
-                parts.append(Part(payload, step.take, True, step.child.window))
+                parts.append(Part(payload, step.take, True))
                 continue
             if left:  # goes on in the run that the part before began
                 parts[-1].take += step.take
@@ -169,7 +168,7 @@ class PrefixCache:
                 continue
             run = waiting.pop(0)
             left = next(iter(run.values())).shape[1] - step.child.length
-            parts.append(Part(run, step.take, False, step.child.window))
+            parts.append(Part(run, step.take, False))
         return Restored(plan.length, parts, state)
 
     def used(self, plan: Plan, chain: Chain) -> None:

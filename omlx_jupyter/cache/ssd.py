@@ -8,7 +8,7 @@ import os
 import threading
 import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,14 +71,14 @@ class SsdTier:
     # -- faults -----------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _guarded(self) -> object:
+    def _guarded(self) -> Iterator[None]:
         try:
             yield
         except (OSError, sql.Error) as error:
             if self.folder.exists() and "locked" in str(error):
                 _log.info("the prefix cache's index is busy (%s)", error)
                 return
-            if isinstance(error, sql.Error) and "malformed" in str(error) or "not a database" in str(error):
+            if isinstance(error, sql.Error) and any(word in str(error) for word in ("malformed", "not a database")):
                 self._set_aside_index(error)
                 return
             self.pause(str(error))
@@ -265,7 +265,7 @@ class SsdTier:
         total = 0
         if not self.paused:
             with self._guarded(), contextlib.closing(Index(self.folder, busy_s=0.2)) as opened:
-                total = opened.bytes()
+                total = opened.total_bytes()
         return total
 
     def note_rate(self, seconds_per_token: float) -> None:

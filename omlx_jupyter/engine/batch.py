@@ -62,6 +62,16 @@ class DecodeBatch:
         for other in self.rows:
             other.request.peak_rows = max(other.request.peak_rows, len(self.rows))
 
+    def length(self, row: Row) -> int:
+        """Tokens whose KV the row holds, the step in flight included."""
+        assert self._store is not None
+        return self._store.length(self._rows.index(row))
+
+    def row_caches(self, row: Row) -> list[Any]:
+        """The row's caches as single-row ones, (1, heads, tokens, width): views, or copies where rows are merged."""
+        assert self._store is not None
+        return self._store.row(self._rows.index(row))
+
     def leave(self, row: Row) -> None:
         """Free the row's slot. Neighbours stay where they are."""
         slot = self._rows.index(row)

@@ -12,6 +12,8 @@ from typing import Any, Self
 import anyio
 import anyio.to_thread
 
+from ..cache.defaults import default_settings
+from ..cache.prefix_cache import CacheSettings
 from ..errors import EngineClosedError
 from ..images.decoded import Limits as ImageLimits
 from ..images.source import open_images
@@ -60,11 +62,14 @@ class Engine:
         image_limits: ImageLimits | None = None,
         feature_bytes: int = 256 * 2**20,
         pixel_budget: int = 4_000_000,
+        cache: CacheSettings | None = None,
         trust_code: bool = False,
         on_wait: Callable[[float], None] | None = None,
     ) -> Self:
         """Load a model: a folder, a hub id, or None for the configured default, else the embedded one.
 
+        `cache` holds the prefix cache's budgets and folder (`cache_settings()` makes one); None is
+        the default, RAM over the folder that all kernels of this user share.
         A picture with more pixels than `pixel_budget` is shrunk, and its answer's `notes` say so.
         `on_wait` is called with the seconds so far about twenty times a second while loading.
 
@@ -77,7 +82,7 @@ class Engine:
 
             return load_model(name, trust_code)
 
-        loop = EngineLoop(load, limits or Limits(), feature_bytes)
+        loop = EngineLoop(load, limits or Limits(), feature_bytes, cache or default_settings())
         try:
             loop.wait_loaded(on_wait)
         except BaseException:

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
+from ..cache.prefix_cache import CacheSettings
 from ..errors import EngineClosedError, OmlxError
 from .request import Request
 from .scheduler import Limits, Running, Waiting, admit, why_waiting
@@ -24,7 +25,10 @@ WORKERS = 4  # threads that fetch, decode and preprocess pictures
 class EngineLoop:
     """Owns the thread. Other threads talk to it through `submit`, `wake` and `close`."""
 
-    def __init__(self, load: Callable[[], Any], limits: Limits, feature_bytes: int) -> None:
+    def __init__(
+        self, load: Callable[[], Any], limits: Limits, feature_bytes: int, cache: CacheSettings | None = None
+    ) -> None:
+        self._cache = cache
         self._load = load
         self._limits = limits
         self._feature_bytes = feature_bytes
@@ -117,7 +121,8 @@ class EngineLoop:
             self.model = self._load()
             from .runner import Runner
 
-            self._runner = Runner(self.model, self._limits.prefill_chunk, self._feature_bytes, self._limits.kv_bytes)
+            limits = self._limits
+            self._runner = Runner(self.model, limits.prefill_chunk, self._feature_bytes, limits.kv_bytes, self._cache)
             self._limits = replace(self._limits, kv_bytes=self._runner.byte_limit)
         except BaseException as error:
             self._error = error
@@ -206,12 +211,12 @@ class EngineLoop:
             return
         for item in sampled:
             if item.error is not None:
-                self._runner.batch.leave(item.row)
+                self._runner.leave(item.row)
                 self._fail(item.row.request, item.error)
                 continue
             end = item.row.accept(item.token, item.logprob)
             if end is not None:
-                self._runner.batch.leave(item.row)
+                self._runner.leave(item.row)
                 self._finish(item.row.request, *end)
 
     def _drop_cancelled(self) -> None:
@@ -223,10 +228,11 @@ class EngineLoop:
             self._finish(request, "cancelled")
         for row in [r for r in self._prefilling if r.request.cancelled]:
             self._prefilling.remove(row)
+            self._runner.reuse.left(row)
             self._finish(row.request, "cancelled")
         for row in [r for r in self._runner.batch.rows if r.request.cancelled]:
             row.flush()
-            self._runner.batch.leave(row)
+            self._runner.leave(row)
             self._finish(row.request, "cancelled")
 
     def _finish(self, request: Request, reason: Any, detail: str = "") -> None:

@@ -40,6 +40,9 @@ class Request:
     images_encoded: int = 0
     images_reused: int = 0
     cached_tokens: int = 0
+    cached_tokens_ram: int = 0
+    cached_tokens_ssd: int = 0
+    saved_s: float = 0.0
     peak_rows: int = 1
     prepared_at: float = 0.0
     admitted_at: float = 0.0
@@ -63,6 +66,9 @@ class Request:
             images_encoded=self.images_encoded,
             images_reused=self.images_reused,
             cached_tokens=self.cached_tokens,
+            cached_tokens_ram=self.cached_tokens_ram,
+            cached_tokens_ssd=self.cached_tokens_ssd,
+            saved_s=self.saved_s,
             queue_s=max(0.0, self.admitted_at - self.prepared_at) if self.admitted_at else 0.0,
             prepare_s=max(0.0, self.prepared_at - self.submitted) if self.prepared_at else 0.0,
             ttft_s=first - self.submitted if first else 0.0,

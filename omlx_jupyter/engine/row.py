@@ -19,8 +19,11 @@ class Row:
         self.prompt = request.prompt
         self.sampler = sampler
         self.cache: list[Any] | None = None  # per layer; None once it has joined the batch
+        self.prefix: Any = None  # RowPrefix while the prefix cache follows the row
+        self.images_done = 0  # pictures inside the restored prefix: never encoded
         self.features: list[Any] = []
-        self.embeds: Any = None  # of the whole prompt; None for text models
+        self.embeds: Any = None  # of the prompt that isn't restored; None for text models
+        self.embeds_from = 0  # the prompt token at which `embeds` begins
         self.embedded = False
         self.positions: Any = None
         self.delta = 0

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any
 
 import mlx.core as mx
 
 from ..cache.features import FeatureCache
+from ..cache.prefix_cache import CacheSettings
 from ..errors import RequestError
 from ..models import memory
 from ..models.grammar import Grammars
+from ..models.kv_records import features_in, features_out
 from ..models.sampling import RowSampler
 from ..models.tokenizer import TextStream
 from .batch import DecodeBatch, Sampled
 from .request import Request
+from .reuse import Reuse
 from .row import Row
 from .scheduler import next_chunk
 
@@ -22,9 +26,12 @@ from .scheduler import next_chunk
 class Runner:
     """Drives one loaded model. Every method but `check` runs on the engine thread."""
 
-    def __init__(self, model: Any, chunk: int, feature_bytes: int, byte_limit: int = 0) -> None:
+    def __init__(
+        self, model: Any, chunk: int, feature_bytes: int, byte_limit: int = 0, cache: CacheSettings | None = None
+    ) -> None:
         self.model = model
         self.batch = DecodeBatch(model)
+        self.reuse = Reuse(model, cache or CacheSettings(0), lambda: bool(self.batch.rows))
         self.features = FeatureCache(feature_bytes)
         self._chunk = chunk
         self.vocabulary = self._vocabulary()
@@ -74,19 +81,23 @@ class Runner:
         if positions is not None:
             row.positions, row.delta = mx.array(positions.ids[:, None]), positions.delta
         request.phase = "reading" if request.prompt.images else "prefill"
+        self.reuse.begin(row)
         return row
 
     def advance(self, row: Row) -> bool:
         """One bounded piece of a row's prefill: a picture or a chunk. True when it has joined the batch."""
         request = row.request
-        if len(row.features) < len(row.prompt.images):
+        if not self.reuse.restored(row, 0.0 if self.batch.rows else 0.005):
+            return False
+        if row.images_done + len(row.features) < len(row.prompt.images):
             self._encode_next(row)
             return False
         if not row.embedded:
-            row.embeds = self.model.embed(row.prompt, row.features)
+            rest = row.prompt.suffix(request.prefilled)
+            row.embeds, row.embeds_from = self.model.embed(rest, row.features), request.prefilled
             row.embedded = True
             request.phase = "prefill"
-        count = next_chunk(request.prefilled, request.prompt_tokens, self._chunk)
+        count = next_chunk(request.prefilled, request.prompt_tokens, self._chunk, self.reuse.stops(row))
         if count:
             self._prefill(row, request.prefilled, request.prefilled + count)
             request.prefilled += count
@@ -99,30 +110,60 @@ class Runner:
         return True
 
     def _encode_next(self, row: Row) -> None:
-        image = row.prompt.images[len(row.features)]
+        image = row.prompt.images[row.images_done + len(row.features)]
         found = self.features.get(image.digest)
         if found is None:
+            found = self._stored_features(image.digest)
+        if found is None:
+            began = time.perf_counter()
             found = self.model.encode_image(image)
+            self.reuse.measured_image(time.perf_counter() - began)
             self.features.put(image.digest, found)
+            if self.reuse.cache is not None:
+                self.reuse.cache.put_features(image.digest, features_out(found))
             row.request.images_encoded += 1
             self.images_encoded += 1
         else:
             row.request.images_reused += 1
+            row.request.saved_s += self.reuse.seconds_per_image
         row.features.append(found)
+
+    def _stored_features(self, digest: str) -> Any:
+        stored = self.reuse.cache.features(digest) if self.reuse.cache is not None else None
+        if stored is None:
+            return None
+        found = features_in(stored)
+        self.features.put(digest, found)
+        return found
 
     def _prefill(self, row: Row, start: int, end: int) -> None:
         assert row.cache is not None
         ids = mx.array([row.prompt.ids[start:end]])
         positions = None if row.positions is None else row.positions[:, :, start:end]
-        embeds = None if row.embeds is None else row.embeds[:, start:end]
+        at = row.embeds_from
+        embeds = None if row.embeds is None else row.embeds[:, start - at : end - at]
+        began = time.perf_counter()
         logits = self.model.forward(ids, row.cache, embeds, positions)
         mx.eval([c.state for c in row.cache])
         del logits  # never evaluated: only the last prompt token's logits are wanted
+        self.reuse.measured(end - start, time.perf_counter() - began)
+        self.reuse.prefilled(row, start, end, last=end == row.request.prompt_tokens - 1)
 
     def decode(self) -> list[Sampled]:
-        return self.batch.step()
+        sampled = self.batch.step()
+        for item in sampled:
+            self.reuse.decoded(item.row, self.batch)
+        return sampled
+
+    def leave(self, row: Row) -> None:
+        """Take a decoding row out of the batch; the prefix cache keeps its answer."""
+        try:
+            self.reuse.ended(row, self.batch)
+        finally:
+            self.batch.leave(row)
 
     def close(self) -> None:
+        self.reuse.close()
         self.batch.drop()
         self.features.clear()
         self.model = None

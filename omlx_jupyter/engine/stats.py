@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from ..cache.prefix_cache import CacheStats
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class EngineStats:
     images_reused: int
     kv_bytes: int
     feature_bytes: int
+    cache: CacheStats = field(default_factory=CacheStats)
     waiting_for: str = ""  # why the first waiting request isn't admitted
 
 
@@ -40,6 +43,7 @@ def snapshot(state: str, model: Any, runner: Any, waiting_for: str, counts: dict
         images_encoded=runner.images_encoded if runner else 0,
         kv_bytes=batch.nbytes if batch else 0,
         feature_bytes=runner.features.nbytes if runner else 0,
+        cache=runner.reuse.cache.stats() if runner and runner.reuse.cache else CacheStats(),
         waiting_for=waiting_for,
         **counts,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 
@@ -21,6 +21,14 @@ def new_row_cache(language_model: Any) -> list[Any]:
 
 def cache_bytes(caches: list[Any]) -> int:
     return sum(int(getattr(c, "nbytes", 0)) for c in caches)
+
+
+class SlotRow(NamedTuple):
+    """One slot, read as a KVCache: keys and values (1, heads, capacity, width)."""
+
+    keys: mx.array
+    values: mx.array
+    offset: int
 
 
 class SlotKVCache:
@@ -64,6 +72,11 @@ class SlotKVCache:
 
     def clear(self, slot: int) -> None:
         self.lengths[slot] = 0
+
+    def row(self, slot: int) -> SlotRow:
+        assert self.keys is not None
+        assert self.values is not None
+        return SlotRow(self.keys[slot : slot + 1], self.values[slot : slot + 1], self.lengths[slot])
 
     def _reserve(self, slots: int, tokens: int) -> None:
         """Grow by doubling, so that the copies of growing stay rare."""
@@ -152,6 +165,9 @@ class SlotBatch:
     def length(self, slot: int) -> int:
         return int(self.caches[0].lengths[slot])
 
+    def row(self, slot: int) -> list[Any]:
+        return [cache.row(slot) for cache in self.caches]
+
     @property
     def nbytes(self) -> int:
         return sum(cache.nbytes for cache in self.caches)
@@ -194,6 +210,9 @@ class MergedBatch:
 
     def length(self, slot: int) -> int:
         return self._lengths[slot]
+
+    def row(self, slot: int) -> list[Any]:
+        return [cache.extract(slot) for cache in self.caches]
 
     @property
     def nbytes(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -39,6 +39,14 @@ class Prepared:
     images: list[VisionInput] = field(default_factory=list)
     spans: list[ImageSpan] = field(default_factory=list)
     notes: tuple[str, ...] = ()
+
+    def suffix(self, start: int) -> Prepared:
+        """The prompt from token `start` on, which lies inside no picture."""
+        if not start:
+            return self
+        kept = [i for i, span in enumerate(self.spans) if span.start >= start]
+        spans = [replace(self.spans[i], start=self.spans[i].start - start) for i in kept]
+        return Prepared(self.ids[start:], [self.images[i] for i in kept], spans)
 
 
 def assemble(pieces: list[list[int]], images: list[VisionInput], notes: tuple[str, ...] = ()) -> Prepared:

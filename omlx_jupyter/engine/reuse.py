@@ -1,0 +1,235 @@
+"""Between a row and the prefix cache: restore what is known, take in what was computed."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..cache.keys import BLOCK_TOKENS, Chain, Span
+from ..cache.planner import Needs, Plan
+from ..cache.prefix_cache import CacheSettings, PrefixCache, Restored
+from ..models import kv_records
+from ..models.identity import identity_of
+from ..models.kv_records import Layout, Payload
+from .row import Row
+
+_log = logging.getLogger(__name__)
+_STATE_EVERY = 4 * BLOCK_TOKENS  # recurrent layers' state is kept at least this often in a prompt
+_TRIES = 3  # plans for one prompt, when what was planned has gone
+
+
+@dataclass
+class RowPrefix:
+    """A row's chain of blocks. `deltas` are sliding layers' tokens since the chain's last block."""
+
+    chain: Chain
+    plan: Plan = field(default_factory=Plan)
+    reading: Future[Restored | None] | None = None
+    tries: int = 0
+    deltas: list[Payload] = field(default_factory=list)
+
+
+class Reuse:
+    """Engine thread only. Does nothing for models whose caches it can't slice."""
+
+    def __init__(self, model: Any, settings: CacheSettings, busy: Any) -> None:
+        self._model = model
+        self._layout: Layout = kv_records.layout_of(model.new_cache())
+        self.cache: PrefixCache | None = None
+        self._io: ThreadPoolExecutor | None = None
+        if self._layout.usable and settings.ram_bytes > 0:
+            needs = Needs(self._layout.window, self._layout.stateful)
+            identity = identity_of(model.checkpoint, model.dtype)
+            self.cache = PrefixCache(identity, model.name, needs, self._layout.names, settings, busy)
+            self._io = ThreadPoolExecutor(2, "omlx-cache-reader")
+        self.seconds_per_token = self.seconds_per_image = 0.0
+        if self.cache is not None and self.cache.ssd is not None:
+            self.seconds_per_token = self.cache.ssd.seconds_per_token
+
+    # -- before prefill ---------------------------------------------------------------------
+
+    def begin(self, row: Row) -> None:
+        """Look the prompt up and start reading what is on disk."""
+        if self.cache is None:
+            return
+        spans = [Span(s.start, s.length, s.digest) for s in row.prompt.spans]
+        row.prefix = RowPrefix(self.cache.chain(row.prompt.ids, spans))
+        self.cache.tokens_asked += len(row.prompt.ids)
+        self._plan(row)
+
+    def _plan(self, row: Row) -> None:
+        assert self.cache is not None
+        assert self._io is not None
+        prefix: RowPrefix = row.prefix
+        prefix.plan = self.cache.plan(prefix.chain, len(row.prompt.ids) - 1) if prefix.tries < _TRIES else Plan()
+        prefix.tries += 1
+        prefix.reading = None
+        if prefix.plan.length:
+            missing, read = self.cache.fetch(prefix.plan)
+            if missing or prefix.plan.stateful:
+                prefix.reading = self._io.submit(read)
+            else:
+                prefix.reading = Future()
+                prefix.reading.set_result(read())
+
+    def restored(self, row: Row, wait_s: float) -> bool:
+        """Whether the row can be prefilled; waits at most `wait_s` for the disk. Modifies the row's caches."""
+        prefix: RowPrefix | None = row.prefix
+        if prefix is None or prefix.reading is None:
+            return True
+        try:
+            found = prefix.reading.result(wait_s)
+        except TimeoutError:
+            return False
+        if found is None:
+            self._plan(row)
+            return prefix.reading is None
+        prefix.reading = None
+        try:
+            self._fill(row, prefix, found)
+        except Exception:  # never a request's fault: compute it instead
+            _log.warning("a prefix could not be restored and is computed again", exc_info=True)
+            row.cache, row.prefix, row.images_done, row.request.prefilled = self._model.new_cache(), None, 0, 0
+        return True
+
+    def _fill(self, row: Row, prefix: RowPrefix, found: Restored) -> None:
+        assert self.cache is not None
+        request, plan = row.request, prefix.plan
+        parts = [(kv_records.as_mx(part.payload), part.take) for part in found.parts]
+        spare = request.prompt_tokens - plan.length + min(request.sampling.max_tokens or 1, 2 * BLOCK_TOKENS)
+        kv_records.rebuild(row.cache or [], self._layout, parts, plan.length, found.state, spare)
+        self._promote(prefix, found, parts)
+        self.cache.used(plan, prefix.chain)
+        if self._layout.window and plan.steps[-1].take < plan.steps[-1].child.length:
+            count = plan.length - prefix.chain.done  # a block used in part is stored anew, with what follows
+            prefix.deltas = [kv_records.window_delta(row.cache or [], self._layout, count)]
+        request.prefilled = plan.length
+        request.cached_tokens_ram, request.cached_tokens_ssd = plan.tokens(ram=True), plan.tokens(ram=False)
+        request.cached_tokens = plan.length
+        images = sum(span.end <= plan.length for span in prefix.chain.spans)
+        request.images_reused += images
+        row.images_done = images
+        request.saved_s = plan.length * self.seconds_per_token + images * self.seconds_per_image
+
+    def _promote(self, prefix: RowPrefix, found: Restored, parts: list[tuple[Payload, int]]) -> None:
+        """Blocks that came from disk are in RAM from now on, as views of what was read."""
+        assert self.cache is not None
+        steps = list(prefix.plan.steps)
+        chain = Chain(prefix.chain.symbols, prefix.chain.spans, prefix.chain.parent)
+        for part, (arrays, take) in zip(found.parts, parts, strict=True):
+            at = 0
+            while at < take and steps:
+                step = steps.pop(0)
+                if step.take == step.child.length:
+                    block = chain.cut(step.end, step.child.window)
+                    if not part.ram:
+                        self.cache.keep(block, kv_records.slice_payload(arrays, at, at + step.take))
+                at += step.take
+
+    # -- during prefill and decode ----------------------------------------------------------
+
+    def stops(self, row: Row) -> tuple[int, ...]:
+        """Where prefill chunks have to end."""
+        prefix: RowPrefix | None = row.prefix
+        if prefix is None:
+            return ()
+        stops = [prefix.chain.done + BLOCK_TOKENS]
+        if self._layout.stateful:
+            stops += [span.end for span in prefix.chain.spans]
+        return tuple(sorted(stops))
+
+    def prefilled(self, row: Row, start: int, end: int, last: bool) -> None:
+        """Take in what a chunk [start, end) made: whole blocks, and at the prompt's end the rest."""
+        prefix: RowPrefix | None = row.prefix
+        if prefix is None or self.cache is None:
+            return
+        if self._layout.window:
+            prefix.deltas.append(kv_records.window_delta(row.cache or [], self._layout, end - start))
+        chain = prefix.chain
+        boundary = self._layout.stateful and any(span.end == end for span in chain.spans)
+        if last or boundary or end - chain.done >= BLOCK_TOKENS:
+            self._store(row.cache or [], prefix, end)
+            if self._layout.stateful and (last or boundary or end % _STATE_EVERY < BLOCK_TOKENS):
+                self.cache.put_state(chain.parent, kv_records.take_state(row.cache or [], self._layout))
+
+    def _store(self, caches: list[Any], prefix: RowPrefix, end: int) -> None:
+        """Cut [chain.done, end) into one block and put it into both tiers."""
+        assert self.cache is not None
+        start = prefix.chain.done
+        if end <= start:
+            return
+        deltas, missing = kv_records.join_deltas(prefix.deltas, end - start)
+        prefix.deltas = []
+        block = prefix.chain.cut(end, missing)
+        if not self.cache.ram.has_block(block.key):
+            self.cache.put(block, kv_records.take_block(caches, self._layout, start, end, deltas))
+
+    def decoded(self, row: Row, batch: Any) -> None:
+        """A block of a running answer, once it is full."""
+        prefix: RowPrefix | None = row.prefix
+        if prefix is None:
+            return
+        known = len(row.prompt.ids) + len(row.request.token_ids)
+        if known - prefix.chain.done > BLOCK_TOKENS:
+            self._answer(row, prefix, batch, prefix.chain.done + BLOCK_TOKENS, ended=False)
+
+    def ended(self, row: Row, batch: Any) -> None:
+        """The rest of an answer, when its row is about to leave the batch."""
+        prefix: RowPrefix | None = row.prefix
+        if prefix is None:
+            return
+        row.prefix = None
+        self._answer(row, prefix, batch, len(row.prompt.ids) + len(row.request.token_ids), ended=True)
+
+    def _answer(self, row: Row, prefix: RowPrefix, batch: Any, end: int, ended: bool) -> None:
+        assert self.cache is not None
+        chain = prefix.chain
+        known = [*row.prompt.ids, *row.request.token_ids]
+        chain.extend(known[len(chain.symbols) :])
+        length = batch.length(row)
+        end = min(end, length)
+        if end - chain.done < (1 if ended else BLOCK_TOKENS):
+            return
+        caches = batch.row_caches(row)
+        if self._layout.window:
+            held = kv_records.window_delta(caches, self._layout, length - chain.done)
+            beyond = length - end
+            prefix.deltas = [{n: a[:, : max(0, a.shape[1] - beyond)] for n, a in held.items()}]
+        while chain.done < end:
+            stop = min(end, chain.done + BLOCK_TOKENS)
+            rest = prefix.deltas
+            if self._layout.window and stop < end:  # cut the delta where the block ends
+                prefix.deltas = [{n: a[:, : max(0, a.shape[1] - (end - stop))] for n, a in rest[0].items()}]
+            self._store(caches, prefix, stop)
+            prefix.deltas = rest if stop < end else []
+        if self._layout.stateful and ended and end == length:
+            self.cache.put_state(chain.parent, kv_records.take_state(caches, self._layout))
+
+    def left(self, row: Row) -> None:
+        """A row that ends during prefill: keep what is whole."""
+        prefix: RowPrefix | None = row.prefix
+        row.prefix = None
+        if prefix is None or prefix.reading is not None or row.cache is None or self._layout.stateful:
+            return
+        self._store(row.cache, prefix, row.request.prefilled)
+
+    # -- figures ----------------------------------------------------------------------------
+
+    def measured(self, tokens: int, seconds: float) -> None:
+        """A chunk's time, for the estimate of what a hit saves."""
+        rate = seconds / max(1, tokens)
+        self.seconds_per_token = rate if not self.seconds_per_token else 0.8 * self.seconds_per_token + 0.2 * rate
+        if self.cache is not None and self.cache.ssd is not None:
+            self.cache.ssd.note_rate(self.seconds_per_token)
+
+    def measured_image(self, seconds: float) -> None:
+        old = self.seconds_per_image
+        self.seconds_per_image = seconds if not old else 0.8 * old + 0.2 * seconds
+
+    def close(self) -> None:
+        if self._io is not None:
+            self._io.shutdown(wait=True, cancel_futures=True)
+        if self.cache is not None:
+            self.cache.close()

@@ -1,0 +1,170 @@
+"""KV caches to records and back: what a block, a window and a state are, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+_STEP = 256
+_KINDS = {"KVCache": "kv", "RotatingKVCache": "window", "ArraysCache": "state"}
+
+Payload = dict[str, mx.array]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """`kinds` per layer: kv (sliceable), window (the last `window` tokens), state (a checkpoint).
+
+    `usable` is False where a layer's cache is of no known kind: such a model isn't cached.
+    """
+
+    kinds: tuple[str, ...]
+    window: int = 0
+    usable: bool = True
+
+    @property
+    def names(self) -> list[str]:
+        """A block's arrays: keys and values of each layer that has tokens."""
+        return sorted(f"{i}.{part}" for i, kind in enumerate(self.kinds) if kind != "state" for part in "kv")
+
+    @property
+    def stateful(self) -> bool:
+        return "state" in self.kinds
+
+
+def layout_of(caches: Sequence[Any]) -> Layout:
+    kinds = tuple(_KINDS.get(type(cache).__name__, "") for cache in caches)
+    windows = {int(c.max_size) for c, kind in zip(caches, kinds, strict=True) if kind == "window"}
+    kept = any(c.keep for c, kind in zip(caches, kinds, strict=True) if kind == "window")
+    usable = all(kinds) and len(windows) <= 1 and not kept and any(kind != "state" for kind in kinds)
+    return Layout(kinds, max(windows, default=0), usable)
+
+
+def _stored(array: mx.array) -> mx.array:
+    """numpy has no bfloat16: its bits travel as uint16."""
+    return array.view(mx.uint16) if array.dtype == mx.bfloat16 else array
+
+
+def _restored(array: Any) -> mx.array:
+    made = array if isinstance(array, mx.array) else mx.array(array)
+    return made.view(mx.bfloat16) if made.dtype == mx.uint16 else made
+
+
+def take_block(caches: Sequence[Any], layout: Layout, start: int, end: int, deltas: Payload) -> Payload:
+    """A block's arrays (heads, end - start, width), evaluated copies. `deltas` are the sliding layers'."""
+    payload: Payload = {}
+    for layer, (cache, kind) in enumerate(zip(caches, layout.kinds, strict=True)):
+        if kind == "kv":
+            for part, array in (("k", cache.keys), ("v", cache.values)):
+                payload[f"{layer}.{part}"] = mx.contiguous(_stored(array[0, :, start:end]))
+    payload |= deltas
+    mx.eval(payload)
+    return payload
+
+
+def window_delta(caches: Sequence[Any], layout: Layout, count: int) -> Payload:
+    """The sliding layers' last `count` tokens, or as many as they hold, (heads, tokens, width)."""
+    delta: Payload = {}
+    for layer, (cache, kind) in enumerate(zip(caches, layout.kinds, strict=True)):
+        if kind == "window":
+            for part, array in (("k", cache.keys), ("v", cache.values)):
+                ordered = cache._temporal_order(array)[0]
+                delta[f"{layer}.{part}"] = mx.contiguous(_stored(ordered[:, max(0, ordered.shape[1] - count) :]))
+    mx.eval(delta)
+    return delta
+
+
+def join_deltas(deltas: Sequence[Payload], length: int) -> tuple[Payload, int]:
+    """Deltas of consecutive tokens as one of `length` tokens, zeros in front where they are fewer; and how
+    many zeros there are."""
+    if not deltas:
+        return {}, 0
+    joined, missing = {}, 0
+    for name in deltas[0]:
+        array = mx.concatenate([delta[name] for delta in deltas], axis=1)[:, -length:]
+        missing = length - array.shape[1]
+        if missing:
+            array = mx.concatenate([mx.zeros((array.shape[0], missing, array.shape[2]), array.dtype), array], axis=1)
+        joined[name] = array
+    mx.eval(joined)
+    return joined, missing
+
+
+def take_state(caches: Sequence[Any], layout: Layout) -> Payload:
+    """The recurrent layers' arrays, evaluated copies."""
+    payload: Payload = {}
+    for layer, (cache, kind) in enumerate(zip(caches, layout.kinds, strict=True)):
+        if kind == "state":
+            for index, array in enumerate(cache.cache):
+                if array is not None:
+                    payload[f"{layer}.{index}"] = mx.contiguous(_stored(array))
+    mx.eval(payload)
+    return payload
+
+
+def rebuild(
+    caches: list[Any],
+    layout: Layout,
+    parts: Sequence[tuple[Mapping[str, Any], int]],
+    length: int,
+    state: Mapping[str, Any],
+    spare: int,
+) -> None:
+    """Fill new caches with `length` tokens from `parts` (arrays and how many tokens of them).
+
+    KV layers get room for `spare` more, so that what follows is written in place.
+    """
+    capacity = -(-(length + spare) // _STEP) * _STEP
+    for layer, (cache, kind) in enumerate(zip(caches, layout.kinds, strict=True)):
+        if kind == "state":
+            cache.cache = [
+                _restored(state[f"{layer}.{index}"]) if f"{layer}.{index}" in state else None
+                for index in range(len(cache.cache))
+            ]
+            continue
+        pair = []
+        for part in "kv":
+            found = [_restored(arrays[f"{layer}.{part}"][:, :take]) for arrays, take in parts]
+            if kind == "window":
+                joined = mx.concatenate(found, axis=1) if len(found) > 1 else found[0]
+                pair.append(joined[None, :, -layout.window :])
+                continue
+            heads, _, width = found[0].shape
+            padding = mx.zeros((heads, capacity - length, width), found[0].dtype)
+            pair.append(mx.concatenate([*found, padding], axis=1)[None])
+        cache.keys, cache.values = pair
+        cache.offset = length
+        if kind == "window":
+            cache._idx = pair[0].shape[2]
+    mx.eval([c.state for c in caches])
+
+
+def slice_payload(arrays: Mapping[str, Any], start: int, end: int) -> Payload:
+    """Views of a run's tokens [start, end) that share its memory."""
+    cut = {name: _as_mx(array)[:, start:end] for name, array in arrays.items()}
+    mx.eval(cut)
+    return cut
+
+
+def as_mx(arrays: Mapping[str, Any]) -> Payload:
+    """numpy arrays to MLX, one copy; what is MLX stays."""
+    return {name: _as_mx(array) for name, array in arrays.items()}
+
+
+def _as_mx(array: Any) -> mx.array:
+    return array if isinstance(array, mx.array) else mx.array(array)
+
+
+def features_out(features: mx.array) -> mx.array:
+    """Vision features as numpy can read them."""
+    made = mx.contiguous(_stored(features))
+    mx.eval(made)
+    return made
+
+
+def features_in(array: np.ndarray) -> mx.array:
+    return _restored(array)

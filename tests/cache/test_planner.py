@@ -1,0 +1,164 @@
+"""The planner against a slow reference that stores whole prefixes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from omlx_jupyter.cache.keys import Block, Chain, Span, block_key, root_key, symbols_of
+from omlx_jupyter.cache.planner import Child, Needs, plan_restore
+
+ROOT = root_key("a model")
+BLOCK = 4
+
+
+@dataclass
+class Store:
+    """An index in a dictionary, and every prefix that its blocks hold."""
+
+    blocks: dict[bytes, Block] = field(default_factory=dict)
+    states: set[bytes] = field(default_factory=set)
+
+    def children(self, parent: bytes, first: int) -> list[Child]:
+        return [
+            Child(b.key, b.length, True, b.window, b.key in self.states)
+            for b in self.blocks.values()
+            if b.parent == parent and b.first == first
+        ]
+
+    def symbols(self, key: bytes) -> np.ndarray:
+        return self.blocks[key].symbols
+
+    def add(self, prompt: tuple[list[int], list[Span]], needs: Needs, state_every: int = 1) -> None:
+        """Store a prompt as the engine does: go on from what is known, cut into blocks."""
+        ids, spans = prompt
+        chain = Chain(symbols_of(ids, spans), spans, ROOT)
+        for step in plan_restore(self, ROOT, chain.symbols, spans, len(ids), needs).steps:
+            if step.take == step.child.length:
+                chain.parent, chain.done = step.child.key, step.end
+        count = 0
+        while chain.done < len(ids):
+            block = chain.cut(min(len(ids), chain.done + BLOCK))
+            self.blocks[block.key] = block
+            count += 1
+            if needs.stateful and (count % state_every == 0 or chain.done == len(ids)):
+                self.states.add(block.key)
+
+
+@st.composite
+def prompts(draw: st.DrawFn) -> tuple[list[int], list[Span]]:
+    """Few tokens and few pictures, so that prefixes are shared."""
+    ids: list[int] = []
+    spans: list[Span] = []
+    for _ in range(draw(st.integers(1, 4))):
+        ids += draw(st.lists(st.integers(0, 1), min_size=1, max_size=6))
+        if draw(st.booleans()):
+            length = draw(st.integers(1, 5))
+            spans.append(Span(len(ids), length, draw(st.sampled_from("ab"))))
+            ids += [9] * length
+    return [*ids, 0], spans
+
+
+def common(one: tuple[list[int], list[Span]], other: tuple[list[int], list[Span]]) -> int:
+    """Tokens that both begin with, pictures compared by name and place; the slow way."""
+
+    def cells(prompt: tuple[list[int], list[Span]]) -> list[object]:
+        made: list[object] = list(prompt[0])
+        for span in prompt[1]:
+            for offset in range(span.length):
+                made[span.start + offset] = (span.digest, span.length, offset)
+        return made
+
+    count = 0
+    for a, b in zip(cells(one), cells(other), strict=False):
+        if a != b:
+            break
+        count += 1
+    return count
+
+
+def floor(end: int, spans: list[Span]) -> int:
+    return next((s.start for s in spans if s.start < end < s.end), end)
+
+
+@settings(max_examples=300)
+@given(st.lists(prompts(), min_size=1, max_size=6), prompts())
+def test_longest_prefix_of_anything_stored(stored: list, asked: tuple) -> None:
+    store = Store()
+    for prompt in stored:
+        store.add(prompt, Needs())
+    limit = len(asked[0]) - 1
+    plan = plan_restore(store, ROOT, symbols_of(*asked), asked[1], limit, Needs())
+    want = floor(min(limit, max(common(asked, prompt) for prompt in stored)), asked[1])
+    assert plan.length == want
+    assert sum(step.take for step in plan.steps) == want
+
+
+@settings(max_examples=200)
+@given(st.lists(prompts(), min_size=1, max_size=6), prompts(), st.integers(1, 3))
+def test_states_only_where_they_were_kept(stored: list, asked: tuple, every: int) -> None:
+    store = Store()
+    for prompt in stored:
+        store.add(prompt, Needs(stateful=True), every)
+    limit = len(asked[0]) - 1
+    plan = plan_restore(store, ROOT, symbols_of(*asked), asked[1], limit, Needs(stateful=True))
+    symbols = symbols_of(*asked)
+    at, parent = 0, ROOT
+    for step in plan.steps:
+        assert step.take == step.child.length
+        assert step.child.key == block_key(parent, symbols, at, at + step.take, asked[1])
+        at, parent = at + step.take, step.child.key
+    assert at == plan.length <= limit
+    assert floor(at, asked[1]) == at
+    assert not plan.steps or parent in store.states
+    # a whole prompt asked again is found up to its last kept state
+    again = plan_restore(store, ROOT, symbols_of(*stored[-1]), stored[-1][1], len(stored[-1][0]), Needs(stateful=True))
+    assert again.length == len(stored[-1][0])
+
+
+@given(prompts(), st.integers(1, 12), st.integers(0, 3))
+def test_windows_are_covered(prompt: tuple, window: int, missing: int) -> None:
+    """Blocks whose sliding layers lack their first tokens end a plan only where the window needs them not."""
+    store = Store()
+    store.add(prompt, Needs(window))
+    blocks = sorted(store.blocks.values(), key=lambda b: b.start)
+    for block in blocks:
+        object.__setattr__(block, "window", min(missing, block.length))
+    ids, spans = prompt
+    plan = plan_restore(store, ROOT, symbols_of(ids, spans), spans, len(ids), Needs(window))
+    for block in blocks:
+        if block.start < plan.length:
+            needed = max(block.start, plan.length - window)
+            assert block.start + block.window <= needed or needed >= block.start + block.length
+
+
+def test_keys_tell_pictures_apart() -> None:
+    ids = [1, 9, 9, 9, 2]
+    one, other = [Span(1, 3, "a" * 64)], [Span(1, 3, "b" * 64)]
+    for cut in (2, 3, 4, 5):
+        keys = {block_key(ROOT, symbols_of(ids, spans), 0, cut, spans) for spans in (one, other, [])}
+        assert len(keys) == 3
+    # a block before the picture doesn't know of it
+    assert block_key(ROOT, symbols_of(ids, one), 0, 1, one) == block_key(ROOT, symbols_of(ids, other), 0, 1, other)
+
+
+def test_the_same_picture_at_another_offset_is_another_block() -> None:
+    ids = [9] * 8
+    whole, shifted = [Span(0, 8, "a")], [Span(0, 4, "a"), Span(4, 4, "a")]
+    assert block_key(ROOT, symbols_of(ids, whole), 0, 8, whole) != block_key(
+        ROOT, symbols_of(ids, shifted), 0, 8, shifted
+    )
+
+
+def test_a_conversation_that_forks_and_goes_on_deeper() -> None:
+    """The longest match isn't the greedy one: a short block may lead further than its longer sibling."""
+    store = Store()
+    store.add(([1, 2], []), Needs())
+    store.add(([1, 2, 3, 4, 5, 6, 7, 8, 9], []), Needs())  # goes on from [1, 2]
+    key = block_key(ROOT, symbols_of([1, 2, 3, 4], []), 0, 4, [])
+    store.blocks[key] = Block(key, ROOT, 0, symbols_of([1, 2, 3, 4], []))
+    asked = symbols_of([1, 2, 3, 4, 5, 6, 7, 8, 0], [])
+    assert plan_restore(store, ROOT, asked, [], 8, Needs()).length == 8
