@@ -150,7 +150,7 @@ class SegmentReader:
 
 def _bytes_of(array: np.ndarray) -> memoryview:
     """A C-ordered array's memory."""
-    return memoryview(array.reshape(-1).view(np.uint8)) if array.nbytes else memoryview(b"")
+    return array.reshape(-1).view(np.uint8).data if array.nbytes else memoryview(b"")
 
 
 def checksum(arrays: Iterable[np.ndarray], seed: int = 0) -> int:

@@ -43,7 +43,7 @@ def symbols_of(ids: Sequence[int], spans: Sequence[Span]) -> np.ndarray:
     """
     symbols = np.array(ids, np.int64)
     for span in spans:
-        raw = hashlib.blake2b(span.digest.encode(), digest_size=8, person=b"omlx symbol").digest()
+        raw = hashlib.blake2b(f"{span.digest}:{span.length}".encode(), digest_size=8, person=b"omlx symbol").digest()
         base = int.from_bytes(raw, "little") >> (64 - _IMAGE_BITS)
         symbols[span.start : span.end] = -1 - base - np.arange(span.length, dtype=np.int64)
     return symbols

@@ -1,0 +1,161 @@
+"""The folder of the SSD tier: its index, its segments, its faults and its tidying."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from . import index as sql
+from .index import Index
+
+_log = logging.getLogger(__name__)
+_OLD_S = 600.0  # an unfinished segment or a file without a row is rubbish after this time
+
+
+class Shelf:
+    """One engine's hold on the folder that all processes share. Reading and writing have a connection each.
+
+    Every fault of the disk is a miss (dropped and logged once) or pauses the tier with one warning.
+    """
+
+    def __init__(self, folder: Path, budget: int, identity: str, name: str) -> None:
+        self.folder, self.budget = folder, budget
+        self.paused = ""
+        self.evictions = self.damaged = self.stored_bytes = 0
+        self._identity, self._name = identity, name
+        self._rate = 0.0
+        self._lock = threading.Lock()
+        self._used: set[int] = set()
+        self._reader: Index | None = None
+        self._writer: Index | None = None
+        self._touched = time.monotonic()
+        self.seconds_per_token = 0.0
+        with self._guarded():
+            self.seconds_per_token = self._reading().seconds_per_token(identity)
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, sql.Error) as error:
+            if self.folder.exists() and "locked" in str(error):
+                _log.info("the prefix cache's index is busy (%s)", error)
+                return
+            if isinstance(error, sql.Error) and any(word in str(error) for word in ("malformed", "not a database")):
+                self._set_aside_index(error)
+                return
+            self.pause(str(error))
+
+    def pause(self, why: str) -> None:
+        if not self.paused:
+            self.paused = why
+            _log.warning("the prefix cache on disk is off (%s); answers go on without it", why)
+
+    def _set_aside_index(self, error: object) -> None:
+        """A damaged index is moved away; an empty one takes its place and the sweep removes its segments."""
+        _log.warning("the prefix cache's index was damaged (%s) and is begun anew", error)
+        path = self.folder / f"index-v{sql.SCHEMA}.sqlite3"
+        for end in ("", "-wal", "-shm"):
+            with contextlib.suppress(OSError):
+                os.rename(f"{path}{end}", f"{path}{end}.damaged")
+        self.close()
+
+    def _reading(self) -> Index:
+        if self._reader is None or not self._reader.alive():
+            self._reader = Index(self.folder, busy_s=0.2)
+        return self._reader
+
+    def _writing(self) -> Index:
+        if self._writer is None or not self._writer.alive():
+            self._writer = Index(self.folder)
+            (self.folder / "segments").mkdir(exist_ok=True, mode=0o700)
+        return self._writer
+
+    def _path(self, segment: int) -> Path:
+        return self.folder / "segments" / f"{segment:012x}.safetensors"
+
+    def close(self) -> None:
+        for connection in (self._reader, self._writer):
+            if connection is not None:
+                connection.close()
+        self._reader = self._writer = None
+
+    def _lost(self, segments: Sequence[int], error: object) -> None:
+        """Drop what can't be read; the tokens are computed and stored again."""
+        _log.warning("a file of the prefix cache was dropped (%s); its tokens are computed again", error)
+        self.damaged += 1
+        with self._guarded():
+            Index.drop(opened := Index(self.folder), segments)
+            opened.close()
+        for segment in segments:
+            with contextlib.suppress(OSError):
+                self._path(segment).unlink()
+
+    def _unlink(self, segments: Sequence[int]) -> None:
+        for segment in segments:
+            with contextlib.suppress(FileNotFoundError):
+                self._path(segment).unlink()
+
+    def total_bytes(self) -> int:
+        """Bytes of all models and processes in the folder, as the index counts them. Any thread."""
+        total = 0
+        if not self.paused:
+            with self._guarded(), contextlib.closing(Index(self.folder, busy_s=0.2)) as opened:
+                total = opened.total_bytes()
+        return total
+
+    def note_rate(self, seconds_per_token: float) -> None:
+        self._rate = self.seconds_per_token = seconds_per_token
+
+    def tend(self, every_s: float = 30.0) -> None:
+        """Write down what was used, at most once in `every_s` seconds."""
+        if time.monotonic() - self._touched < every_s:
+            return
+        self._touched = time.monotonic()
+        with self._lock:
+            used, self._used = self._used, set()
+        if used and not self.paused:
+            with self._guarded():
+                self._writing().touch(used)
+
+    def sweep(self) -> None:
+        """Remove what killed processes left: unfinished segments, temporary files, files without a row."""
+        if self.paused:
+            return
+        with self._guarded():
+            index, now = self._writing(), time.time()
+            rows = index.segments()
+            dead = [s for s, _, ready, owner, made in rows if not ready and (now - made > _OLD_S or not _lives(owner))]
+            if dead:
+                index.drop(dead)
+                self._unlink(dead)
+            known = {self._path(segment).name for segment, *_ in rows} - {self._path(s).name for s in dead}
+            for path in (self.folder / "segments").iterdir():
+                if path.name not in known and _abandoned(path, now):
+                    path.unlink(missing_ok=True)
+
+
+def _abandoned(path: Path, now: float) -> bool:
+    """A temporary file of a dead process, or an old file that no row names."""
+    if path.name.endswith(".tmp"):
+        owner = path.name.split(".")[-2]
+        if owner.isdigit() and not _lives(int(owner)):
+            return True
+    with contextlib.suppress(OSError):
+        return now - path.stat().st_mtime > _OLD_S
+    return False
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
