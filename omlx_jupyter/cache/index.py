@@ -7,7 +7,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ CREATE TABLE IF NOT EXISTS segments(
 CREATE INDEX IF NOT EXISTS segments_used ON segments(used);
 CREATE TABLE IF NOT EXISTS blocks(
   key BLOB NOT NULL UNIQUE, parent BLOB NOT NULL, first INTEGER NOT NULL, segment INTEGER NOT NULL,
-  start INTEGER NOT NULL, length INTEGER NOT NULL, crc INTEGER NOT NULL, window INTEGER NOT NULL);
+  start INTEGER NOT NULL, length INTEGER NOT NULL, crc INTEGER NOT NULL, window INTEGER NOT NULL,
+  symbols_crc INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS blocks_parent ON blocks(parent, first);
 CREATE INDEX IF NOT EXISTS blocks_segment ON blocks(segment);
 CREATE TABLE IF NOT EXISTS extras(key BLOB NOT NULL UNIQUE, segment INTEGER NOT NULL, crc INTEGER NOT NULL);
@@ -32,10 +33,10 @@ INSERT OR IGNORE INTO totals VALUES (0, 0);
 CREATE TRIGGER IF NOT EXISTS segment_in AFTER INSERT ON segments BEGIN
   UPDATE totals SET bytes = bytes + NEW.bytes; END;
 CREATE TRIGGER IF NOT EXISTS segment_out AFTER DELETE ON segments BEGIN
-  UPDATE totals SET bytes = bytes - OLD.bytes;
-  DELETE FROM blocks WHERE segment = OLD.id;
-  DELETE FROM extras WHERE segment = OLD.id; END;
+  UPDATE totals SET bytes = bytes - OLD.bytes; END;
 """
+
+_COLUMNS = "key, parent, first, segment, start, length, crc, window, symbols_crc"
 
 Error = sqlite3.Error
 
@@ -52,6 +53,20 @@ class BlockRow:
     length: int
     crc: int
     window: int
+    symbols_crc: int
+
+    @property
+    def sound(self) -> bool:
+        """Whether the values can be what was stored; a damaged row may hold anything."""
+        numbers = (self.first, self.segment, self.start, self.length, self.crc, self.window, self.symbols_crc)
+        return (
+            isinstance(self.key, bytes)
+            and isinstance(self.parent, bytes)
+            and all(isinstance(n, int) for n in numbers)
+            and min(self.segment, self.start, self.window) >= 0
+            and self.length > 0
+            and self.window < 2**31
+        )
 
 
 class Index:
@@ -113,22 +128,17 @@ class Index:
         for at in range(0, len(keys), 500):
             part = keys[at : at + 500]
             marks = ",".join("?" * len(part))
-            rows = self._db.execute(
-                f"SELECT key, parent, first, segment, start, length, crc, window FROM blocks WHERE key IN ({marks})",
-                part,
-            )
+            rows = self._db.execute(f"SELECT {_COLUMNS} FROM blocks WHERE key IN ({marks})", part)
             found.update((row[0], BlockRow(*row)) for row in rows)
         return found
 
     def extra(self, key: bytes) -> tuple[int, int] | None:
         """(segment, crc) of a state or of a picture's features."""
         row = self._db.execute("SELECT segment, crc FROM extras WHERE key = ?", (key,)).fetchone()
-        return None if row is None else (int(row[0]), int(row[1]))
+        return (row[0], row[1]) if row and isinstance(row[0], int) and isinstance(row[1], int) else None
 
     def segment_blocks(self, segment: int) -> list[BlockRow]:
-        rows = self._db.execute(
-            "SELECT key, parent, first, segment, start, length, crc, window FROM blocks WHERE segment = ?", (segment,)
-        )
+        rows = self._db.execute(f"SELECT {_COLUMNS} FROM blocks WHERE segment = ?", (segment,))
         return [BlockRow(*row) for row in rows]
 
     def segment_extras(self, segment: int) -> list[tuple[bytes, int]]:
@@ -202,9 +212,8 @@ class Index:
             if not found:
                 return False
             self._db.executemany(
-                "INSERT OR IGNORE INTO blocks(key, parent, first, segment, start, length, crc, window) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                [(b.key, b.parent, b.first, segment, b.start, b.length, b.crc, b.window) for b in blocks],
+                f"INSERT OR IGNORE INTO blocks({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [astuple(b) for b in blocks],
             )
             self._db.executemany(
                 "INSERT OR IGNORE INTO extras(key, segment, crc) VALUES (?, ?, ?)",
@@ -224,7 +233,8 @@ class Index:
         return found
 
     def _delete(self, segments: Sequence[int]) -> None:
-        self._db.executemany("DELETE FROM segments WHERE id = ?", [(segment,) for segment in segments])
+        for table, column in (("segments", "id"), ("blocks", "segment"), ("extras", "segment")):
+            self._db.executemany(f"DELETE FROM {table} WHERE {column} = ?", [(segment,) for segment in segments])
 
     def touch(self, segments: Iterable[int]) -> None:
         now = time.time()

@@ -86,14 +86,13 @@ class Shelf:
         self._reader = self._writer = None
 
     def _lost(self, segments: Sequence[int], error: object) -> None:
-        """Drop what can't be read; the tokens are computed and stored again."""
+        """Drop what can't be read; the tokens are computed and stored again. Any thread."""
         _log.warning("a file of the prefix cache was dropped (%s); its tokens are computed again", error)
         self.damaged += 1
-        with self._guarded():
-            Index.drop(opened := Index(self.folder), segments)
-            opened.close()
+        with self._guarded(), contextlib.closing(Index(self.folder)) as opened:
+            opened.drop(segments)
         for segment in segments:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, ValueError):
                 self._path(segment).unlink()
 
     def _unlink(self, segments: Sequence[int]) -> None:

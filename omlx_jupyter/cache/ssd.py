@@ -15,7 +15,7 @@ from .keys import Block
 from .planner import Child
 from .shelf import Shelf
 
-_SYMBOLS = "symbols"
+SYMBOLS = "symbols"
 
 
 @dataclass
@@ -30,9 +30,9 @@ class Run:
     extras: Mapping[bytes, Mapping[str, np.ndarray]] = field(default_factory=dict)
 
 
-def seed_of(key: bytes, window: int = 0) -> int:
-    """Checksums begin with the block's name, so that an index row can't point at another block's data."""
-    return zlib.crc32(key + window.to_bytes(4, "little"))
+def seed_of(key: bytes, parent: bytes = b"", window: int = 0) -> int:
+    """Checksums begin with the block's name and parent: no index row can point at another block's data."""
+    return zlib.crc32(key + parent + window.to_bytes(4, "little"))
 
 
 def state_key(block: bytes) -> bytes:
@@ -63,11 +63,14 @@ class SsdTier(Shelf):
     def symbols(self, key: bytes) -> np.ndarray | None:
         """A stored block's symbols, unchecked: its data is checked when it is read."""
         row = self._rows([key]).get(key)
-        if row is None:
+        if row is None or not row.sound:
             return None
         try:
             with SegmentReader(self._path(row.segment)) as reader:
-                return reader.read(_SYMBOLS, row.start, row.start + row.length)[0]
+                found = reader.read(SYMBOLS, row.start, row.start + row.length)
+            if checksum([found], seed_of(row.key, row.parent)) != row.symbols_crc:
+                raise Damaged("a block's tokens were altered")
+            return found[0]
         except Damaged as error:
             self._lost([row.segment], error)
             return None
@@ -93,6 +96,8 @@ class SsdTier(Shelf):
         made = []
         for run in _runs(rows):
             try:
+                if not run[0].sound:
+                    raise Damaged("its index row is wrong")
                 with SegmentReader(self._path(run[0].segment)) as reader:
                     made.append(_read_run(reader, run, names))
             except Damaged as error:
@@ -151,7 +156,7 @@ class SsdTier(Shelf):
     ) -> None:
         tensors = dict(arrays)
         if blocks:
-            tensors[_SYMBOLS] = np.concatenate([block.symbols for block in blocks])[None]
+            tensors[SYMBOLS] = np.concatenate([block.symbols for block in blocks])[None]
         for key, parts in extras.items():
             tensors |= {f"{key.hex()}.{name}": parts[name] for name in sorted(parts)}
         header = header_of(tensors, {"model": self._name, "schema": str(sql.SCHEMA)})
@@ -178,7 +183,7 @@ def _runs(rows: Sequence[BlockRow]) -> list[list[BlockRow]]:
     """Blocks that lie side by side in one file, together."""
     runs: list[list[BlockRow]] = []
     for row in rows:
-        last = runs[-1][-1] if runs else None
+        last = runs[-1][-1] if runs and row.sound and runs[-1][-1].sound else None
         if last is not None and last.segment == row.segment and last.start + last.length == row.start:
             runs[-1].append(row)
         else:
@@ -187,13 +192,16 @@ def _runs(rows: Sequence[BlockRow]) -> list[list[BlockRow]]:
 
 
 def _read_run(reader: SegmentReader, run: Sequence[BlockRow], names: Sequence[str]) -> dict[str, np.ndarray]:
-    start, stop = run[0].start, run[-1].start + run[-1].length
-    if start < 0 or any(row.length <= 0 for row in run):
+    if not all(row.sound for row in run):
         raise Damaged("its index row is wrong")
+    start, stop = run[0].start, run[-1].start + run[-1].length
     arrays = {name: reader.read(name, start, stop) for name in names}
     for row in run:
         at = row.start - start
-        if checksum((a[:, at : at + row.length] for a in arrays.values()), seed_of(row.key, row.window)) != row.crc:
+        if (
+            checksum((a[:, at : at + row.length] for a in arrays.values()), seed_of(row.key, row.parent, row.window))
+            != row.crc
+        ):
             raise Damaged("a block's checksum is wrong")
     return arrays
 
@@ -222,7 +230,11 @@ def _new_parts(blocks: Sequence[Block], known: Mapping[bytes, BlockRow]) -> list
 def _rows_of(blocks: Sequence[Block], arrays: Mapping[str, np.ndarray], segment: int) -> list[BlockRow]:
     rows, at = [], 0
     for block in blocks:
-        crc = checksum((a[:, at : at + block.length] for a in arrays.values()), seed_of(block.key, block.window))
-        rows.append(BlockRow(block.key, block.parent, block.first, segment, at, block.length, crc, block.window))
+        seed = seed_of(block.key, block.parent, block.window)
+        crc = checksum((a[:, at : at + block.length] for a in arrays.values()), seed)
+        symbols = checksum([block.symbols], seed_of(block.key, block.parent))
+        rows.append(
+            BlockRow(block.key, block.parent, block.first, segment, at, block.length, crc, block.window, symbols)
+        )
         at += block.length
     return rows

@@ -1,0 +1,118 @@
+"""Looking after the folder: what is in it, is it sound, make it empty."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from .files import Damaged, SegmentReader, checksum
+from .index import SCHEMA, Index
+from .ssd import SYMBOLS, seed_of
+
+_PREFIX = 2 * 16 + len("state:") * 2  # hex digits of the longest extra key
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """What the folder holds of one model."""
+
+    name: str
+    bytes: int
+    blocks: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """Outcome of a verification. `problems` are sentences, one for each damaged segment."""
+
+    segments: int
+    blocks: int
+    extras: int
+    bytes_counted: int
+    bytes_on_disk: int
+    index_ok: bool
+    problems: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        return self.index_ok and not self.problems
+
+
+def _segment_path(folder: Path, segment: int) -> Path:
+    return folder / "segments" / f"{segment:012x}.safetensors"
+
+
+def exists(folder: Path) -> bool:
+    return (folder / f"index-v{SCHEMA}.sqlite3").exists()
+
+
+def entries(folder: Path) -> list[ModelEntry]:
+    """One entry per model, by name."""
+    if not exists(folder):
+        return []
+    with contextlib.closing(Index(folder)) as index:
+        return [ModelEntry(name, size, blocks, tokens) for _, name, size, blocks, tokens in index.models()]
+
+
+def clear(folder: Path, name: str | None = None) -> int:
+    """Drop a model's entries, or everything; the bytes that were freed. Running kernels go on."""
+    if not exists(folder):
+        return 0
+    freed = 0
+    with contextlib.closing(Index(folder)) as index:
+        for model, found, size, *_ in index.models():
+            if name is None or found == name:
+                for segment in index.drop_model(model):
+                    _segment_path(folder, segment).unlink(missing_ok=True)
+                freed += size
+    return freed
+
+
+def verify(folder: Path, progress: Callable[[int, int], None] | None = None) -> Report:
+    """Read every published segment and check every block and extra. Changes nothing."""
+    if not exists(folder):
+        return Report(0, 0, 0, 0, 0, True, ())
+    problems: list[str] = []
+    blocks = extras = 0
+    with contextlib.closing(Index(folder)) as index:
+        segments = [row for row in index.segments() if row[2]]
+        for number, (segment, *_) in enumerate(segments):
+            if progress is not None:
+                progress(number, len(segments))
+            try:
+                rows, others = index.segment_blocks(segment), index.segment_extras(segment)
+                with SegmentReader(_segment_path(folder, segment)) as reader:
+                    _check_segment(reader, rows, others)
+                blocks, extras = blocks + len(rows), extras + len(others)
+            except Damaged as error:
+                if any(segment == row[0] for row in index.segments()):  # not evicted meanwhile
+                    problems.append(f"segment {segment:012x}: {error}")
+        counted, sound = index.total_bytes(), index.check() == "ok"
+    place = folder / "segments"
+    on_disk = sum(path.stat().st_size for path in place.iterdir()) if place.exists() else 0
+    return Report(len(segments), blocks, extras, counted, on_disk, sound, tuple(problems))
+
+
+def _check_segment(reader: SegmentReader, rows: list, others: list) -> None:
+    names = sorted(name for name in reader.entries if name != SYMBOLS and len(name) < _PREFIX // 2)
+    arrays = {name: reader.read(name) for name in names} if rows else {}
+    symbols = reader.read(SYMBOLS) if rows else None
+    for row in rows:
+        if not row.sound:
+            raise Damaged("an index row is wrong")
+        at, end = row.start, row.start + row.length
+        parts = [array[:, at:end] for array in arrays.values()]
+        if any(part.shape[1] != row.length for part in parts):
+            raise Damaged("a block reaches beyond its file")
+        if checksum(parts, seed_of(row.key, row.parent, row.window)) != row.crc:
+            raise Damaged("a block's checksum is wrong")
+        if symbols is None or checksum([symbols[:, at:end]], seed_of(row.key, row.parent)) != row.symbols_crc:
+            raise Damaged("a block's tokens were altered")
+    for key, crc in others:
+        prefix = key.hex() + "."
+        found = [reader.read(name) for name in sorted(reader.entries) if name.startswith(prefix)]
+        if not found or checksum(found, seed_of(key)) != crc:
+            raise Damaged("a state's or picture's checksum is wrong")
