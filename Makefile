@@ -36,6 +36,10 @@ check: $(VENV)/.dev
 test: check
 	$(BIN)/python -m pytest
 
+# 1,000 kills at random moments; about a quarter of an hour
+torture: $(VENV)/.dev
+	OMLX_TORTURE_KILLS=1000 $(BIN)/python -m pytest tests/stress/test_kill.py -k killed_at_random -s --timeout=7200
+
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .

@@ -62,11 +62,15 @@ def clear(folder: Path, name: str | None = None) -> int:
     if not exists(folder):
         return 0
     freed = 0
+
+    def remove(segments: list[int]) -> None:
+        for segment in segments:
+            _segment_path(folder, segment).unlink(missing_ok=True)
+
     with contextlib.closing(Index(folder)) as index:
         for model, found, size, *_ in index.models():
             if name is None or found == name:
-                for segment in index.drop_model(model):
-                    _segment_path(folder, segment).unlink(missing_ok=True)
+                index.drop_model(model, remove)
                 freed += size
     return freed
 

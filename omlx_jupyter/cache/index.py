@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -178,10 +178,13 @@ class Index:
         )
         return int(self._db.execute("SELECT id FROM models WHERE identity = ?", (identity,)).fetchone()[0])
 
-    def reserve(self, model: int, size: int, budget: int) -> tuple[int | None, list[int]]:
-        """(a new segment's id, the segments that make room for it). None: it is larger than the budget.
+    def reserve(
+        self, model: int, size: int, budget: int, unlink: Callable[[list[int]], None] = lambda _: None
+    ) -> tuple[int | None, list[int]]:
+        """(a new segment's id, the segments that made room for it). None: it is larger than the budget.
 
-        The room is counted before anything is written, so that all processes together keep the budget.
+        The room is counted before anything is written, and files go before their rows (`unlink` is called
+        inside the transaction): a process killed anywhere leaves nothing that no budget counts.
         """
         if size > budget:
             return None, []
@@ -198,6 +201,7 @@ class Index:
                 total -= int(held)
             if total + size > budget:
                 return None, []
+            unlink(evicted)
             self._delete(evicted)
             cursor = self._db.execute(
                 "INSERT INTO segments(model, bytes, ready, owner, made, used) VALUES (?, ?, 0, ?, ?, ?)",
@@ -225,12 +229,12 @@ class Index:
         with self.writing():
             self._delete(segments)
 
-    def drop_model(self, model: int) -> list[int]:
+    def drop_model(self, model: int, unlink: Callable[[list[int]], None]) -> None:
         with self.writing():
             found = [int(row[0]) for row in self._db.execute("SELECT id FROM segments WHERE model = ?", (model,))]
+            unlink(found)
             self._delete(found)
             self._db.execute("DELETE FROM models WHERE id = ?", (model,))
-        return found
 
     def _delete(self, segments: Sequence[int]) -> None:
         for table, column in (("segments", "id"), ("blocks", "segment"), ("extras", "segment")):

@@ -89,11 +89,11 @@ class Shelf:
         """Drop what can't be read; the tokens are computed and stored again. Any thread."""
         _log.warning("a file of the prefix cache was dropped (%s); its tokens are computed again", error)
         self.damaged += 1
-        with self._guarded(), contextlib.closing(Index(self.folder)) as opened:
-            opened.drop(segments)
         for segment in segments:
             with contextlib.suppress(OSError, ValueError):
                 self._path(segment).unlink()
+        with self._guarded(), contextlib.closing(Index(self.folder)) as opened:
+            opened.drop(segments)
 
     def _unlink(self, segments: Sequence[int]) -> None:
         for segment in segments:
@@ -131,8 +131,8 @@ class Shelf:
             rows = index.segments()
             dead = [s for s, _, ready, owner, made in rows if not ready and (now - made > _OLD_S or not _lives(owner))]
             if dead:
-                index.drop(dead)
                 self._unlink(dead)
+                index.drop(dead)
             known = {self._path(segment).name for segment, *_ in rows} - {self._path(s).name for s in dead}
             for path in (self.folder / "segments").iterdir():
                 if path.name not in known and _abandoned(path, now):

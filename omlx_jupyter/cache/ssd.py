@@ -162,8 +162,7 @@ class SsdTier(Shelf):
         header = header_of(tensors, {"model": self._name, "schema": str(sql.SCHEMA)})
         size = len(header) + sum(array.nbytes for array in tensors.values())
         model = index.model_id(self._identity, self._name, self._rate)
-        segment, evicted = index.reserve(model, size, self.budget)
-        self._unlink(evicted)
+        segment, evicted = index.reserve(model, size, self.budget, self._unlink)
         self.evictions += len(evicted)
         if segment is None:
             return
