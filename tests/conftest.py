@@ -18,6 +18,13 @@ hypothesis.settings.register_profile("omlx", deadline=None)  # a loaded machine 
 hypothesis.settings.load_profile("omlx")
 
 
+def no_cache() -> Any:
+    """For tests that must compute everything."""
+    from omlx_jupyter.cache.prefix_cache import CacheSettings
+
+    return CacheSettings(0)
+
+
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """`checkpoint("qwen2_vl")` is the folder of a tiny checkpoint of that family."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .files import Damaged, SegmentReader, checksum
-from .index import SCHEMA, Index
+from .index import READY, SCHEMA, Index
 from .ssd import SYMBOLS, seed_of
 
 _PREFIX = 2 * 16 + len("state:") * 2  # hex digits of the longest extra key
@@ -62,15 +62,13 @@ def clear(folder: Path, name: str | None = None) -> int:
     if not exists(folder):
         return 0
     freed = 0
-
-    def remove(segments: list[int]) -> None:
-        for segment in segments:
-            _segment_path(folder, segment).unlink(missing_ok=True)
-
     with contextlib.closing(Index(folder)) as index:
         for model, found, size, *_ in index.models():
             if name is None or found == name:
-                index.drop_model(model, remove)
+                segments = index.doom_model(model)
+                for segment in segments:
+                    _segment_path(folder, segment).unlink(missing_ok=True)
+                index.drop_model(model, segments)
                 freed += size
     return freed
 
@@ -82,7 +80,7 @@ def verify(folder: Path, progress: Callable[[int, int], None] | None = None) -> 
     problems: list[str] = []
     blocks = extras = 0
     with contextlib.closing(Index(folder)) as index:
-        segments = [row for row in index.segments() if row[2]]
+        segments = [row for row in index.segments() if row[2] == READY]
         for number, (segment, *_) in enumerate(segments):
             if progress is not None:
                 progress(number, len(segments))
@@ -92,7 +90,7 @@ def verify(folder: Path, progress: Callable[[int, int], None] | None = None) -> 
                     _check_segment(reader, rows, others)
                 blocks, extras = blocks + len(rows), extras + len(others)
             except Damaged as error:
-                if any(segment == row[0] for row in index.segments()):  # not evicted meanwhile
+                if any(segment == row[0] and row[2] == READY for row in index.segments()):  # not evicted meanwhile
                     problems.append(f"segment {segment:012x}: {error}")
         counted, sound = index.total_bytes(), index.check() == "ok"
     place = folder / "segments"

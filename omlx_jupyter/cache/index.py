@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 SCHEMA = 1  # another schema has another file name, so it is never read by mistake
+WRITING, READY, DOOMED = 0, 1, 2  # a segment's life
 MOST_CHILDREN = 256  # newest siblings looked at for one parent and first symbol
 _TABLES = """
 CREATE TABLE IF NOT EXISTS models(
@@ -137,6 +138,10 @@ class Index:
         row = self._db.execute("SELECT segment, crc FROM extras WHERE key = ?", (key,)).fetchone()
         return (row[0], row[1]) if row and isinstance(row[0], int) and isinstance(row[1], int) else None
 
+    def is_ready(self, segment: int) -> bool:
+        row = self._db.execute("SELECT ready FROM segments WHERE id = ?", (segment,)).fetchone()
+        return row is not None and row[0] == READY
+
     def segment_blocks(self, segment: int) -> list[BlockRow]:
         rows = self._db.execute(f"SELECT {_COLUMNS} FROM blocks WHERE segment = ?", (segment,))
         return [BlockRow(*row) for row in rows]
@@ -178,41 +183,67 @@ class Index:
         )
         return int(self._db.execute("SELECT id FROM models WHERE identity = ?", (identity,)).fetchone()[0])
 
-    def reserve(
-        self, model: int, size: int, budget: int, unlink: Callable[[list[int]], None] = lambda _: None
-    ) -> tuple[int | None, list[int]]:
-        """(a new segment's id, the segments that made room for it). None: it is larger than the budget.
-
-        The room is counted before anything is written, and files go before their rows (`unlink` is called
-        inside the transaction): a process killed anywhere leaves nothing that no budget counts.
-        """
-        if size > budget:
-            return None, []
-        evicted: list[int] = []
+    def reserve(self, model: int, size: int, budget: int) -> int | None:
+        """A new segment's id, if `size` bytes fit into the budget now. Its bytes count from here on, before
+        anything is written, so that all processes together keep the budget."""
         now = time.time()
         with self.writing():
+            if self.total_bytes() + size > budget:
+                return None
+            cursor = self._db.execute(
+                "INSERT INTO segments(model, bytes, ready, owner, made, used) VALUES (?, ?, ?, ?, ?, ?)",
+                (model, size, WRITING, os.getpid(), now, now),
+            )
+        return int(cursor.lastrowid or 0)
+
+    def make_room(self, size: int, budget: int) -> list[int]:
+        """Doom the least recently used segments until `size` bytes will fit: their blocks are gone from the
+        index, their bytes count until `drop`. Unlink the files between the two: a process killed anywhere
+        leaves neither a row without a file nor a file that no budget counts."""
+        doomed: list[int] = []
+        with self.writing():
             total = self.total_bytes()
-            # Segments being written now belong to somebody; the sweep knows when they don't.
-            rows = self._db.execute("SELECT id, bytes FROM segments WHERE ready = 1 ORDER BY used, id DESC")
+            # Segments being written belong to somebody; the sweep knows when they don't any more.
+            rows = self._db.execute("SELECT id, bytes FROM segments WHERE ready = ? ORDER BY used, id DESC", (READY,))
             for segment, held in rows:
                 if total + size <= budget:
                     break
-                evicted.append(int(segment))
+                doomed.append(int(segment))
                 total -= int(held)
-            if total + size > budget:
-                return None, []
-            unlink(evicted)
-            self._delete(evicted)
-            cursor = self._db.execute(
-                "INSERT INTO segments(model, bytes, ready, owner, made, used) VALUES (?, ?, 0, ?, ?, ?)",
-                (model, size, os.getpid(), now, now),
-            )
-        return int(cursor.lastrowid or 0), evicted
+            self._doom(doomed)
+        return doomed
+
+    def doom(self, segments: Sequence[int]) -> None:
+        with self.writing():
+            self._doom(segments)
+
+    def doom_model(self, model: int) -> list[int]:
+        with self.writing():
+            found = [int(row[0]) for row in self._db.execute("SELECT id FROM segments WHERE model = ?", (model,))]
+            self._doom(found)
+        return found
+
+    def drop_model(self, model: int, segments: Sequence[int]) -> None:
+        with self.writing():
+            self._delete(segments)
+            self._db.execute("DELETE FROM models WHERE id = ?", (model,))
+
+    def _doom(self, segments: Sequence[int]) -> None:
+        self._unindex(segments)
+        self._db.executemany(
+            "UPDATE segments SET ready = ?, owner = ? WHERE id = ?", [(DOOMED, os.getpid(), s) for s in segments]
+        )
+
+    def _unindex(self, segments: Sequence[int]) -> None:
+        for table in ("blocks", "extras"):
+            self._db.executemany(f"DELETE FROM {table} WHERE segment = ?", [(segment,) for segment in segments])
 
     def publish(self, segment: int, blocks: Iterable[BlockRow], extras: Iterable[tuple[bytes, int]]) -> bool:
         """Make a written segment's blocks visible. False: it was dropped meanwhile."""
         with self.writing():
-            found = self._db.execute("UPDATE segments SET ready = 1 WHERE id = ?", (segment,)).rowcount
+            found = self._db.execute(
+                "UPDATE segments SET ready = ? WHERE id = ? AND ready = ?", (READY, segment, WRITING)
+            ).rowcount
             if not found:
                 return False
             self._db.executemany(
@@ -229,16 +260,9 @@ class Index:
         with self.writing():
             self._delete(segments)
 
-    def drop_model(self, model: int, unlink: Callable[[list[int]], None]) -> None:
-        with self.writing():
-            found = [int(row[0]) for row in self._db.execute("SELECT id FROM segments WHERE model = ?", (model,))]
-            unlink(found)
-            self._delete(found)
-            self._db.execute("DELETE FROM models WHERE id = ?", (model,))
-
     def _delete(self, segments: Sequence[int]) -> None:
-        for table, column in (("segments", "id"), ("blocks", "segment"), ("extras", "segment")):
-            self._db.executemany(f"DELETE FROM {table} WHERE {column} = ?", [(segment,) for segment in segments])
+        self._unindex(segments)
+        self._db.executemany("DELETE FROM segments WHERE id = ?", [(segment,) for segment in segments])
 
     def touch(self, segments: Iterable[int]) -> None:
         now = time.time()

@@ -45,6 +45,7 @@ class CacheStats:
     tokens_asked: int = 0
     tokens_ram: int = 0
     tokens_ssd: int = 0
+    saved_s: float = 0.0
 
     @property
     def ram_hit_rate(self) -> float:
@@ -95,6 +96,7 @@ class PrefixCache:
             self.writer = Writer(self.ssd, settings.queue_bytes, busy)
         self._symbols: OrderedDict[bytes, np.ndarray] = OrderedDict()
         self.tokens_asked = self.tokens_ram = self.tokens_ssd = 0
+        self.saved_s = 0.0
 
     # -- planning ---------------------------------------------------------------------------
 
@@ -226,6 +228,7 @@ class PrefixCache:
             tokens_asked=self.tokens_asked,
             tokens_ram=self.tokens_ram,
             tokens_ssd=self.tokens_ssd,
+            saved_s=self.saved_s,
         )
 
     def close(self) -> None:

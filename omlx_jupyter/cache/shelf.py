@@ -87,12 +87,16 @@ class Shelf:
 
     def _lost(self, segments: Sequence[int], error: object) -> None:
         """Drop what can't be read; the tokens are computed and stored again. Any thread."""
-        _log.warning("a file of the prefix cache was dropped (%s); its tokens are computed again", error)
-        self.damaged += 1
-        for segment in segments:
-            with contextlib.suppress(OSError, ValueError):
-                self._path(segment).unlink()
         with self._guarded(), contextlib.closing(Index(self.folder)) as opened:
+            # A segment that another process evicted just now is no damage; rows that name none are.
+            evicted = not any(opened.is_ready(s) for s in segments) and not any(map(opened.segment_blocks, segments))
+            if not evicted:
+                _log.warning("a file of the prefix cache was dropped (%s); its tokens are computed again", error)
+                self.damaged += 1
+            opened.doom(segments)
+            for segment in segments:
+                with contextlib.suppress(OSError, ValueError):
+                    self._path(segment).unlink()
             opened.drop(segments)
 
     def _unlink(self, segments: Sequence[int]) -> None:
@@ -129,7 +133,11 @@ class Shelf:
         with self._guarded():
             index, now = self._writing(), time.time()
             rows = index.segments()
-            dead = [s for s, _, ready, owner, made in rows if not ready and (now - made > _OLD_S or not _lives(owner))]
+            dead = [
+                s
+                for s, _, ready, owner, made in rows
+                if ready != sql.READY and (now - made > _OLD_S or not _lives(owner))
+            ]
             if dead:
                 self._unlink(dead)
                 index.drop(dead)

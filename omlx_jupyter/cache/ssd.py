@@ -146,6 +146,18 @@ class SsdTier(Shelf):
             if extras:
                 self._write(index, (), {}, extras, pause)
 
+    def _reserve(self, index: Index, model: int, size: int) -> int | None:
+        """Room for a segment. None where it can't be had: too large, or others were quicker."""
+        for _ in range(3 if size <= self.budget else 0):
+            segment = index.reserve(model, size, self.budget)
+            if segment is not None:
+                return segment
+            doomed = index.make_room(size, self.budget)
+            self._unlink(doomed)
+            index.drop(doomed)
+            self.evictions += len(doomed)
+        return None
+
     def _write(
         self,
         index: Index,
@@ -162,8 +174,7 @@ class SsdTier(Shelf):
         header = header_of(tensors, {"model": self._name, "schema": str(sql.SCHEMA)})
         size = len(header) + sum(array.nbytes for array in tensors.values())
         model = index.model_id(self._identity, self._name, self._rate)
-        segment, evicted = index.reserve(model, size, self.budget, self._unlink)
-        self.evictions += len(evicted)
+        segment = self._reserve(index, model, size)
         if segment is None:
             return
         try:

@@ -82,7 +82,12 @@ class Engine:
 
             return load_model(name, trust_code)
 
-        loop = EngineLoop(load, limits or Limits(), feature_bytes, cache or default_settings())
+        def run(model: Any, limits: Limits) -> Any:
+            from .runner import Runner
+
+            return Runner(model, limits.prefill_chunk, feature_bytes, limits.kv_bytes, cache or default_settings())
+
+        loop = EngineLoop(load, limits or Limits(), run)
         try:
             loop.wait_loaded(on_wait)
         except BaseException:
@@ -194,6 +199,10 @@ class Engine:
 
     def stats(self) -> EngineStats:
         return self._loop.stats()
+
+    def forget(self) -> None:
+        """Empty the prefix cache's RAM tier. What is on disk stays (`%omlx cache clear` removes it)."""
+        self._loop.forget()
 
     def close(self) -> None:
         """End running requests as cancelled, end the thread and free the model. Twice is harmless."""

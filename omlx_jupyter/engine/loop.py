@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-from ..cache.prefix_cache import CacheSettings
 from ..errors import EngineClosedError, OmlxError
 from .request import Request
 from .scheduler import Limits, Running, Waiting, admit, why_waiting
@@ -25,19 +24,15 @@ WORKERS = 4  # threads that fetch, decode and preprocess pictures
 class EngineLoop:
     """Owns the thread. Other threads talk to it through `submit`, `wake` and `close`."""
 
-    def __init__(
-        self, load: Callable[[], Any], limits: Limits, feature_bytes: int, cache: CacheSettings | None = None
-    ) -> None:
-        self._cache = cache
-        self._load = load
-        self._limits = limits
-        self._feature_bytes = feature_bytes
+    def __init__(self, load: Callable[[], Any], limits: Limits, make_runner: Callable[[Any, Limits], Any]) -> None:
+        """`load` gives the model and `make_runner` its runner; both are called on the engine thread."""
+        self._load, self._limits, self._make_runner = load, limits, make_runner
         self._changed = threading.Condition()
         self._preparing: dict[int, Request] = {}
         self._ready: list[Request] = []  # prepared, waiting for a row
         self._prefilling: list[Any] = []
         self._runner: Any = None
-        self._closing = False
+        self._closing = self._forget = False
         self._counts = dict.fromkeys(
             ("finished", "failed", "cancelled", "prompt_tokens", "completion_tokens", "images_reused"), 0
         )
@@ -74,6 +69,12 @@ class EngineLoop:
 
     def wake(self) -> None:
         with self._changed:
+            self._changed.notify_all()
+
+    def forget(self) -> None:
+        """Empty the RAM tier before the next step."""
+        with self._changed:
+            self._forget = True
             self._changed.notify_all()
 
     def close(self, wait: bool = True) -> None:
@@ -119,10 +120,7 @@ class EngineLoop:
     def _run(self) -> None:
         try:
             self.model = self._load()
-            from .runner import Runner
-
-            limits = self._limits
-            self._runner = Runner(self.model, limits.prefill_chunk, self._feature_bytes, limits.kv_bytes, self._cache)
+            self._runner = self._make_runner(self.model, self._limits)
             self._limits = replace(self._limits, kv_bytes=self._runner.byte_limit)
         except BaseException as error:
             self._error = error
@@ -147,7 +145,7 @@ class EngineLoop:
 
     def _wait_for_work(self) -> bool:
         with self._changed:
-            while not (self._closing or self._ready or self._prefilling or self._runner.batch.rows):
+            while not (self._closing or self._forget or self._ready or self._prefilling or self._runner.batch.rows):
                 if any(request.cancelled for request in self._preparing.values()):
                     break
                 self._state = "idle"
@@ -155,6 +153,9 @@ class EngineLoop:
             return not self._closing
 
     def _step(self) -> None:
+        if self._forget:
+            self._forget = False
+            self._runner.forget()
         self._drop_cancelled()
         self._admit()
         if self._prefilling:

@@ -112,6 +112,7 @@ class Reuse:
         request.images_reused += images
         row.images_done = images
         request.saved_s = plan.length * self.seconds_per_token + images * self.seconds_per_image
+        self.cache.saved_s += request.saved_s
 
     def _promote(self, prefix: RowPrefix, found: Restored, parts: list[tuple[Payload, int]]) -> None:
         """Blocks that came from disk are in RAM from now on, as views of what was read."""

@@ -162,6 +162,12 @@ class Runner:
         finally:
             self.batch.leave(row)
 
+    def forget(self) -> None:
+        """Empty what RAM holds of prefixes and pictures; running rows keep theirs."""
+        self.features.clear()
+        if self.reuse.cache is not None:
+            self.reuse.cache.ram.clear()
+
     def close(self) -> None:
         self.reuse.close()
         self.batch.drop()

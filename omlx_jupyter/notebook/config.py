@@ -27,6 +27,21 @@ class Omlx(SingletonConfigurable):
     fetch_timeout_s = Float(20.0, help="Longest time for one download, in seconds.").tag(config=True)
     trust_code = Bool(False, help="Run code that a checkpoint brings along.").tag(config=True)
 
+    cache_ram_mib = Int(-1, help="RAM for the prefix cache, in MiB. 0: off. -1: a quarter of the free memory.").tag(
+        config=True
+    )
+    cache_ssd_mib = Int(-1, help="Disk for the prefix cache of all kernels, in MiB. 0: RAM only. -1: a tenth.").tag(
+        config=True
+    )
+    cache_folder = Unicode("", help="Folder of the prefix cache. Empty: the user's cache folder.").tag(config=True)
+
+    def cache_settings(self) -> Any:
+        """The prefix cache's budgets and folder, as `Engine.load` takes them."""
+        from ..cache.defaults import default_settings
+
+        ram, ssd = (None if mib < 0 else mib * 2**20 for mib in (self.cache_ram_mib, self.cache_ssd_mib))
+        return default_settings(ram, ssd, self.cache_folder or None)
+
     def image_limits(self) -> ImageLimits:
         return ImageLimits(
             max_bytes=self.max_image_mib * 2**20,

@@ -158,6 +158,9 @@ class OmlxMagics(Magics):
             %omlx unload         end the engine and free its memory
             %omlx status         what is loaded and what it is doing
             %omlx models         models that are on this machine
+            %omlx cache          what the prefix cache holds and has saved
+            %omlx cache clear [MODEL]   empty it, or what it holds of one model
+            %omlx cache verify   check every stored block
 
         Examples::
 

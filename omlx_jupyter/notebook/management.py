@@ -7,7 +7,7 @@ from typing import Any
 
 from IPython.core.error import UsageError
 
-from . import session
+from . import cache_command, session
 from .arguments import split_line
 from .config import settings
 
@@ -68,4 +68,5 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "unload": _unload,
     "status": _status,
     "models": _models,
+    "cache": cache_command.command,
 }

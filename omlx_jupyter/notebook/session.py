@@ -34,6 +34,7 @@ def engine(model: str | None = None, say: Callable[[str], None] | None = None) -
         made = Engine.load(
             wanted,
             image_limits=settings().image_limits(),
+            cache=settings().cache_settings(),
             trust_code=settings().trust_code,
             pixel_budget=settings().pixel_budget,
             on_wait=_announce(f"loading {wanted or 'tiny-ocr'} …", say),

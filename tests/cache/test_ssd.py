@@ -197,7 +197,7 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     cache = tier(tmp_path)
     cache.store(run_of([1, 2, 3]))
     index = Index(tmp_path)
-    segment, _ = index.reserve(1, 500, cache.budget)
+    segment = index.reserve(1, 500, cache.budget)
     with index.writing():
         index._db.execute("UPDATE segments SET owner = 999999999 WHERE id = ?", (segment,))
     (tmp_path / "segments" / f"{segment:012x}.safetensors").write_bytes(b"half")
@@ -252,7 +252,7 @@ def test_a_million_blocks(tmp_path: Path) -> None:
 
     index = Index(tmp_path)
     model = index.model_id("model", "model")
-    segment, _ = index.reserve(model, 1000, 10**9)
+    segment = index.reserve(model, 1000, 10**9)
     ids = np.random.default_rng(0).integers(0, 1000, 25_601).tolist()
     chain = Chain(symbols_of(ids, []), [], root_key("model"))
     rows = [

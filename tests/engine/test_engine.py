@@ -16,7 +16,7 @@ from omlx_jupyter.engine.scheduler import Limits
 from omlx_jupyter.errors import EngineClosedError, ImageError, ModelError, RequestError
 from omlx_jupyter.images.source import open_images
 
-from ..conftest import draw_text, endless, noise_image
+from ..conftest import draw_text, endless, no_cache, noise_image
 
 GREEDY = SamplingParams(temperature=0, max_tokens=24)
 
@@ -52,7 +52,7 @@ def test_random_qwen2_vl_equals_mlx_vlm(
 ) -> None:
     path = checkpoint("qwen2_vl")
     images = [noise_image(60 + 40 * i, 90, seed=i) for i in range(pictures)]
-    with Engine.load(path, limits=Limits(prefill_chunk=chunk)) as engine:
+    with Engine.load(path, limits=Limits(prefill_chunk=chunk), cache=no_cache()) as engine:
         out = engine.generate("What is it?", images, GREEDY)
     prompt = (
         "<|im_start|>user\n"

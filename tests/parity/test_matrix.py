@@ -19,7 +19,7 @@ from omlx_jupyter.engine.scheduler import Limits
 
 from ..checkpoints import deepseek
 from ..checkpoints.families import TEXT, VISION
-from ..conftest import endless, noise_image
+from ..conftest import endless, no_cache, noise_image
 
 TOKENS = 16
 GREEDY = SamplingParams(temperature=0, max_tokens=TOKENS)
@@ -126,7 +126,7 @@ def family(request: Any, checkpoint: Callable[..., Path], tmp_path_factory: Any)
 
 @pytest.fixture(scope="module")
 def engine(family: Family) -> Iterator[Any]:
-    with Engine.load(family.path) as made:
+    with Engine.load(family.path, cache=no_cache()) as made:
         yield made
 
 
@@ -165,7 +165,7 @@ def test_alone(family: Family, engine: Any) -> None:
 @pytest.mark.parametrize("chunk", [7, 64, 10**6])
 def test_chunks(family: Family, chunk: int) -> None:
     """(b): wherever the chunk boundaries fall, also inside pictures."""
-    with Engine.load(family.path, limits=Limits(prefill_chunk=chunk)) as made:
+    with Engine.load(family.path, limits=Limits(prefill_chunk=chunk), cache=no_cache()) as made:
         for messages, tokens in expected(family)[:5]:
             assert made.generate(messages, sampling=GREEDY).token_ids == tokens
 
