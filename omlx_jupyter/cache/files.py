@@ -117,6 +117,19 @@ class SegmentReader:
 
         :raises Damaged: no such tensor, or the file ended early.
         """
+        shape, dtype, begin = self._entry(name)
+        if start is None or stop is None:
+            out = np.empty(shape, dtype)
+            self._fill(out, begin)
+            return out
+        out = np.empty((shape[0], stop - start, *shape[2:]), dtype)
+        self.read_into(out, name, start, stop)
+        return out
+
+    def shape(self, name: str) -> tuple[list[int], np.dtype]:
+        return self._entry(name)[:2]
+
+    def _entry(self, name: str) -> tuple[list[int], np.dtype, int]:
         try:
             entry = self.entries[name]
             shape = [int(n) for n in entry["shape"]]
@@ -126,17 +139,19 @@ class SegmentReader:
                 raise ValueError("shape and bytes disagree")
         except (KeyError, ValueError, TypeError) as error:
             raise Damaged(f"tensor {name}: {error}") from error
-        if start is None or stop is None or (start == 0 and stop == shape[1]):
-            out = np.empty(shape, dtype)
-            self._fill(out, begin)
-            return out
-        if stop > shape[1]:
-            raise Damaged(f"tensor {name} has {shape[1]} tokens, not {stop}")
-        out = np.empty((shape[0], stop - start, *shape[2:]), dtype)
-        row = out[0, 0].nbytes if out.size else 0
+        return shape, dtype, begin
+
+    def read_into(self, out: np.ndarray, name: str, start: int, stop: int) -> None:
+        """Tokens [start, stop) of a tensor into `out` (heads, stop - start, width), whose heads may lie apart.
+
+        :raises Damaged: the tensor is of another shape, or the file ended early.
+        """
+        shape, dtype, begin = self._entry(name)
+        if len(shape) < 2 or stop > shape[1] or out.shape != (shape[0], stop - start, *shape[2:]) or out.dtype != dtype:
+            raise Damaged(f"tensor {name} is {dtype} {shape}, not what its index row says")
+        token = out[0, 0].nbytes if out.size else 0
         for head in range(shape[0]):
-            self._fill(out[head], begin + (head * shape[1] + start) * row)
-        return out
+            self._fill(out[head], begin + (head * shape[1] + start) * token)
 
     def _fill(self, out: np.ndarray, offset: int) -> None:
         view = _bytes_of(out)
@@ -154,8 +169,14 @@ def _bytes_of(array: np.ndarray) -> memoryview:
 
 
 def checksum(arrays: Iterable[np.ndarray], seed: int = 0) -> int:
-    """CRC-32 over the arrays' bytes in C order; a copy only where an array is a strided slice."""
-    value = seed
-    for array in arrays:
-        value = zlib.crc32(_bytes_of(np.ascontiguousarray(array)), value)
-    return value
+    """CRC-32 over the CRC-32s of the arrays' bytes in C order, so that arrays can be summed in parallel."""
+    return joined_checksum(map(array_checksum, arrays), seed)
+
+
+def array_checksum(array: np.ndarray) -> int:
+    """A copy only where the array is a strided slice."""
+    return zlib.crc32(_bytes_of(np.ascontiguousarray(array)))
+
+
+def joined_checksum(sums: Iterable[int], seed: int) -> int:
+    return zlib.crc32(b"".join(value.to_bytes(4, "little") for value in sums), seed)

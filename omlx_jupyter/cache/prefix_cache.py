@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -132,45 +133,43 @@ class PrefixCache:
 
     # -- restoring --------------------------------------------------------------------------
 
-    def fetch(self, plan: Plan) -> tuple[list[Any], Callable[[], Restored | None]]:
-        """What RAM holds is taken at once; the returned function reads the rest (any thread) and gives the
-        whole, or None where something has gone: plan again."""
+    def fetch(self, plan: Plan, spare: int = 0) -> tuple[bool, Callable[[], Restored | None]]:
+        """Takes what RAM holds at once. The returned function reads the rest, which the flag says there is,
+        and gives the whole, or None where something has gone: plan again. It may run on any thread.
+
+        What ends a restore and comes from disk has room for `spare` more tokens.
+        """
         held = [self.ram.block(step.child.key) if step.child.ram else None for step in plan.steps]
         state: Mapping[str, Any] | None = {}
         if plan.stateful and plan.steps:
             state = self.ram.state(plan.steps[-1].child.key)
-        missing = [step for step, payload in zip(plan.steps, held, strict=True) if payload is None]
-        rows = self.ssd.locate([step.child.key for step in missing]) if self.ssd and missing else []
+        missing = [step.child.key for step, payload in zip(plan.steps, held, strict=True) if payload is None]
+        rows = self.ssd.locate(missing) if self.ssd and missing else []
+        incomplete = rows is None or len(rows) < len(missing)
 
         def read() -> Restored | None:
-            if rows is None or (missing and self.ssd is None):
-                return None
-            return self._read(plan, held, rows, state)
+            return None if incomplete else self._read(plan, held, list(rows or ()), state, spare)
 
-        return missing, read
+        return bool(missing) or state is None, read
 
-    def _read(self, plan: Plan, held: list[Any], rows: Sequence[Any], state: Any) -> Restored | None:
+    def _read(self, plan: Plan, held: list[Any], rows: list[Any], state: Any, spare: int) -> Restored | None:
         if state is None:
             state = self.ssd.read_extra(state_key(plan.steps[-1].child.key)) if self.ssd else None
             if state is None:
                 return None
-        payloads = self.ssd.read(rows, self._names) if self.ssd and rows else []
-        if payloads is None:
-            return None
         parts: list[Part] = []
-        waiting = list(payloads)
-        left = 0  # tokens of the run at hand that belong to further blocks
-        for step, payload in zip(plan.steps, held, strict=True):
-            if payload is not None:
-                parts.append(Part(payload, step.take, True))
+        steps = list(zip(plan.steps, held, strict=True))
+        for from_ram, group in itertools.groupby(steps, key=lambda pair: pair[1] is not None):
+            members = list(group)
+            if from_ram:
+                parts += [Part(payload, step.take, True) for step, payload in members]
                 continue
-            if left:  # goes on in the run that the part before began
-                parts[-1].take += step.take
-                left -= step.child.length
-                continue
-            run = waiting.pop(0)
-            left = next(iter(run.values())).shape[1] - step.child.length
-            parts.append(Part(run, step.take, False))
+            here, rows = rows[: len(members)], rows[len(members) :]
+            last = members[-1][0] is plan.steps[-1]
+            payload = self.ssd.read(here, self._names, spare if last else 0) if self.ssd else None
+            if payload is None:
+                return None
+            parts.append(Part(payload, sum(step.take for step, _ in members), False))
         return Restored(plan.length, parts, state)
 
     def used(self, plan: Plan, chain: Chain) -> None:

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from . import index as sql
-from .files import Damaged, SegmentReader, checksum, header_of, write_segment
+from .files import (
+    Damaged,
+    SegmentReader,
+    array_checksum,
+    checksum,
+    header_of,
+    joined_checksum,
+    write_segment,
+)
 from .index import BlockRow, Index
 from .keys import Block
 from .planner import Child
 from .shelf import Shelf
 
 SYMBOLS = "symbols"
+_POOL = ThreadPoolExecutor(2, "omlx-cache-sums")  # tensors of one restore, read and summed side by side
 
 
 @dataclass
@@ -87,22 +98,35 @@ class SsdTier(Shelf):
         rows = self._rows(keys)
         return [rows[key] for key in keys] if all(key in rows for key in keys) else None
 
-    def read(self, rows: Sequence[BlockRow], names: Sequence[str]) -> list[dict[str, np.ndarray]] | None:
-        """Payloads of consecutive blocks, joined where they lie side by side in one file: one dictionary per
-        run with arrays (heads, tokens, width). None: something is damaged; it was dropped, plan again.
+    def read(self, rows: Sequence[BlockRow], names: Sequence[str], spare: int = 0) -> dict[str, np.ndarray] | None:
+        """Blocks that follow one another, joined: name -> (heads, tokens + spare, width), the spare part zero.
 
-        May run on any thread.
+        None: something is damaged; it was dropped, plan again. May run on any thread.
         """
-        made = []
-        for run in _runs(rows):
-            try:
-                if not run[0].sound:
-                    raise Damaged("its index row is wrong")
-                with SegmentReader(self._path(run[0].segment)) as reader:
-                    made.append(_read_run(reader, run, names))
-            except Damaged as error:
-                self._lost([run[0].segment], error)
-                return None
+        runs = _runs(rows)
+        with contextlib.ExitStack() as stack:
+            readers: list[SegmentReader] = []
+            for run in runs:
+                try:
+                    if not all(row.sound for row in run):
+                        raise Damaged("its index row is wrong")
+                    readers.append(stack.enter_context(SegmentReader(self._path(run[0].segment))))
+                    if len(readers) == 1:
+                        shapes = {name: readers[0].shape(name) for name in names}
+                except Damaged as error:
+                    self._lost([run[0].segment], error)
+                    return None
+            total = sum(row.length for row in rows) + spare
+            made = {n: np.zeros((shape[0], total, *shape[2:]), dtype) for n, (shape, dtype) in shapes.items()}
+            at = 0
+            for run, reader in zip(runs, readers, strict=True):
+                length = sum(row.length for row in run)
+                try:
+                    _read_run(reader, run, {name: array[:, at : at + length] for name, array in made.items()})
+                except Damaged as error:
+                    self._lost([run[0].segment], error)
+                    return None
+                at += length
         with self._lock:
             self._used.update(row.segment for row in rows)
         return made
@@ -201,19 +225,23 @@ def _runs(rows: Sequence[BlockRow]) -> list[list[BlockRow]]:
     return runs
 
 
-def _read_run(reader: SegmentReader, run: Sequence[BlockRow], names: Sequence[str]) -> dict[str, np.ndarray]:
-    if not all(row.sound for row in run):
-        raise Damaged("its index row is wrong")
+def _read_run(reader: SegmentReader, run: Sequence[BlockRow], out: Mapping[str, np.ndarray]) -> None:
+    """Read side by side blocks into `out` and check them. Reading and summing leave the GIL to others.
+
+    :raises Damaged: a checksum is wrong.
+    """
     start, stop = run[0].start, run[-1].start + run[-1].length
-    arrays = {name: reader.read(name, start, stop) for name in names}
-    for row in run:
-        at = row.start - start
-        if (
-            checksum((a[:, at : at + row.length] for a in arrays.values()), seed_of(row.key, row.parent, row.window))
-            != row.crc
-        ):
+
+    def one(name: str) -> list[int]:
+        array = out[name]
+        reader.read_into(array, name, start, stop)
+        ends = [row.start - start + row.length for row in run]
+        return [array_checksum(array[:, end - row.length : end]) for row, end in zip(run, ends, strict=True)]
+
+    sums = list(_POOL.map(one, out))
+    for row, parts in zip(run, zip(*sums, strict=True), strict=True):
+        if joined_checksum(parts, seed_of(row.key, row.parent, row.window)) != row.crc:
             raise Damaged("a block's checksum is wrong")
-    return arrays
 
 
 def _cut(arrays: Mapping[str, np.ndarray], start: int, length: int) -> dict[str, np.ndarray]:

@@ -67,8 +67,8 @@ class Reuse:
         prefix.tries += 1
         prefix.reading = None
         if prefix.plan.length:
-            missing, read = self.cache.fetch(prefix.plan)
-            if missing or prefix.plan.stateful:
+            slow, read = self.cache.fetch(prefix.plan, self._capacity(row) - prefix.plan.length)
+            if slow:
                 prefix.reading = self._io.submit(read)
             else:
                 prefix.reading = Future()
@@ -98,8 +98,7 @@ class Reuse:
         assert self.cache is not None
         request, plan = row.request, prefix.plan
         parts = [(kv_records.as_mx(part.payload), part.take) for part in found.parts]
-        spare = request.prompt_tokens - plan.length + min(request.sampling.max_tokens or 1, 2 * BLOCK_TOKENS)
-        kv_records.rebuild(row.cache or [], self._layout, parts, plan.length, found.state, spare)
+        kv_records.rebuild(row.cache or [], self._layout, parts, plan.length, found.state, self._capacity(row))
         self._promote(prefix, found, parts)
         self.cache.used(plan, prefix.chain)
         if self._layout.window and plan.steps[-1].take < plan.steps[-1].child.length:
@@ -113,6 +112,12 @@ class Reuse:
         row.images_done = images
         request.saved_s = plan.length * self.seconds_per_token + images * self.seconds_per_image
         self.cache.saved_s += request.saved_s
+
+    @staticmethod
+    def _capacity(row: Row) -> int:
+        """Tokens to make room for: the prompt and a beginning of the answer, in whole blocks."""
+        wanted = row.request.prompt_tokens + min(row.request.sampling.max_tokens or 1, 2 * BLOCK_TOKENS)
+        return -(-wanted // BLOCK_TOKENS) * BLOCK_TOKENS
 
     def _promote(self, prefix: RowPrefix, found: Restored, parts: list[tuple[Payload, int]]) -> None:
         """Blocks that came from disk are in RAM from now on, as views of what was read."""

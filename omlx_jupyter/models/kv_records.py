@@ -9,7 +9,6 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-_STEP = 256
 _KINDS = {"KVCache": "kv", "RotatingKVCache": "window", "ArraysCache": "state"}
 
 Payload = dict[str, mx.array]
@@ -112,13 +111,12 @@ def rebuild(
     parts: Sequence[tuple[Mapping[str, Any], int]],
     length: int,
     state: Mapping[str, Any],
-    spare: int,
+    capacity: int,
 ) -> None:
     """Fill new caches with `length` tokens from `parts` (arrays and how many tokens of them).
 
-    KV layers get room for `spare` more, so that what follows is written in place.
+    KV layers get room for `capacity` tokens, so that what follows is written in place.
     """
-    capacity = -(-(length + spare) // _STEP) * _STEP
     for layer, (cache, kind) in enumerate(zip(caches, layout.kinds, strict=True)):
         if kind == "state":
             cache.cache = [
@@ -128,6 +126,10 @@ def rebuild(
             continue
         pair = []
         for part in "kv":
+            whole = parts[0][0][f"{layer}.{part}"]
+            if kind == "kv" and len(parts) == 1 and whole.shape[1] == capacity:  # read into its final place
+                pair.append(_restored(whole)[None])
+                continue
             found = [_restored(arrays[f"{layer}.{part}"][:, :take]) for arrays, take in parts]
             if kind == "window":
                 joined = mx.concatenate(found, axis=1) if len(found) > 1 else found[0]
