@@ -18,6 +18,7 @@ from ..errors import EngineClosedError
 from ..images.decoded import Limits as ImageLimits
 from ..images.source import open_images
 from ..types import Generation, ImagePart, Message, SamplingParams
+from .lanes import Finished, Lane, lanes_of
 from .loop import EngineLoop
 from .prompt import as_messages, with_ocr_defaults
 from .request import Request, RequestHandle
@@ -199,6 +200,14 @@ class Engine:
 
     def stats(self) -> EngineStats:
         return self._loop.stats()
+
+    def requests(self) -> list[Lane]:
+        """Requests that aren't finished, in order of arrival."""
+        return lanes_of(self._loop.requests())
+
+    def recent(self) -> list[Finished]:
+        """The last dozen that finished, newest first, and where their prompts came from."""
+        return list(self._loop.recent)[::-1]
 
     def forget(self) -> None:
         """Empty the prefix cache's RAM tier. What is on disk stays (`%omlx cache clear` removes it)."""

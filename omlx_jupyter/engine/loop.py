@@ -7,12 +7,14 @@ import logging
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 from ..errors import EngineClosedError, OmlxError
+from .lanes import Finished, finished_of
 from .request import Request
 from .scheduler import Limits, Running, Waiting, admit, why_waiting
 from .stats import EngineStats, snapshot
@@ -41,6 +43,7 @@ class EngineLoop:
         self._state = "loading"
         self._waiting_for = ""
         self._workers = ThreadPoolExecutor(WORKERS, "omlx-prepare")
+        self.recent: deque[Finished] = deque(maxlen=12)
         self.model: Any = None
         self._thread = threading.Thread(target=self._run, name="omlx-engine", daemon=True)
         self._thread.start()
@@ -96,6 +99,13 @@ class EngineLoop:
             }
             waiting_for = self._waiting_for if self._ready else ""
             return snapshot(self._state, self.model, self._runner, waiting_for, counts)
+
+    def requests(self) -> list[Request]:
+        """Everything that isn't finished. Any thread."""
+        with self._changed:
+            runner, rows = self._runner, list(self._prefilling)
+            rows += runner.batch.rows if runner is not None else []
+            return [*self._preparing.values(), *self._ready, *(row.request for row in rows)]
 
     def _prepare(self, request: Request) -> None:
         """On a worker thread."""
@@ -240,6 +250,7 @@ class EngineLoop:
         if request.events.ended:
             return
         request.finish(reason, detail)
+        self.recent.append(finished_of(request))
         with self._changed:
             self._counts["cancelled" if reason == "cancelled" else "finished"] += 1
             self._counts["prompt_tokens"] += request.prompt_tokens

@@ -19,6 +19,7 @@ from . import objects
 from .decode import Frames, from_array, from_bytes, from_pil
 from .decoded import DecodedImage, Limits
 from .fetch import fetch
+from .pdf import PdfPage, pdf_pages
 
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
 _EXTENSIONS = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".ico", ".ppm")
@@ -51,7 +52,7 @@ def open_images(
 
 def is_image_source(value: Any) -> bool:
     """Whether a value (not a string) is one that `open_images` takes as a picture."""
-    if isinstance(value, DecodedImage | Image.Image | bytes | bytearray):
+    if isinstance(value, DecodedImage | Image.Image | PdfPage | bytes | bytearray):
         return True
     if isinstance(value, os.PathLike):
         return Path(value).suffix.lower() in _EXTENSIONS
@@ -65,10 +66,32 @@ def is_image_source(value: Any) -> bool:
     return any(callable(getattr(value, name, None)) for name in ("_repr_png_", "_repr_jpeg_"))
 
 
+def expand(source: Any) -> list[Any]:
+    """One entry per picture, not opened yet: a glob's files, a PDF's pages, a list's items; else the source."""
+    if isinstance(source, list | tuple):
+        return [item for entry in source for item in expand(entry)]
+    if isinstance(source, os.PathLike):
+        source = os.fspath(source)
+    if not isinstance(source, str) or source.startswith("data:") or "://" in source[:12]:
+        return [source]
+    pages = pdf_pages(source)
+    if pages is not None:
+        return list(pages)
+    path = os.path.expanduser(source)
+    if glob.has_magic(path) and not os.path.exists(path):
+        found = sorted((Path(p) for p in glob.glob(path, recursive=True) if os.path.isfile(p)), key=_natural)
+        if not found:
+            raise ImageError(f"no file matches {source} in {Path.cwd()}.")
+        return [page for p in found for page in (pdf_pages(str(p)) or [p])]
+    return [source]
+
+
 def _from_object(source: Any, limits: Limits, frames: Frames, label: str) -> list[DecodedImage]:
     name = label or f"the {type(source).__name__}"
     if isinstance(source, bytes | bytearray | memoryview):
         return from_bytes(bytes(source), label or f"{len(source)} bytes", limits, frames)
+    if isinstance(source, PdfPage):
+        return from_pil(source.draw(), str(source), limits, frames)
     if isinstance(source, Image.Image):
         return from_pil(source, label or getattr(source, "filename", "") or "the PIL image", limits, frames)
     figure = objects.figure_of(source)
@@ -104,6 +127,9 @@ def _from_file_object(source: Any, limits: Limits, frames: Frames, label: str) -
 def _from_text(text: str, limits: Limits, frames: Frames) -> list[DecodedImage]:
     text = text.strip()
     head = text[:12].lower()
+    pages = pdf_pages(text) if ".pdf" in text[-40:].lower() or ".pdf[" in text.lower() else None
+    if pages is not None:
+        return [image for page in pages for image in from_pil(page.draw(), str(page), limits, frames)]
     if not text:
         raise ImageError("the source is an empty string; give a path, a glob or a URL.")
     if head.startswith("data:"):

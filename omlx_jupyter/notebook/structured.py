@@ -1,0 +1,61 @@
+"""`--json` and `--table`: answers as instances and DataFrames, decoding bound to their schema."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from IPython.core.error import UsageError
+
+TABLE_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "columns": {"type": "array", "items": {"type": "string"}, "minItems": 1},
+        "rows": {"type": "array", "items": {"type": "array", "items": {"type": ["string", "number", "null"]}}},
+    },
+    "required": ["columns", "rows"],
+    "additionalProperties": False,
+}
+TABLE_HINT = 'Answer as JSON: {"columns": [names], "rows": [[values in the order of the columns]]}.'
+
+
+def schema_of(model: Any) -> Mapping[str, Any]:
+    """The JSON schema of a pydantic model, or a schema as it is.
+
+    :raises UsageError: neither.
+    """
+    if hasattr(model, "model_json_schema"):
+        return dict(model.model_json_schema())
+    if isinstance(model, Mapping):
+        return model
+    raise UsageError(f"--json takes a pydantic model or a JSON schema (a dict), not a {type(model).__name__}.")
+
+
+def instance_of(model: Any, text: str) -> Any:
+    """:raises UsageError: the answer was cut before it was whole, or the model refuses it."""
+    try:
+        if hasattr(model, "model_validate_json"):
+            return model.model_validate_json(text)
+        return json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"the answer is no whole {_name(model)} ({error}); try a larger --max-tokens.") from None
+
+
+def _name(model: Any) -> str:
+    return getattr(model, "__name__", "JSON")
+
+
+def frame_of(text: str) -> Any:
+    """A DataFrame of a `TABLE_SCHEMA` answer; short rows are filled, long ones cut.
+
+    :raises UsageError: pandas is missing, or the answer was cut.
+    """
+    try:
+        import pandas
+    except ImportError:
+        raise UsageError("--table needs pandas; run %pip install pandas.") from None
+    made = instance_of({}, text)
+    columns = made["columns"]
+    rows = [(row + [None] * len(columns))[: len(columns)] for row in made["rows"]]
+    return pandas.DataFrame(rows, columns=columns)
