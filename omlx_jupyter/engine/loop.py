@@ -76,9 +76,8 @@ class EngineLoop:
 
     def forget(self) -> None:
         """Empty the RAM tier before the next step."""
-        with self._changed:
-            self._forget = True
-            self._changed.notify_all()
+        self._forget = True
+        self.wake()
 
     def close(self, wait: bool = True) -> None:
         """End every request as cancelled, then the thread; frees the model."""
@@ -91,12 +90,8 @@ class EngineLoop:
 
     def stats(self) -> EngineStats:
         with self._changed:
-            counts = {
-                "preparing": len(self._preparing),
-                "waiting": len(self._ready),
-                "prefilling": len(self._prefilling),
-                **self._counts,
-            }
+            now = {"preparing": self._preparing, "waiting": self._ready, "prefilling": self._prefilling}
+            counts = {name: len(held) for name, held in now.items()} | self._counts
             waiting_for = self._waiting_for if self._ready else ""
             return snapshot(self._state, self.model, self._runner, waiting_for, counts)
 
@@ -111,11 +106,7 @@ class EngineLoop:
         """On a worker thread."""
         try:
             if not (request.cancelled or self._closing):
-                request.prompt = request.prepare()
-                request.prompt_tokens = len(request.prompt.ids)
-                request.images = len(request.prompt.images)
-                request.notes.extend(request.prompt.notes)
-                self._runner.check(request)
+                self._runner.prepare(request)
         except BaseException as error:
             self._fail(request, error)
         request.prepared_at = time.monotonic()

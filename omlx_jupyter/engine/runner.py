@@ -24,7 +24,7 @@ from .scheduler import next_chunk
 
 
 class Runner:
-    """Drives one loaded model. Every method but `check` runs on the engine thread."""
+    """Drives one loaded model. Every method but `prepare` runs on the engine thread."""
 
     def __init__(
         self, model: Any, chunk: int, feature_bytes: int, byte_limit: int = 0, cache: CacheSettings | None = None
@@ -41,13 +41,17 @@ class Runner:
         self._token_bytes = memory.kv_bytes_per_token(model.checkpoint.config, model.dtype)
         self.byte_limit = byte_limit or memory.usable_bytes(model.nbytes)
 
-    def check(self, request: Request) -> None:
-        """Estimate what a prepared request needs, cap its answer at the model's context, make its grammar.
+    def prepare(self, request: Request) -> None:
+        """Read its pictures and tokenize, estimate what it needs, cap its answer, make its grammar.
 
         Runs on a worker thread.
 
-        :raises RequestError: it can never fit.
+        :raises OmlxError: a picture or the prompt can't be taken, or it can never fit.
         """
+        request.prompt = request.prepare()
+        request.prompt_tokens = len(request.prompt.ids)
+        request.images = len(request.prompt.images)
+        request.notes.extend(request.prompt.notes)
         tokens, most = request.prompt_tokens, request.sampling.max_tokens or 1
         if self._context and tokens >= self._context:
             raise RequestError(

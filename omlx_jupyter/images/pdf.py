@@ -34,7 +34,7 @@ class PdfPage:
             return document[self.number - 1].render(scale=DPI / 72).to_pil().convert("RGB")
 
 
-def pdf_pages(text: str) -> list[PdfPage] | None:
+def pdf_pages(text: str) -> list[Any] | None:
     """Pages that a source names: `report.pdf` all of them, `report.pdf[1-3,7]` four. None: it is no PDF.
 
     :raises ImageError: no such file or page.

@@ -82,7 +82,7 @@ def expand(source: Any) -> list[Any]:
         found = sorted((Path(p) for p in glob.glob(path, recursive=True) if os.path.isfile(p)), key=_natural)
         if not found:
             raise ImageError(f"no file matches {source} in {Path.cwd()}.")
-        return [page for p in found for page in (pdf_pages(str(p)) or [p])]
+        return [entry for p in found for entry in (pdf_pages(str(p)) or [p])]
     return [source]
 
 

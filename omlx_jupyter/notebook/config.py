@@ -1,9 +1,14 @@
-"""Settings, for `%config Omlx.<name>`."""
+"""Settings: `%config Omlx.<name>`, else `OMLX_<NAME>`, else IPython's configuration, else config.toml."""
 
 from __future__ import annotations
 
+import os
+import tomllib
+from pathlib import Path
 from typing import Any
 
+import platformdirs
+from IPython.core.error import UsageError
 from traitlets import Bool, Float, Int, Unicode
 from traitlets.config import SingletonConfigurable
 
@@ -51,9 +56,55 @@ class Omlx(SingletonConfigurable):
         )
 
 
+def config_file() -> Path:
+    """`config.toml` in the user's configuration folder: lines like `model = "org/name"`."""
+    return platformdirs.user_config_path("omlx_jupyter", appauthor=False) / "config.toml"
+
+
+def _outside() -> tuple[dict[str, Any], dict[str, Any]]:
+    """What config.toml and the environment set.
+
+    :raises UsageError: a file that is no TOML, an unknown name or a value of the wrong kind.
+    """
+    traits = Omlx.class_traits(config=True)
+    file: dict[str, Any] = {}
+    path = config_file()
+    if path.exists():
+        try:
+            file = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{path} can't be read ({error}); correct or remove it.") from None
+        unknown = set(file) - set(traits)
+        if unknown:
+            raise UsageError(f"{path} sets {', '.join(sorted(unknown))}; known settings: {', '.join(traits)}.")
+    environment = {}
+    for name, trait in traits.items():
+        value = os.environ.get(f"OMLX_{name.upper()}")
+        if value is not None:
+            try:
+                environment[name] = trait.from_string(value)
+            except ValueError:
+                raise UsageError(f"OMLX_{name.upper()} is {value!r}; {trait.help}") from None
+    return file, environment
+
+
 def settings(shell: Any = None) -> Omlx:
     """The kernel's settings; registered with the shell, so that `%config` finds them."""
-    made = Omlx.instance(parent=shell) if shell is not None else Omlx.instance()
+    if not Omlx.initialized():
+        file, environment = _outside()
+        made = Omlx.instance(parent=shell) if shell is not None else Omlx.instance()
+        configured = getattr(made.config, "Omlx", {}) if shell is not None else {}
+        for name, value in {**{n: v for n, v in file.items() if n not in configured}, **environment}.items():
+            setattr(made, name, value)
+    made = Omlx.instance()
     if shell is not None and made not in shell.configurables:
         shell.configurables.append(made)
     return made
+
+
+def table_of_settings() -> str:
+    """Every setting as a Markdown table, with its value now."""
+    lines = ["| `%config Omlx.` | environment | now | what it does |", "|---|---|---|---|"]
+    for name, trait in sorted(Omlx.class_traits(config=True).items()):
+        lines.append(f"| `{name}` | `OMLX_{name.upper()}` | {getattr(settings(), name)!r} | {trait.help} |")
+    return "\n".join(lines)

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
-from . import session
+from . import accessor, complete, session
 from .config import Omlx, settings
-from .magics import OmlxMagics
+from .magics import OmlxMagics, flags
+from .management import COMMANDS
 
 
 def load(shell: Any) -> None:
     settings(shell)
     shell.register_magics(OmlxMagics)
+    complete.install(shell, flags(), list(COMMANDS))
+    accessor.register()
+    shell.events.register("pre_run_cell", accessor.register)
 
 
 def unload(shell: Any) -> None:
     session.unload()
+    with contextlib.suppress(ValueError):
+        shell.events.unregister("pre_run_cell", accessor.register)
     for kind, name in (("line", "ocr"), ("cell", "vlm"), ("line", "omlx")):
         shell.magics_manager.magics[kind].pop(name, None)
     shell.magics_manager.registry.pop("OmlxMagics", None)

@@ -2,30 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..images.source import open_images
 from ..types import ImagePart, Message, SamplingParams
-from . import session
+from . import session, structured
 from .config import settings
-from .result import Result
+from .many import read_many
+from .result import Result, ResultList
 
 
-def vlm(prompt: str, *images: Any, system: str | None = None, **sampling: Any) -> Result:
+def vlm(prompt: str, *images: Any, system: str | None = None, json: Any = None, **sampling: Any) -> Any:
     """Ask about pictures: `vlm("What is this?", img)`. Keyword arguments are SamplingParams' fields.
+
+    With `json` (a pydantic model or a JSON schema) the answer is an instance of it. `await vlm(...)`
+    is the same.
 
     :raises OmlxError: one sentence that names the mend.
     """
-    return _ask(prompt, images, system, sampling)
+    if json is None:
+        return _ask(prompt, images, system, sampling)
+    made = _ask(prompt, images, system, {**sampling, "json_schema": structured.schema_of(json)})
+    return structured.instance_of(json, made.text)
 
 
 def ocr(*images: Any, prompt: str | None = None, **sampling: Any) -> Result:
-    """Read the text in pictures: `ocr("receipt.png").text`.
+    """Read the text in pictures: `ocr("receipt.png").text`. `ocr.map(paths)` reads many.
 
     :raises OmlxError: one sentence that names the mend.
     """
     return _ask(prompt, images, None, sampling)
+
+
+def _map(pictures: Iterable[Any], concurrency: int = 16, prompt: str | None = None, **sampling: Any) -> ResultList:
+    """Read many pictures through the batch, `concurrency` of them under way at a time.
+
+    One result per picture, in order; a picture that fails is a `Failure` in its place.
+    """
+    return read_many(list(pictures), prompt, SamplingParams(**sampling), ahead=max(1, concurrency))
+
+
+ocr.map = _map  # type: ignore[attr-defined]
 
 
 def _ask(prompt: str | None, images: Sequence[Any], system: str | None, sampling: dict[str, Any]) -> Result:
@@ -39,4 +57,4 @@ def _ask(prompt: str | None, images: Sequence[Any], system: str | None, sampling
     except BaseException:
         handle.cancel()
         raise
-    return Result(generation, opened, prompt or "")
+    return Result(generation, opened, prompt or "", messages=[Message("user", parts)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 from typing import Any
 
 from IPython.core.error import UsageError
@@ -13,6 +14,7 @@ from .result import Result, ResultList
 
 Part = str | DecodedImage
 _OPEN, _CLOSE = "([{", ")]}"
+_CONVERSIONS: dict[str, Callable[[Any], str]] = {"r": repr, "s": str, "a": ascii}
 _MOST_ROWS = 200  # of a table that goes into a prompt
 
 
@@ -83,7 +85,7 @@ def _value(expression: str, names: dict[str, Any], limits: Limits, text: str, at
     try:
         value = eval(compile(code, "<%%vlm>", "eval"), names)
         if convert or spec:
-            return [format({"r": repr, "s": str, "a": ascii}.get(convert, lambda v: v)(value), spec)]
+            return [format(_CONVERSIONS[convert](value) if convert else value, spec)]
         return _as_parts(value, limits, expression.strip())
     except Exception as error:
         raise _pointing(text, at, f"{type(error).__name__}: {error}") from None
@@ -101,7 +103,7 @@ def _split(expression: str, text: str, at: int) -> tuple[ast.Expression, str, st
             continue
         head, tail = stripped[:index], stripped[index:]
         convert, _, spec = tail[1:].partition(":") if tail[0] == "!" else ("", "", tail[1:])
-        if tail[0] == "!" and convert not in ("r", "s", "a"):
+        if tail[0] == "!" and convert not in _CONVERSIONS:
             continue
         try:
             return ast.parse(head.strip(), mode="eval"), convert, spec

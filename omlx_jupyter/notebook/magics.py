@@ -9,12 +9,15 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_
 
 from ..errors import OmlxError
 from ..images.decoded import DecodedImage
-from ..images.source import open_images
+from ..images.source import expand, open_images
 from . import management, run
 from .arguments import MagicParser, is_name, positive, resolve_source
+from .ask_cell import ask_cell
 from .config import settings
+from .interpolate import interpolate
+from .many import finished_of, read_many
 from .result import Result, ResultList
-from .stream_view import make_view
+from .stream_view import make_view, tell_many
 
 
 def _ocr_parser() -> MagicParser:
@@ -38,7 +41,19 @@ def _vlm_parser() -> MagicParser:
     parser.add_argument("--stop", action="append")
     parser.add_argument("--system")
     parser.add_argument("--all-frames", action="store_true")
+    parser.add_argument("--chat", metavar="NAME")
+    parser.add_argument("--background", action="store_true")
+    parser.add_argument("--json", metavar="MODEL")
+    parser.add_argument("--table", action="store_true")
+    parser.add_argument("--tools", metavar="F,G")
+    parser.add_argument("--yes", action="store_true")
     return parser
+
+
+def flags() -> dict[str, list[str]]:
+    """The flags of each magic, for completion."""
+    parsers = {"ocr": _ocr_parser(), "vlm": _vlm_parser()}
+    return {name: sorted(o for a in p._actions for o in a.option_strings) for name, p in parsers.items()}
 
 
 @magics_class
@@ -52,108 +67,135 @@ class OmlxMagics(Magics):
 
             %ocr SOURCE... [--prompt TEXT] [--max-tokens N] [--all-frames] [-o NAME]
 
-        SOURCE is a Python name or expression of the notebook, a path, a glob or a URL.
+        SOURCE is a Python name or expression of the notebook, a path, a glob, a URL or pages of a PDF.
         Each picture is one request; they run in one batch and the answers come back in order.
 
         Examples::
 
             %ocr receipt.png
-            %ocr scans/*.png -o pages
+            %ocr scans/*.png report.pdf[1-3,7] -o pages
             %ocr fig
             %ocr images[0] "a name with blanks.png"
             %ocr https://example.org/page.png --max-tokens 500
             text = %ocr receipt.png
 
-        The result has .text, .usage and .images and is also `_`.
+        The result has .text, .usage and .images and is also `_`. Of several pictures it is a list in
+        order; one that can't be read is a Failure in its place. After an interrupt the same line goes on
+        where it stopped.
         """
         try:
             args = _ocr_parser().parse_line(line)
-            images = self._open(args.source, args.all_frames)
             sampling = run.sampling_from(args)
-            return self._read_all(images, args.prompt, sampling, args.out)
+            items = self._items(args.source, args.all_frames)
+            value = self._read(items, args.prompt, sampling, args.out)
         except OmlxError as error:
             raise run.one_line(error) from None
-
-    def _read_all(self, images: list[DecodedImage], prompt: str | None, sampling: Any, name: str | None) -> Any:
-        results = ResultList()
-        view = make_view(self.shell)
-        handles: list[Any] = []
-        try:
-            # All are queued at once, so that they share the batch; they are shown in order.
-            self._queue_all(handles, images, prompt, sampling, view)
-            for index, (handle, image) in enumerate(zip(handles, images, strict=True)):
-                shown = view if index == 0 else make_view(self.shell)
-                results.append(run.watch(handle, shown, [image], prompt))
-        except run.Interrupted as stopped:
-            if stopped.result is not None:
-                results.append(stopped.result)
-            if results:
-                run.keep_as_last(self.shell, results[0] if len(results) == 1 else results, name)
-            raise
-        finally:
-            for handle in handles:
-                handle.cancel()  # without effect on those that have ended
-        value = results[0] if len(results) == 1 else results
         value.shown(self.shell)
-        run.keep(self.shell, value, name)
+        run.keep(self.shell, value, args.out)
         return value
 
-    @staticmethod
-    def _queue_all(
-        handles: list[Any], images: list[DecodedImage], prompt: str | None, sampling: Any, view: Any
-    ) -> None:
+    def _items(self, words: list[str], all_frames: bool) -> list[Any]:
+        """Sources of single pictures, not opened yet."""
+        items: list[Any] = []
+        for word in words:
+            value = resolve_source(word, self.shell.user_ns)
+            if value is None:
+                raise UsageError(f"{word} is None; it holds no picture.")
+            if all_frames or not isinstance(value, str):
+                items += self._open([word], all_frames) if not isinstance(value, list | tuple) else expand(value)
+            else:
+                items += expand(value)
+        return items
+
+    def _read(self, items: list[Any], prompt: str | None, sampling: Any, name: str | None) -> Any:
+        limits = settings().image_limits()
+        if len(items) == 1:
+            images = open_images(items[0], limits)
+            parts = [*images, *([prompt] if prompt else [])]
+            request = run.Ask([run.message_of(parts)], sampling, images, prompt or "")
+            try:
+                return run.ask(self.shell, request)
+            except run.Interrupted as stopped:
+                if stopped.result is not None:
+                    run.keep_as_last(self.shell, stopped.result, name)
+                raise
+        view = make_view(self.shell)
         try:
-            for image in images:
-                handles.append(run.start(prompt, [image], sampling, view=view))  # noqa: PERF401 (kept if one fails)
+            made = read_many(items, prompt, sampling, tell_many(view))
+        except KeyboardInterrupt:
+            done = finished_of(items, prompt, sampling)
+            run.keep_as_last(self.shell, done, name)
+            view.finish(done)
+            raise run.Interrupted(None, f"Interrupted: {len(done)} of {len(items)} are kept in _; run it again to go "
+                                  "on.") from None  # fmt: skip
         except BaseException:
             view.fail()
             raise
+        view.finish(made)
+        return made
 
     @no_var_expand
     @cell_magic
-    def vlm(self, line: str, cell: str) -> Result:
+    def vlm(self, line: str, cell: str) -> Any:
         """Ask a vision-language model; the cell is the prompt.
 
             %%vlm [-i SOURCE ...] [-o NAME] [--max-tokens N] [--temperature T] [--top-p P]
-                  [--seed N] [--stop TEXT] [--system TEXT] [--all-frames]
+                  [--seed N] [--stop TEXT] [--system TEXT] [--all-frames] [--chat NAME]
+                  [--background] [--json MODEL | --table | --tools F,G [--yes]]
 
-        SOURCE is a Python name or expression of the notebook, a path, a glob or a URL.
-        The pictures come before the text, in order.
+        {expr} in the cell is evaluated in the notebook: a picture (or a list of them) goes in at that
+        place, a DataFrame as a table, anything else as text; {{ and }} are braces. SOURCE is a Python
+        name or expression, a path, a glob or a URL; -i pictures come before the text, in order.
+
+        --chat NAME        go on with a conversation (%omlx chats)
+        --background       return at once with a Job (%omlx jobs)
+        --json MODEL       a pydantic model or JSON schema; the value is an instance
+        --table            the value is a DataFrame
+        --tools F,G        functions that the model may call; each call asks first, unless --yes
 
         Examples::
 
-            %%vlm -i chart.png
-            What does this chart show?
+            %%vlm
+            What has changed between {before} and {after}?
 
-            %%vlm -i before.png after.png -o diff
-            What has changed?
+            %%vlm -i scans/*.png -o summary
+            Summarise these pages.
 
-            %%vlm -i fig --temperature 0.7 --seed 1
-            Suggest a title.
+            %%vlm --chat trip
+            And who took {photos[2]}?
 
-        The result has .text, .usage and .images and is also `_`.
+            %%vlm --json Receipt
+            {img} Give shop, date and total.
+
+        The result has .text, .usage, .images and .messages and is also `_`.
         """
         try:
             args = _vlm_parser().parse_line(line)
-            images = self._open(args.image, args.all_frames) if args.image else []
-            if not cell.strip() and not images:
+            images: list[Any] = list(self._open(args.image, args.all_frames)) if args.image else []
+            parts = [*images, *interpolate(cell.strip(), self.shell.user_ns, settings().image_limits())]
+            if not any(not isinstance(part, str) or part.strip() for part in parts):
                 raise UsageError("%%vlm: the cell is empty; write a question below the first line.")
-            sampling = run.sampling_from(args)
-            result = run.ask(self.shell, cell.strip() or None, images, sampling, args.system)
+            value = ask_cell(self.shell, args, parts)
         except run.Interrupted as stopped:
             if stopped.result is not None:
                 run.keep_as_last(self.shell, stopped.result, args.out)
             raise
         except OmlxError as error:
             raise run.one_line(error) from None
-        result.shown(self.shell)
-        run.keep(self.shell, result, args.out)
-        return result
+        if isinstance(value, Result):
+            value.shown(self.shell)
+        run.keep(self.shell, value, args.out)
+        return value
 
     @line_magic
-    def omlx(self, line: str) -> None:
+    def omlx(self, line: str) -> Any:
         """Manage the model of this kernel.
 
+            %omlx chats          conversations: fork, clear, export
+            %omlx jobs           background cells: wait, cancel
+            %omlx dashboard      what the engine is doing, live
+            %omlx doctor         what works on this machine
+            %omlx settings       every setting, its value and where it can be set
             %omlx load MODEL     load a folder or a hub id (tiny-ocr is the embedded model)
             %omlx unload         end the engine and free its memory
             %omlx status         what is loaded and what it is doing
@@ -169,7 +211,7 @@ class OmlxMagics(Magics):
             %omlx status
         """
         try:
-            management.run_command(self.shell, line)
+            return management.run_command(self.shell, line)
         except OmlxError as error:
             raise run.one_line(error) from None
 

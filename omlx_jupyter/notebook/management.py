@@ -7,19 +7,19 @@ from typing import Any
 
 from IPython.core.error import UsageError
 
-from . import cache_command, session
+from . import cache_command, chats, doctor, jobs, session
 from .arguments import split_line
-from .config import settings
+from .config import settings, table_of_settings
 
 
-def run_command(shell: Any, line: str) -> None:
+def run_command(shell: Any, line: str) -> Any:
     """:raises UsageError: an unknown command or a missing argument."""
     words = [w.text for w in split_line(line)]
     name, rest = (words[0], words[1:]) if words else ("status", [])
     command = COMMANDS.get(name)
     if command is None:
         raise UsageError(f"%omlx has no command {name}; it knows {', '.join(COMMANDS)}.")
-    command(rest)
+    return command(rest)
 
 
 def _load(rest: list[str]) -> None:
@@ -63,10 +63,25 @@ def _models(rest: list[str]) -> None:
         print(name + (f"  ({', '.join(marks)})" if marks else ""))
 
 
-COMMANDS: dict[str, Callable[[list[str]], None]] = {
+def _dashboard(rest: list[str]) -> Any:
+    from . import dashboard
+
+    return dashboard.make()
+
+
+def _settings(rest: list[str]) -> None:
+    print(table_of_settings())
+
+
+COMMANDS: dict[str, Callable[[list[str]], Any]] = {
     "load": _load,
     "unload": _unload,
     "status": _status,
     "models": _models,
     "cache": cache_command.command,
+    "chats": chats.command,
+    "jobs": jobs.command,
+    "dashboard": _dashboard,
+    "doctor": doctor.command,
+    "settings": _settings,
 }

@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+import html
 import json
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
-from ..types import Generation, Usage
+from ..types import Generation, Message, Usage
 from .markdown import safe_markdown
 
 _NAMES = {"length": "cut at max tokens", "cancelled": "interrupted", "error": "failed"}
 
 
 class Result:
-    """An answer: `.text`, `.usage`, `.images`, `.finish_reason`, `.json()`; `str(result)` is the text."""
+    """An answer: `.text`, `.usage`, `.images`, `.messages`, `.tool_calls`, `.finish_reason`, `.json()`.
 
-    def __init__(self, generation: Generation, images: Sequence[Any] = (), prompt: str = "", model: str = "") -> None:
+    `str(result)` is the text; `await result` is the result.
+    """
+
+    def __init__(
+        self,
+        generation: Generation,
+        images: Sequence[Any] = (),
+        prompt: str = "",
+        model: str = "",
+        *,
+        source: str = "",
+        messages: Sequence[Message] = (),
+        tool_calls: Sequence[Any] = (),
+    ) -> None:
         self.generation = generation
+        self.source = source  # what was read, for answers of many pictures
+        self.messages = [*messages, Message("assistant", [generation.text])] if messages else []
+        self.tool_calls = list(tool_calls)  # calls that the model made and nobody ran
         self.images = list(images)
         self.prompt = prompt
         self.model = model
@@ -56,6 +73,14 @@ class Result:
     def _repr_markdown_(self) -> str:
         return self.bundle()["text/markdown"]
 
+    def _repr_html_(self) -> str:
+        """For tables and pages that show HTML: the text as text, whatever it holds."""
+        return f'<div style="white-space: pre-wrap">{html.escape(self.text)}</div><small>{html.escape(self.figures())}</small>'
+
+    def __await__(self) -> Generator[Any, None, Result]:
+        return self
+        yield
+
     def _ipython_display_(self) -> None:
         """Nothing right after the cell has streamed it; the whole answer whenever it is asked for again."""
         from IPython.core.getipython import get_ipython
@@ -77,8 +102,51 @@ class Result:
         return f"<Result {text!r} · {self.figures()}>"
 
 
-class ResultList(list[Result]):
-    """Several answers in the order of their pictures. `.text` joins them with blank lines."""
+class Failure:
+    """A picture that could not be read, in its place among the results."""
+
+    def __init__(self, error: Exception, source: str) -> None:
+        self.error, self.source = error, source
+        self.text = ""
+        self.usage = Usage()
+        self.images: list[Any] = []
+        self.finish_reason = "error"
+
+    def shown(self, shell: Any) -> None:
+        """Shown with the others."""
+
+    def __repr__(self) -> str:
+        return f"<Failure {self.source}: {self.error}>"
+
+
+class ResultList(list[Result | Failure]):
+    """Several answers in the order of their pictures. `.text` joins them with blank lines, `.errors` holds
+    the failures."""
+
+    _shown_in: Any = None
+
+    @property
+    def errors(self) -> list[Failure]:
+        return [result for result in self if isinstance(result, Failure)]
+
+    def figures(self) -> str:
+        failed = f" · {len(self.errors)} failed" if self.errors else ""
+        tokens = sum(result.usage.completion_tokens for result in self)
+        reused = sum(result.usage.cached_tokens for result in self)
+        return f"{len(self)} pictures · {tokens:,} tokens{f' · reused {reused:,}' if reused else ''}{failed}"
+
+    def bundle(self) -> dict[str, str]:
+        """All answers under their sources' names."""
+        made = [self._entry(number, result) for number, result in enumerate(self, 1)]
+        last = answer_bundle("", self.figures())
+        return {kind: "\n\n".join([*(entry[kind] for entry in made), last[kind].strip()]) for kind in last}
+
+    @staticmethod
+    def _entry(number: int, result: Result | Failure) -> dict[str, str]:
+        name = result.source or f"picture {number}"
+        text = f"failed: {result.error}" if isinstance(result, Failure) else result.text
+        title = safe_markdown(name).strip()
+        return {"text/markdown": f"**{title}**\n\n{safe_markdown(text)}", "text/plain": f"--- {name}\n{text}"}
 
     @property
     def text(self) -> str:
@@ -93,12 +161,15 @@ class ResultList(list[Result]):
         return [image for result in self for image in result.images]
 
     def _ipython_display_(self) -> None:
-        for result in self:
-            result._ipython_display_()
+        from IPython.core.getipython import get_ipython
+        from IPython.display import display
+
+        shell = get_ipython()
+        if shell is None or self._shown_in != (id(shell), shell.execution_count):
+            display(self.bundle(), raw=True)
 
     def shown(self, shell: Any) -> None:
-        for result in self:
-            result.shown(shell)
+        self._shown_in = (id(shell), shell.execution_count)
 
     def __str__(self) -> str:
         return self.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from IPython.core.error import UsageError
@@ -20,11 +21,13 @@ TICK_S = 0.05
 class Interrupted(KeyboardInterrupt):
     """An interrupt, told in one line instead of a traceback."""
 
-    def __init__(self, result: Result | None) -> None:
+    def __init__(self, result: Result | None, told: str = "") -> None:
         super().__init__()
-        self.result = result
+        self.result, self._told = result, told
 
     def _render_traceback_(self) -> list[str]:
+        if self._told:
+            return [self._told]
         kept = len(self.result.generation.token_ids) if self.result else 0
         return [f"Interrupted: {kept} tokens are kept in _" if kept else "Interrupted."]
 
@@ -44,44 +47,58 @@ def sampling_from(args: Any) -> SamplingParams:
     )
 
 
-def start(
-    prompt: str | None,
-    images: Sequence[Any],
-    sampling: SamplingParams,
-    system: str | None = None,
-    view: View | None = None,
-) -> Any:
-    """Queue one request; its handle. `images` are decoded pictures.
+@dataclass
+class Ask:
+    """One request of a cell: all messages, the pictures of this turn and its words."""
+
+    messages: list[Message]
+    sampling: SamplingParams
+    images: Sequence[Any] = ()
+    prompt: str = ""
+    tools: Any = None
+    stoppable: bool = True
+
+
+def message_of(parts: Sequence[Any]) -> Message:
+    """A user turn of text and decoded pictures in order."""
+    return Message("user", [part if isinstance(part, str) else ImagePart(part) for part in parts])
+
+
+def start(request: Ask, view: View | None = None) -> Any:
+    """Queue it; its handle.
 
     :raises OmlxError: no engine could be loaded, or nothing was asked.
     """
-    parts: list[Any] = [ImagePart(image) for image in images]
-    if prompt:
-        parts.append(prompt)
-    messages = [Message("user", parts)]
     return session.submit(
-        lambda e: e.submit(messages, sampling=sampling, system=system), view.status if view is not None else None
+        lambda e: e.submit(request.messages, sampling=request.sampling, tools=request.tools),
+        view.status if view is not None else None,
     )
 
 
-def ask(
-    shell: Any, prompt: str | None, images: Sequence[Any], sampling: SamplingParams, system: str | None = None
-) -> Result:
+def open_view(shell: Any, request: Ask) -> tuple[Any, View]:
+    """A running request and the view in the cell that asked.
+
+    :raises OmlxError: as `start`.
+    """
+    view = make_view(shell, request.images, request.stoppable)
+    try:
+        return start(request, view), view
+    except BaseException:
+        view.fail()
+        raise
+
+
+def ask(shell: Any, request: Ask) -> Result:
     """Send one request and show it while it runs.
 
     :raises OmlxError: it failed.
     :raises Interrupted: the kernel was interrupted; the exception holds what was said.
     """
-    view = make_view(shell)
-    try:
-        handle = start(prompt, images, sampling, system, view)
-    except BaseException:
-        view.fail()
-        raise
-    return watch(handle, view, images, prompt)
+    handle, view = open_view(shell, request)
+    return watch(handle, view, request)
 
 
-def watch(handle: Any, view: View, images: Sequence[Any], prompt: str | None) -> Result:
+def watch(handle: Any, view: View, request: Ask) -> Result:
     """Show a running request until it ends. Raises as `ask` does."""
     text, ended = "", False
     try:
@@ -89,10 +106,10 @@ def watch(handle: Any, view: View, images: Sequence[Any], prompt: str | None) ->
             items, ended = handle.poll(TICK_S)
             text += "".join(item.text for item in items)
             view.update(text, handle.progress, handle.usage)
-        result = _result(handle, images, prompt)
+        result = result_of(handle, request)
     except KeyboardInterrupt:
         handle.cancel()
-        partial = _partial(handle, images, prompt)
+        partial = _partial(handle, request)
         if partial is not None:
             view.finish(partial)
         else:
@@ -105,16 +122,28 @@ def watch(handle: Any, view: View, images: Sequence[Any], prompt: str | None) ->
     return result
 
 
-def _result(handle: Any, images: Sequence[Any], prompt: str | None) -> Result:
+def result_of(handle: Any, request: Ask) -> Result:
+    """:raises OmlxError: the request failed."""
     running = session.current_engine()
-    return Result(handle.result(), images, prompt or "", running.name if running else "")
+    generation = handle.result()
+    calls: Sequence[Any] = ()
+    if request.tools and running is not None:
+        calls = running.parse_tools(generation, request.tools).calls
+    return Result(
+        generation,
+        request.images,
+        request.prompt,
+        running.name if running else "",
+        messages=request.messages,
+        tool_calls=calls,
+    )
 
 
-def _partial(handle: Any, images: Sequence[Any], prompt: str | None) -> Result | None:
+def _partial(handle: Any, request: Ask) -> Result | None:
     """What was said until the interrupt; the engine ends a request within one step."""
     try:
         handle.result(timeout=10)
-        return _result(handle, images, prompt)
+        return result_of(handle, request)
     except (OmlxError, TimeoutError):
         return None
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from ..types import Usage
-from .result import Result, answer_bundle
+from . import live
 
-UPDATES_PER_S = 10
+UPDATES_PER_S = 8
+_SNAPSHOTS_S = (0.3, 1.0)  # the whole text is sent then, for views that came late
 
 
 class View(Protocol):
@@ -17,7 +19,7 @@ class View(Protocol):
 
     def status(self, text: str) -> None: ...
     def update(self, text: str, progress: Any, usage: Usage) -> None: ...
-    def finish(self, result: Result) -> None: ...
+    def finish(self, result: Any) -> None: ...
     def fail(self) -> None: ...
 
 
@@ -34,32 +36,49 @@ def phase_line(progress: Any, usage: Usage) -> str:
 
 
 class NotebookView:
-    """One display that grows; when done it holds a static MIME bundle, saved with the notebook."""
+    """A live widget while the answer is written; then, in its place, a static MIME bundle that is saved."""
 
-    def __init__(self) -> None:
+    def __init__(self, images: Sequence[Any] = (), stoppable: bool = True) -> None:
         from IPython.display import display
 
-        self._handle = display({"text/plain": "…"}, raw=True, display_id=True)
-        self._last = 0.0
+        self._widget = live.make(images, stoppable)
+        self._handle = display(self._widget, display_id=True)
+        self._sent = ""
+        self._phase = ""
+        self._snapshots = list(_SNAPSHOTS_S)
+        self._began = self._last = time.monotonic()
 
     def status(self, text: str) -> None:
-        self._show(answer_bundle("", text))
+        self._widget.phase = text
 
     def update(self, text: str, progress: Any, usage: Usage) -> None:
         now = time.monotonic()
-        if now - self._last >= 1 / UPDATES_PER_S:
-            self._last = now
-            self._show(answer_bundle(text, phase_line(progress, usage)))
+        if now - self._last < 1 / UPDATES_PER_S:
+            return
+        self._last = now
+        if text and self._snapshots and now - self._began > self._snapshots[0]:
+            del self._snapshots[0]
+            self._widget.text = text
+        message: dict[str, Any] = {}
+        if len(text) > len(self._sent):
+            message = {"o": len(self._sent), "d": text[len(self._sent) :]}
+        phase = phase_line(progress, usage)
+        if phase != self._phase and (not message or now - self._began > 1):
+            message["p"] = phase
+        if message:
+            self._widget.send(message)
+            self._sent, self._phase = text, message.get("p", self._phase)
 
-    def finish(self, result: Result) -> None:
-        self._show(result.bundle())
+    def finish(self, result: Any) -> None:
+        self._end(result.bundle())
 
     def fail(self) -> None:
-        self._show({"text/plain": ""})
+        self._end({"text/plain": ""})
 
-    def _show(self, bundle: dict[str, str]) -> None:
+    def _end(self, bundle: dict[str, str]) -> None:
         if self._handle is not None:
             self._handle.update(bundle, raw=True)
+        self._widget.close()
 
 
 class PlainView:
@@ -76,15 +95,30 @@ class PlainView:
             print(text[self._shown :], end="", flush=True)
             self._shown = len(text)
 
-    def finish(self, result: Result) -> None:
-        print(result.text[self._shown :], flush=True)
-        for line in [*result.generation.notes, result.figures()]:
-            print(f"[{line}]", flush=True)
+    def finish(self, result: Any) -> None:
+        print(result.bundle()["text/plain"][self._shown :], flush=True)
 
     def fail(self) -> None:
         if self._shown:
             print(flush=True)
 
 
-def make_view(shell: Any) -> View:
-    return NotebookView() if getattr(shell, "kernel", None) is not None else PlainView()
+def make_view(shell: Any, images: Sequence[Any] = (), stoppable: bool = True) -> View:
+    """A view in the cell that runs. `stoppable`: an interrupt of the kernel stops the answer."""
+    return NotebookView(images, stoppable) if getattr(shell, "kernel", None) is not None else PlainView()
+
+
+def tell_many(view: View) -> Any:
+    """A progress line for many pictures: 12/40 pictures · 3.1 a second."""
+
+    def tell(done: int, total: int, failed: int, seconds: float) -> None:
+        rate = f" · {done / seconds:.1f} a second" if done and seconds > 0.5 else ""
+        bar = "█" * (20 * done // max(1, total)) + "░" * (20 - 20 * done // max(1, total))
+        line = f"{bar} {done}/{total} pictures{rate}{f' · {failed} failed' if failed else ''}"
+        if line != said[0] and (done == total or time.monotonic() - when[0] > 0.2):
+            said[0], when[0] = line, time.monotonic()
+            if not isinstance(view, PlainView) or seconds > 1:
+                view.status(line)
+
+    said, when = [""], [0.0]
+    return tell

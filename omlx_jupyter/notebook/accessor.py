@@ -1,0 +1,29 @@
+"""`df["image"].omlx.ocr()`: reading a column of pictures."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from ..types import SamplingParams
+from .many import AHEAD, read_many
+
+
+class OmlxAccessor:
+    """Pictures in a Series: paths, URLs, bytes, PIL images."""
+
+    def __init__(self, series: Any) -> None:
+        self._series = series
+
+    def ocr(self, prompt: str | None = None, concurrency: int = AHEAD, **sampling: Any) -> Any:
+        """The texts as a Series with the same index; a picture that can't be read gives None."""
+        found = read_many(list(self._series), prompt, SamplingParams(**sampling), ahead=concurrency)
+        texts = [None if result.finish_reason == "error" else result.text for result in found]
+        return type(self._series)(texts, index=self._series.index, name="text", dtype=object)
+
+
+def register(*_: Any) -> None:
+    """Add `.omlx` to pandas' Series, once pandas is there. Called before each cell: a look into a dictionary."""
+    pandas = sys.modules.get("pandas")
+    if pandas is not None and hasattr(pandas, "api") and not hasattr(pandas.Series, "omlx"):
+        pandas.api.extensions.register_series_accessor("omlx")(OmlxAccessor)

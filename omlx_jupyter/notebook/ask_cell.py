@@ -1,0 +1,106 @@
+"""What a `%%vlm` cell asks for, carried out: chats, background, structure, tools."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from IPython.core.error import UsageError
+
+from ..chat.messages import tool_schemas
+from ..types import Message
+from . import chats, run, structured, tool_loop
+from .arguments import resolve_source
+from .jobs import Job
+from .result import Result
+
+
+def cell_id(shell: Any) -> str:
+    """The running cell's id, where the front end tells it (JupyterLab and Notebook 7 do)."""
+    kernel = getattr(shell, "kernel", None)
+    if kernel is None:
+        return ""
+    try:
+        metadata = kernel.get_parent("shell").get("metadata", {})
+    except Exception:
+        return ""
+    return str(metadata.get("cellId", ""))
+
+
+def ask_cell(shell: Any, args: Any, parts: Sequence[Any]) -> Any:
+    """The cell's value: a Result, a Job, an instance (`--json`) or a DataFrame (`--table`).
+
+    :raises UsageError: flags that don't go together.
+    :raises OmlxError: the request failed.
+    :raises Interrupted: stopped; what was said is kept.
+    """
+    _check(args)
+    user = run.message_of(parts)
+    earlier, forked = chats.begin(args.chat, cell_id(shell)) if args.chat else ([], "")
+    if forked:
+        print(f"{args.chat} goes on from here; what came after is kept as {forked}.")
+    system = [Message("system", [args.system])] if args.system else []
+    request = run.Ask(
+        [*system, *earlier, user],
+        run.sampling_from(args),
+        [part for part in parts if not isinstance(part, str)],
+        "".join(part for part in parts if isinstance(part, str)).strip(),
+    )
+    model = resolve_source(args.json, shell.user_ns) if args.json else None
+    if model is not None:
+        request.sampling = replace(request.sampling, json_schema=structured.schema_of(model))
+    elif args.table:
+        request.sampling = replace(request.sampling, json_schema=structured.TABLE_SCHEMA)
+        request.messages[-1] = Message("user", [*user.parts, "\n" + structured.TABLE_HINT])
+    if args.background:
+        return _in_background(shell, args, request, user)
+    result = _with_tools(shell, args, request) if args.tools else run.ask(shell, request)
+    if args.chat:
+        chats.add(args.chat, cell_id(shell), user, result.text)
+    if model is not None:
+        return structured.instance_of(model, result.text)
+    if args.table:
+        return structured.frame_of(result.text)
+    return result
+
+
+def _check(args: Any) -> None:
+    flags = ("json", "table", "tools", "background")
+    given = [f"--{name}" for name in flags if getattr(args, name)]
+    if len(given) > 1:
+        raise UsageError(f"%%vlm: {' and '.join(given)} don't go together; use one of them.")
+
+
+def _in_background(shell: Any, args: Any, request: run.Ask, user: Message) -> Job:
+    request.stoppable = False
+    handle, view = run.open_view(shell, request)
+    cell = cell_id(shell)
+    job = Job(handle, view, lambda: run.result_of(handle, request), request.prompt)
+
+    def finished(result: Result) -> None:
+        run.keep(shell, result, args.out)
+        if args.chat:
+            chats.add(args.chat, cell, user, result.text)
+
+    job.then(finished)
+    return job
+
+
+def _with_tools(shell: Any, args: Any, request: run.Ask) -> Result:
+    """Ask, run the calls that the model makes, ask again: at most five rounds."""
+    named = [name for name in args.tools.split(",") if name.strip()]
+    functions = {f.__name__: f for f in (resolve_source(name.strip(), shell.user_ns) for name in named)}
+    request.tools = tool_schemas(list(functions.values()))
+    confirm = (lambda _: True) if args.yes else tool_loop.ask_user
+    for _ in range(tool_loop.MOST_ROUNDS):
+        result = run.ask(shell, request)
+        if not result.tool_calls:
+            return result
+        request.messages.append(tool_loop.call_message("", result.tool_calls))
+        for number, call in enumerate(result.tool_calls):
+            print(f"→ {call.name}({call.arguments})")
+            parts = tool_loop.run_call(call, functions, confirm)
+            print(f"← {' '.join(str(p) if isinstance(p, str) else 'a picture' for p in parts)[:500]}")
+            request.messages.append(tool_loop.answer_message(number, call, parts))
+    return run.ask(shell, replace(request, tools=None))

@@ -1,0 +1,89 @@
+"""`%omlx doctor`: what works on this machine, and what to do about what doesn't."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+import psutil
+
+from ..cache import check
+from .cache_command import folder, size
+from .config import settings
+
+_PACKAGES = ("omlx_jupyter", "mlx", "mlx-vlm", "mlx-lm", "ipykernel", "ipywidgets", "anywidget", "jupyterlab")
+
+
+def command(rest: list[str]) -> None:
+    """Print a line per finding; `!` marks what wants doing."""
+    for good, line in findings():
+        print(f"{'✓' if good else '!'} {line}")
+
+
+def findings() -> list[tuple[bool, str]]:
+    return [_device(), *_blas(), _memory(), *_disk(), *_versions(), _settings()]
+
+
+def _device() -> tuple[bool, str]:
+    try:
+        import mlx.core as mx
+
+        device = mx.default_device()
+    except Exception as error:
+        extra = "mlx[cpu]" if sys.platform == "linux" else "mlx"
+        return False, f"MLX doesn't load ({error}); run %pip install {extra}."
+    kind = "Metal" if mx.metal.is_available() else "CUDA" if "gpu" in str(device) else "CPU"
+    return True, f"MLX runs on {kind} ({platform.machine()}, {os.cpu_count()} cores)"
+
+
+def _blas() -> list[tuple[bool, str]]:
+    if sys.platform != "linux":
+        return []
+    from ..models.blas import preload_openblas
+
+    if preload_openblas():
+        return [(True, "OpenBLAS is in use")]
+    return [(False, "no OpenBLAS: matrix products are about 40 times slower; install libopenblas0-pthread.")]
+
+
+def _memory() -> tuple[bool, str]:
+    found = psutil.virtual_memory()
+    text = f"memory: {size(found.available)} of {size(found.total)} free"
+    return found.available > 2**30, text if found.available > 2**30 else text + "; close other kernels."
+
+
+def _disk() -> list[tuple[bool, str]]:
+    place = folder()
+    there = next(p for p in (place, *place.parents) if p.exists())
+    free = shutil.disk_usage(there).free
+    writable = os.access(there, os.W_OK)
+    lines = [(free > 2**30, f"disk: {size(free)} free for the prefix cache in {place}")]
+    if not writable:
+        lines.append((False, f"{there} can't be written; set Omlx.cache_folder to a folder of yours."))
+    elif check.exists(place):
+        held = sum(entry.bytes for entry in check.entries(place))
+        lines.append((True, f"prefix cache: {size(held)} stored"))
+    return lines
+
+
+def _versions() -> list[tuple[bool, str]]:
+    found = []
+    for name in _PACKAGES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            found.append(f"{name} –")
+    lines = [(True, f"Python {platform.python_version()}, {', '.join(found)}")]
+    if importlib.util.find_spec("anywidget") is None:
+        lines.append((False, "anywidget is missing: answers don't stream in the notebook; run %pip install anywidget."))
+    return lines
+
+
+def _settings() -> tuple[bool, str]:
+    changed = {n: getattr(settings(), n) for n in settings().trait_names(config=True)}
+    made = {n: v for n, v in changed.items() if v != settings().traits()[n].default_value}
+    return True, f"settings changed: {', '.join(f'{n}={v}' for n, v in made.items()) or 'none'}"
