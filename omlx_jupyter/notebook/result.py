@@ -75,7 +75,8 @@ class Result:
 
     def _repr_html_(self) -> str:
         """For tables and pages that show HTML: the text as text, whatever it holds."""
-        return f'<div style="white-space: pre-wrap">{html.escape(self.text)}</div><small>{html.escape(self.figures())}</small>'
+        text, figures = html.escape(self.text), html.escape(self.figures())
+        return f'<div style="white-space: pre-wrap">{text}</div><small>{figures}</small>'
 
     def __await__(self) -> Generator[Any, None, Result]:
         return self

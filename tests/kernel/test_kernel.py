@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from .conftest import Kernel
 
@@ -36,8 +37,7 @@ def test_tokens_appear_while_they_are_made(kernel: Kernel, checkpoint: Callable[
     assert kernel.run(f"%omlx load {checkpoint('qwen2_vl')}").ok
     outcome = kernel.run("%%vlm --max-tokens 3000 --temperature 1 --seed 2 --top-p 0.999\nTell me a long story")
     assert outcome.ok
-    texts = [b["text/plain"] for b in outcome.bundles("update_display_data")]
-    assert len(texts) >= 2
+    assert len([d for d in map(piece, outcome.messages) if d]) >= 2
     assert kernel.run("%omlx load tiny-ocr").ok
 
 
@@ -47,9 +47,10 @@ ENDLESS = (
 )
 
 
-def _written(shown: str) -> str:
-    found = re.search(r"writing · (\d+) tokens", shown)
-    return found.group(1) if found else "0"
+def piece(timed: tuple[float, dict[str, Any]]) -> str:
+    """The text that a message to the live widget brings."""
+    content = timed[1]["content"].get("data", {}).get("content", {})
+    return str(content.get("d", "")) if timed[1]["msg_type"] == "comm_msg" else ""
 
 
 def test_an_interrupt_stops_within_a_fifth_of_a_second_and_keeps_the_text(
@@ -62,8 +63,7 @@ def test_an_interrupt_stops_within_a_fifth_of_a_second_and_keeps_the_text(
     pressed: list[float] = []
 
     def press(message: dict) -> None:
-        shown = message["content"].get("data", {}).get("text/plain", "")
-        if not pressed and message["msg_type"] == "update_display_data" and int(_written(shown)) > 5:
+        if not pressed and len(piece((0.0, message))) > 5:
             pressed.append(time.monotonic())
             kernel.manager.interrupt_kernel()
 
@@ -106,3 +106,40 @@ def test_a_killed_engine_thread_is_replaced(kernel: Kernel) -> None:
     outcome = kernel.run("%ocr img")
     assert outcome.ok
     assert "first token" in outcome.final["text/plain"]
+
+
+AT_500_A_SECOND = """
+import time
+from omlx_jupyter.engine.request import Progress
+from omlx_jupyter.notebook.stream_view import NotebookView
+from omlx_jupyter.types import Usage
+view, text, began = NotebookView(), "", time.monotonic()
+for token in range(2000):
+    text += "word "[: 3 + token % 3]
+    view.update(text, Progress("decode", 10, 10, token, 0), Usage(decode_tokens_per_s=500))
+    time.sleep(max(0, began + token / 500 - time.monotonic()))
+view.fail()
+"""
+
+
+def test_pieces_are_sent_once(kernel: Kernel) -> None:
+    """Bytes of everything that the live view sends, 2,000 tokens at 500 a second."""
+    outcome = kernel.run(AT_500_A_SECOND)
+    assert outcome.ok
+    length = int(kernel.value("len(text)"))
+    live = [m["content"] for _, m in outcome.messages if m["msg_type"].startswith("comm_msg")]
+    sent = sum(len(json.dumps(content, ensure_ascii=False).encode()) for content in live)
+    print(f"{sent / length:.2f} bytes sent live per byte of text, {len(live)} messages")
+    assert sent <= 3 * length
+    assert len(live) <= 20 * 4.5
+    assert sum(map(len, map(piece, outcome.messages))) <= length
+
+
+def test_two_background_cells_run_in_one_batch_and_write_into_their_own_cells(kernel: Kernel) -> None:
+    first = kernel.run("%%vlm --background -i img -o one\nText Recognition:")
+    second = kernel.run("%%vlm --background -i img -o two\nText Recognition:")
+    assert first.ok
+    assert second.ok
+    waited = kernel.run("%omlx jobs wait")
+    assert waited.stdout.count("finished") == 2
+    assert kernel.value("one.text == two.text and type(one).__name__") == "'Result'"

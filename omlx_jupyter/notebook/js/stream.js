@@ -6,27 +6,9 @@ function element(tag, name, parent) {
   return made;
 }
 
-function initialize({ model }) {
-  // Pieces may come before a view is there: they are gathered on the model.
-  const state = { text: "", views: new Set() };
-  model.omlx = state;
-  const show = () => state.views.forEach((view) => view());
-  model.on("change:text", () => {
-    const text = model.get("text");
-    if (text.length > state.text.length) state.text = text;
-    show();
-  });
-  model.on("change:phase", show);
-  model.on("msg:custom", ({ o, d, p }) => {
-    if (d !== undefined && o <= state.text.length) state.text = state.text.slice(0, o) + d;
-    if (p !== undefined) state.phase = p;
-    show();
-  });
-  return () => state.views.clear();
-}
-
 function render({ model, el }) {
-  const state = (model.omlx ??= { text: "", views: new Set() });
+  // A view that comes late takes up the text that the model has; pieces go on from there.
+  const state = { text: model.get("text") };
   el.classList.add("omlx-live");
   const head = element("div", "omlx-head", el);
   for (const url of model.get("thumbnails")) {
@@ -51,9 +33,25 @@ function render({ model, el }) {
     phase.textContent = state.phase ?? model.get("phase");
     body.textContent = state.text;
   };
-  state.views.add(view);
+  const onText = () => {
+    const text = model.get("text");
+    if (text.length > state.text.length) state.text = text;
+    view();
+  };
+  const onMessage = ({ o, d, p }) => {
+    if (d !== undefined && o <= state.text.length) state.text = state.text.slice(0, o) + d;
+    if (p !== undefined) state.phase = p;
+    view();
+  };
+  model.on("change:text", onText);
+  model.on("change:phase", view);
+  model.on("msg:custom", onMessage);
   view();
-  return () => state.views.delete(view);
+  return () => {
+    model.off("change:text", onText);
+    model.off("change:phase", view);
+    model.off("msg:custom", onMessage);
+  };
 }
 
-export default { initialize, render };
+export default { render };

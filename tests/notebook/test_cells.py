@@ -1,0 +1,315 @@
+"""What a `%%vlm` cell can do beyond a question: expressions, chats, structure, tools, many pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas
+import pytest
+from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
+from PIL import Image
+from pydantic import BaseModel
+
+from omlx_jupyter import ocr, vlm
+from omlx_jupyter.images.decoded import DecodedImage, Limits
+from omlx_jupyter.models.tools import ToolCall
+from omlx_jupyter.notebook import ask_cell, chats, config, jobs, many, session, structured, tool_loop
+from omlx_jupyter.notebook.complete import _omlx
+from omlx_jupyter.notebook.interpolate import interpolate
+from omlx_jupyter.notebook.state import Watcher
+
+from ..conftest import draw_text, endless
+from .test_magics import complaint, run
+
+LIMITS = Limits()
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> Iterator[None]:
+    chats.clear()
+    yield
+    chats.clear()
+
+
+def kinds(parts: list[Any]) -> list[Any]:
+    return ["picture" if isinstance(part, DecodedImage) else part for part in parts]
+
+
+def test_pictures_go_where_they_stand() -> None:
+    img = draw_text("one")
+    names = {"img": img, "imgs": [img, img, img], "n": 3, "d": {"a": img}, "x": 1.2345}
+    assert kinds(interpolate("What is {img}?", names, LIMITS)) == ["What is ", "picture", "?"]
+    assert kinds(interpolate("{imgs[1:]} and {d['a']}", names, LIMITS)) == ["picture", "picture", " and ", "picture"]
+    assert kinds(interpolate("{n + 1} {x:.2f} {n!r:>3} {'}'}", names, LIMITS)) == ["4 1.23   3 }"]
+    assert kinds(interpolate('{{"a": {n}}} {{}}', names, LIMITS)) == ['{"a": 3} {}']
+    assert kinds(interpolate("{ {'k': n}['k'] }", names, LIMITS)) == ["3"]
+
+
+def test_plots_and_tables() -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    frame = pandas.DataFrame({"shop": ["A|B", "C"], "total": [1, 2]})
+    parts = interpolate("{df}", {"df": frame}, LIMITS)
+    assert parts == ["\n|  | shop | total |\n| --- | --- | --- |\n| 0 | A\\|B | 1 |\n| 1 | C | 2 |\n"]
+    assert "| total |" in str(interpolate("{df['total']}", {"df": frame}, LIMITS)[0])
+    assert kinds(interpolate("{df.plot()}", {"df": frame}, LIMITS)) == ["picture"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a {nothing} b", "NameError"),
+        ("line\nthen {1/0}", "line 3"),
+        ("{open", "never closed"),
+        ("a } b", "without its {"),
+        ("\\frac{a b}{c}", "{{"),
+    ],
+)
+def test_errors_point_at_the_expression(text: str, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        interpolate(text, {}, LIMITS)
+    assert said in str(caught.value)
+    assert str(caught.value).splitlines()[-1].strip() == "^"
+
+
+def test_a_cell_with_pictures_in_its_sentence(shell: InteractiveShell) -> None:
+    result = run(shell, "%%vlm --max-tokens 8\nText Recognition: {img}")
+    assert result.usage.images == 1
+    assert result.messages[0].parts[0] == "Text Recognition: "
+    assert result.messages[-1].role == "assistant"
+
+
+def test_a_chat_goes_on_and_forks(shell: InteractiveShell, monkeypatch: Any) -> None:
+    cell = ["a"]
+    monkeypatch.setattr(ask_cell, "cell_id", lambda _: cell[0])
+    first = run(shell, "%%vlm --chat trip --max-tokens 4\nOne {img}")
+    cell[0] = "b"
+    second = run(shell, "%%vlm --chat trip --max-tokens 4\nTwo")
+    assert len(second.messages) == 4
+    assert second.usage.cached_tokens >= first.usage.prompt_tokens
+    assert second.usage.images_encoded == 0
+    cell[0] = "a"
+    again = run(shell, "%%vlm --chat trip --max-tokens 4\nOne, but shorter {img}")
+    assert len(again.messages) == 2
+    assert chats.names() == ["trip", "trip~1"]
+    assert len(chats.find("trip~1").turns) == 2
+
+
+def test_chats_are_listed_forked_and_exported(shell: InteractiveShell, tmp_path: Path, capsys: Any) -> None:
+    run(shell, "%%vlm --chat trip --max-tokens 4\nOne {img}")
+    run(shell, "%omlx chats fork trip other")
+    run(shell, f"%omlx chats export trip {tmp_path}/trip.json")
+    run(shell, f"%omlx chats export trip {tmp_path}/trip.md")
+    made = json.loads((tmp_path / "trip.json").read_text())
+    assert [m["role"] for m in made] == ["user", "assistant"]
+    assert made[0]["content"][1]["image_url"]["url"].startswith("data:image/png;base64,")
+    assert "![picture](data:image/png" in (tmp_path / "trip.md").read_text()
+    run(shell, "%omlx chats")
+    assert "other: 1 turns, 1 pictures" in capsys.readouterr().out
+    run(shell, "%omlx chats clear other")
+    assert chats.names() == ["trip"]
+    assert "known: trip" in complaint(shell, "%omlx chats clear nobody", capsys)
+
+
+def test_a_background_cell(shell: InteractiveShell, capsys: Any) -> None:
+    job = run(shell, "%%vlm --background -i img -o later\nText Recognition:")
+    assert isinstance(job, jobs.Job)
+    result = job.result(30)
+    assert job.done
+    assert shell.user_ns["later"].text == result.text == run(shell, "%%vlm -i img\nText Recognition:").text
+    run(shell, "%omlx jobs")
+    assert f"{job.number}: finished" in capsys.readouterr().out
+
+
+def test_a_job_is_cancelled(shell: InteractiveShell, monkeypatch: Any) -> None:
+    engine = session.engine()
+    monkeypatch.setattr("omlx_jupyter.notebook.run.sampling_from", lambda _: endless(engine))
+    job = run(shell, "%%vlm --background\ngo on")
+    while "tokens" not in job.state:
+        assert not job.done
+    run(shell, f"%omlx jobs cancel {job.number}")
+    assert job.result(10).finish_reason == "cancelled"
+    assert job.state == "interrupted"
+
+
+class Receipt(BaseModel):
+    shop: str
+    total: float
+
+
+def test_an_instance_of_a_model(shell: InteractiveShell) -> None:
+    shell.user_ns["Receipt"] = Receipt
+    shell.user_ns["schema"] = {
+        "type": "object",
+        "properties": {"n": {"type": "integer", "maximum": 5}},
+        "required": ["n"],
+    }
+    made = run(shell, "%%vlm --json Receipt --max-tokens 400 -o receipt --temperature 1 --seed 4\n{img} read it")
+    assert isinstance(made, Receipt)
+    assert shell.user_ns["receipt"] is made
+    assert run(shell, "%%vlm --json schema --max-tokens 200\n{img} count")["n"] <= 5
+
+
+def test_an_instance_that_was_cut(shell: InteractiveShell, capsys: Any) -> None:
+    shell.user_ns["Receipt"] = Receipt
+    assert "--max-tokens" in complaint(shell, "%%vlm --json Receipt --max-tokens 2\nread {img}", capsys)
+    assert "don't go together" in complaint(shell, "%%vlm --json Receipt --table\nread {img}", capsys)
+
+
+def test_a_table() -> None:
+    frame = structured.frame_of('{"columns": ["a", "b"], "rows": [[1, 2], [3], [4, 5, 6]]}')
+    assert list(frame.columns) == ["a", "b"]
+    assert frame.shape == (3, 2)
+
+
+class Scripted:
+    """The engine, but what it says is given: no checkpoint of a few MB calls tools by itself."""
+
+    def __init__(self, engine: Any, script: list[tuple[str, list[ToolCall]]]) -> None:
+        self.engine, self.script, self.seen = engine, script, []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.engine, name)
+
+    def submit(self, messages: Any, **settings: Any) -> Any:
+        self.seen.append(messages)
+        return self.engine.submit([messages[0]], sampling=settings["sampling"])
+
+    def parse_tools(self, generation: Any, tools: Any) -> Any:
+        text, calls = self.script.pop(0)
+        return type("Parsed", (), {"text": text, "calls": tuple(calls), "note": ""})
+
+
+def test_tools_run_and_their_pictures_go_back(shell: InteractiveShell, monkeypatch: Any, capsys: Any) -> None:
+    def zoom(part: str) -> Any:
+        """A part of the picture."""
+        return draw_text(part)
+
+    def broken(n: int) -> int:
+        raise ValueError("no such page")
+
+    shell.user_ns.update(zoom=zoom, broken=broken)
+    calls = [ToolCall("zoom", '{"part": "left"}'), ToolCall("broken", '{"n": 1}'), ToolCall("other", "{}")]
+    calls.append(ToolCall("zoom", '{"wrong": 1}'))
+    scripted = Scripted(session.engine(), [("", calls), ("done", [])])
+    monkeypatch.setattr(session, "_engine", [scripted])
+    run(shell, "%%vlm --tools zoom,broken --yes --max-tokens 3\nLook at {img}")
+    said = scripted.seen[1]
+    assert [m.role for m in said] == ["user", "assistant", "tool", "tool", "tool", "tool"]
+    assert isinstance(said[2].parts[0].source, Image.Image)
+    assert said[3].parts == ["Error: ValueError: no such page"]
+    assert "there is no tool other" in said[4].parts[0]
+    assert "don't fit" in said[5].parts[0]
+    assert said[1].extra["tool_calls"][0]["function"]["arguments"] == {"part": "left"}
+    assert "→ zoom" in capsys.readouterr().out
+
+
+def test_a_call_asks_first(monkeypatch: Any) -> None:
+    ran = []
+    call = ToolCall("f", "{}")
+    monkeypatch.setattr("builtins.input", lambda _: "n")
+    assert tool_loop.run_call(call, {"f": lambda: ran.append(1)}, tool_loop.ask_user) == ["The user refused this call."]
+    assert not ran
+    monkeypatch.setattr("builtins.input", lambda _: "y")
+    tool_loop.run_call(call, {"f": lambda: ran.append(1)}, tool_loop.ask_user)
+    assert ran == [1]
+
+
+@pytest.fixture
+def pdf(tmp_path: Path) -> Path:
+    pages = [draw_text(f"Page {n}", 28) for n in range(1, 6)]
+    pages[0].save(tmp_path / "report.pdf", save_all=True, append_images=pages[1:])
+    return tmp_path / "report.pdf"
+
+
+def test_pages_of_a_pdf(shell: InteractiveShell, pdf: Path, capsys: Any) -> None:
+    made = run(shell, f"%ocr {pdf}[1-2,5] img -o pages")
+    assert len(made) == 4
+    assert [r.source for r in made][:3] == [f"{pdf}[{n}]" for n in (1, 2, 5)]
+    assert shell.user_ns["pages"] is made
+    assert "3/4" not in made.bundle()["text/plain"]
+    assert "pages 1 to 5" in complaint(shell, f"%ocr {pdf}[9]", capsys)
+    assert len(run(shell, f"%ocr {pdf}")) == 5
+
+
+def test_an_interrupted_run_goes_on(shell: InteractiveShell, tmp_path: Path, monkeypatch: Any) -> None:
+    for n in range(6):
+        draw_text(f"Number {n}").save(tmp_path / f"{n}.png")
+    items = sorted(tmp_path.glob("*.png"))
+    sampling = session.engine() and many.SamplingParams(max_tokens=16)
+
+    def stop(done: int, *_: Any) -> None:
+        if done >= 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        many.read_many(items, None, sampling, stop, ahead=1)
+    kept = len(many.finished_of(items, None, sampling))
+    assert 3 <= kept < 6
+    submitted = []
+    real = many._submit
+    monkeypatch.setattr(many, "_submit", lambda *a: submitted.append(a) or real(*a))
+    made = many.read_many(items, None, sampling)
+    assert len(submitted) == 6 - kept
+    assert [r.source for r in made] == [str(path) for path in items]
+    assert not many.finished_of(items, None, sampling)
+
+
+def test_a_column_of_pictures(shell: InteractiveShell, tmp_path: Path) -> None:
+    draw_text("Hello").save(tmp_path / "a.png")
+    shell.user_ns["df"] = pandas.DataFrame({"image": [str(tmp_path / "a.png"), str(tmp_path / "b.png")]}, index=[7, 9])
+    texts = run(shell, 'df["image"].omlx.ocr()')
+    assert list(texts.index) == [7, 9]
+    assert texts[7] == ocr(tmp_path / "a.png").text
+    assert texts[9] is None
+    assert [r.text for r in ocr.map([tmp_path / "a.png"], concurrency=2)] == [texts[7]]
+
+
+def test_functions(shell: InteractiveShell) -> None:
+    run(shell, "from omlx_jupyter import vlm")
+    assert (
+        run(shell, "(await vlm('Text Recognition:', img)).text") == vlm("Text Recognition:", shell.user_ns["img"]).text
+    )
+    assert isinstance(vlm("read", shell.user_ns["img"], json=Receipt, max_tokens=400, seed=4, temperature=1.0), Receipt)
+
+
+def test_settings_from_outside(monkeypatch: Any, tmp_path: Path) -> None:
+    monkeypatch.setattr(config, "config_file", lambda: tmp_path / "config.toml")
+    (tmp_path / "config.toml").write_text('model = "from-file"\nmax_tokens = 7\n')
+    monkeypatch.setenv("OMLX_MODEL", "from-environment")
+    file, environment = config._outside()
+    assert file == {"model": "from-file", "max_tokens": 7}
+    assert environment == {"model": "from-environment"}
+    (tmp_path / "config.toml").write_text("modle = 1\n")
+    with pytest.raises(UsageError, match="modle"):
+        config._outside()
+    monkeypatch.setenv("OMLX_MAX_TOKENS", "many")
+    (tmp_path / "config.toml").unlink()
+    with pytest.raises(UsageError, match="OMLX_MAX_TOKENS"):
+        config._outside()
+
+
+def test_completion(shell: InteractiveShell) -> None:
+    assert "--max-tokens" in shell.Completer.complete(line_buffer="%ocr --max", cursor_pos=10)[1]
+    assert "dashboard" in shell.Completer.complete(line_buffer="%omlx da", cursor_pos=8)[1]
+    chats.add("trip", "", many.Message("user", ["x"]), "y")
+    assert _omlx(["chats", "clear"], []) == ["trip"]
+    assert "tiny-ocr" in _omlx(["load"], [])
+
+
+def test_doctor_dashboard_and_settings(shell: InteractiveShell, capsys: Any) -> None:
+    run(shell, "%omlx doctor")
+    run(shell, "%omlx settings")
+    out = capsys.readouterr().out
+    assert "MLX runs on" in out
+    assert "| `pixel_budget` | `OMLX_PIXEL_BUDGET` |" in out
+    run(shell, "%ocr img")
+    state = Watcher().snapshot()
+    assert state["model"] == "tiny-ocr"
+    assert state["recent"][0]["prompt"] > 0
+    json.dumps(state)
