@@ -39,7 +39,9 @@ def instance_of(model: Any, text: str) -> Any:
             return model.model_validate_json(text)
         return json.loads(text)
     except ValueError as error:
-        raise UsageError(f"the answer is no whole {_name(model)} ({error}); try a larger --max-tokens.") from None
+        raise UsageError(
+            f"the answer is no whole {_name(model)} ({str(error).splitlines()[0]}); try a larger --max-tokens."
+        ) from None
 
 
 def _name(model: Any) -> str:

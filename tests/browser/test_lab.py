@@ -60,9 +60,7 @@ def test_the_saved_notebook_needs_no_kernel(lab: Any, browser: Any, shots: Path)
     page.close()
 
 
-def test_tokens_grow_and_stop_stops(
-    lab: Any, page: Any, shots: Path, checkpoint: Callable[..., Path]
-) -> None:
+def test_tokens_grow_and_stop_stops(lab: Any, page: Any, shots: Path, checkpoint: Callable[..., Path]) -> None:
     address, folder = lab
     endless = (
         f"%load_ext omlx_jupyter\n%omlx load {checkpoint('qwen2_vl')}\n"
@@ -79,7 +77,9 @@ def test_tokens_grow_and_stop_stops(
     text.wait_for(timeout=30_000)
     page.wait_for_function("() => document.querySelector('.omlx-text')?.textContent.length > 50", timeout=30_000)
     before = len(text.text_content())
-    page.wait_for_function("n => document.querySelector('.omlx-text').textContent.length > n", arg=before, timeout=30_000)
+    page.wait_for_function(
+        "n => document.querySelector('.omlx-text').textContent.length > n", arg=before, timeout=30_000
+    )
     page.screenshot(path=shots / "streaming.png")
     page.locator(".omlx-stop").click()
     ui.output(page, 1).locator("text=interrupted").first.wait_for(timeout=10_000)

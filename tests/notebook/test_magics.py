@@ -10,8 +10,6 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from omlx_jupyter.notebook import session
 
-from ..conftest import draw_text
-
 
 def run(shell: InteractiveShell, code: str) -> Any:
     """Run a cell that must succeed."""
