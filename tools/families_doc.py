@@ -95,7 +95,8 @@ def page(cells: dict[str, dict[str, bool]]) -> str:
 
 def main() -> int:
     collector = Collector()
-    code = pytest.main([str(ROOT / "tests" / "parity" / "test_matrix.py"), "-q", "-p", "no:cacheprovider"], plugins=[collector])
+    matrix = ROOT / "tests" / "parity" / "test_matrix.py"
+    code = pytest.main([str(matrix), "-q", "-p", "no:cacheprovider"], plugins=[collector])
     assert set(TEXT) <= set(collector.cells), "the matrix did not run"
     (ROOT / "docs" / "families.md").write_text(page(collector.cells), encoding="utf-8")
     print("docs/families.md written")
