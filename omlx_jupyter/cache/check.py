@@ -9,6 +9,7 @@ from pathlib import Path
 
 from .files import Damaged, SegmentReader, checksum
 from .index import READY, SCHEMA, Index
+from .shelf import segment_path
 from .ssd import SYMBOLS, seed_of
 
 _PREFIX = 2 * 16 + len("state:") * 2  # hex digits of the longest extra key
@@ -41,10 +42,6 @@ class Report:
         return self.index_ok and not self.problems
 
 
-def _segment_path(folder: Path, segment: int) -> Path:
-    return folder / "segments" / f"{segment:012x}.safetensors"
-
-
 def exists(folder: Path) -> bool:
     return (folder / f"index-v{SCHEMA}.sqlite3").exists()
 
@@ -67,7 +64,7 @@ def clear(folder: Path, name: str | None = None) -> int:
             if name is None or found == name:
                 segments = index.doom_model(model)
                 for segment in segments:
-                    _segment_path(folder, segment).unlink(missing_ok=True)
+                    segment_path(folder, segment).unlink(missing_ok=True)
                 index.drop_model(model, segments)
                 freed += size
     return freed
@@ -86,7 +83,7 @@ def verify(folder: Path, progress: Callable[[int, int], None] | None = None) -> 
                 progress(number, len(segments))
             try:
                 rows, others = index.segment_blocks(segment), index.segment_extras(segment)
-                with SegmentReader(_segment_path(folder, segment)) as reader:
+                with SegmentReader(segment_path(folder, segment)) as reader:
                     _check_segment(reader, rows, others)
                 blocks, extras = blocks + len(rows), extras + len(others)
             except Damaged as error:

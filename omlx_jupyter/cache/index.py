@@ -149,12 +149,9 @@ class Index:
     def segment_extras(self, segment: int) -> list[tuple[bytes, int]]:
         return self._db.execute("SELECT key, crc FROM extras WHERE segment = ?", (segment,)).fetchall()
 
-    def segments(self, model: int | None = None) -> list[tuple[int, int, int, int, float]]:
+    def segments(self) -> list[tuple[int, int, int, int, float]]:
         """(id, bytes, ready, owner, made), oldest use first."""
-        where, values = ("WHERE model = ?", (model,)) if model is not None else ("", ())
-        return self._db.execute(
-            f"SELECT id, bytes, ready, owner, made FROM segments {where} ORDER BY used", values
-        ).fetchall()
+        return self._db.execute("SELECT id, bytes, ready, owner, made FROM segments ORDER BY used").fetchall()
 
     def total_bytes(self) -> int:
         return int(self._db.execute("SELECT bytes FROM totals").fetchone()[0])

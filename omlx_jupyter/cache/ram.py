@@ -70,12 +70,6 @@ class RamTier:
         self._children.clear()
         self.nbytes = 0
 
-    def drop(self, key: bytes) -> None:
-        """Forget a block (for tests and checks)."""
-        entry = self._entries.pop(("block", key), None)
-        if entry is not None:
-            self._forget(entry)
-
     def _get(self, kind: str, key: bytes) -> Payload | None:
         entry = self._entries.get((kind, key))
         if entry is None:

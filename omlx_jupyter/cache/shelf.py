@@ -17,6 +17,10 @@ _log = logging.getLogger(__name__)
 _OLD_S = 600.0  # an unfinished segment or a file without a row is rubbish after this time
 
 
+def segment_path(folder: Path, segment: int) -> Path:
+    return folder / "segments" / f"{segment:012x}.safetensors"
+
+
 class Shelf:
     """One engine's hold on the folder that all processes share. Reading and writing have a connection each.
 
@@ -77,7 +81,7 @@ class Shelf:
         return self._writer
 
     def _path(self, segment: int) -> Path:
-        return self.folder / "segments" / f"{segment:012x}.safetensors"
+        return segment_path(self.folder, segment)
 
     def close(self) -> None:
         for connection in (self._reader, self._writer):

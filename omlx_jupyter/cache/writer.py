@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .keys import Block
+from .ram import payload_bytes
 from .ssd import Run, SsdTier
 
 _log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ class Writer:
 
     def put(self, block: Block | None, payload: Mapping[str, Any], extra: bytes | None = None) -> None:
         """Queue a block, or with `extra` a state or features under that key."""
-        size = sum(int(array.nbytes) for array in payload.values())
+        size = payload_bytes(payload)
         with self._changed:
             if self._closing or self._tier.paused:
                 return

@@ -92,8 +92,8 @@ class EngineLoop:
         with self._changed:
             now = {"preparing": self._preparing, "waiting": self._ready, "prefilling": self._prefilling}
             counts = {name: len(held) for name, held in now.items()} | self._counts
-            waiting_for = self._waiting_for if self._ready else ""
-            return snapshot(self._state, self.model, self._runner, waiting_for, counts)
+            seen = self._state, self.model, self._runner, self._waiting_for if self._ready else "", counts
+        return snapshot(*seen)  # asks the disk: not while the engine thread waits for the lock
 
     def requests(self) -> list[Request]:
         """Everything that isn't finished. Any thread."""

@@ -79,10 +79,7 @@ def expand(source: Any) -> list[Any]:
         return list(pages)
     path = os.path.expanduser(source)
     if glob.has_magic(path) and not os.path.exists(path):
-        found = sorted((Path(p) for p in glob.glob(path, recursive=True) if os.path.isfile(p)), key=_natural)
-        if not found:
-            raise ImageError(f"no file matches {source} in {Path.cwd()}.")
-        return [entry for p in found for entry in (pdf_pages(str(p)) or [p])]
+        return [entry for p in _matches(source) for entry in (pdf_pages(str(p)) or [p])]
     return [source]
 
 
@@ -143,7 +140,7 @@ def _from_text(text: str, limits: Limits, frames: Frames) -> list[DecodedImage]:
         if path.exists():
             return _from_path(path, limits, frames)
         if glob.has_magic(text):
-            return _from_glob(text, limits, frames)
+            return [image for found in _matches(text) for image in _from_path(found, limits, frames)]
     data = _bare_base64(text)
     if data is not None:
         return from_bytes(data, f"the base64 text {text[:16]}…", limits, frames)
@@ -165,12 +162,16 @@ def _from_path(path: Path, limits: Limits, frames: Frames) -> list[DecodedImage]
     return from_bytes(data, str(path), limits, frames)
 
 
-def _from_glob(pattern: str, limits: Limits, frames: Frames) -> list[DecodedImage]:
+def _matches(pattern: str) -> list[Path]:
+    """A glob's files, page2 before page10.
+
+    :raises ImageError: there are none.
+    """
     found = [Path(p) for p in glob.glob(os.path.expanduser(pattern), recursive=True)]
     paths = sorted((p for p in found if p.is_file()), key=_natural)
     if not paths:
         raise ImageError(f"no file matches {pattern} in {Path.cwd()}.")
-    return [image for path in paths for image in _from_path(path, limits, frames)]
+    return paths
 
 
 def _natural(path: Path) -> list[tuple[int, int, str]]:

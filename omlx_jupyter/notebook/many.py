@@ -35,7 +35,7 @@ def read_many(
     made: dict[int, Result | Failure] = {}
     running: dict[int, Any] = {}
     waiting = list(enumerate(items))
-    keys = [(_identity(item), prompt, repr(sampling)) for item in items]
+    keys = _keys(items, prompt, sampling)
     began = time.monotonic()
     try:
         while waiting or running:
@@ -66,8 +66,13 @@ def read_many(
 
 def finished_of(items: Sequence[Any], prompt: str | None, sampling: SamplingParams) -> ResultList:
     """What an interrupted run of these items has."""
-    keys = [(_identity(item), prompt, repr(sampling)) for item in items]
+    keys = _keys(items, prompt, sampling)
     return ResultList(_finished[key] for key in keys if key in _finished)
+
+
+def _keys(items: Sequence[Any], prompt: str | None, sampling: SamplingParams) -> list[Any]:
+    """What makes each request the same in a second run."""
+    return [(_identity(item), prompt, repr(sampling)) for item in items]
 
 
 def _submit(item: Any, prompt: str | None, sampling: SamplingParams) -> Any:
