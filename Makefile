@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test check lab format clean torture
+.PHONY: demo test check lab format clean torture slow
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info < (3, 14)))' \
@@ -39,6 +39,10 @@ test: check
 # 1,000 kills at random moments; about a quarter of an hour
 torture: $(VENV)/.dev
 	OMLX_TORTURE_KILLS=1000 $(BIN)/python -m pytest tests/stress/test_kill.py -k killed_at_random -s --timeout=7200
+
+# tests that take minutes: real encoder sizes
+slow: $(VENV)/.dev
+	$(BIN)/python -m pytest tests/slow -m slow --timeout=1800
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

@@ -39,6 +39,27 @@ def make(folder: Path | None = None) -> Path:
             "temporal_patch_size": 2,
         },
     }
-    preprocessor = {**families._qwen_preprocessor(14), "max_pixels": 28 * 28 * 1024}
-    families._write(folder, "qwen2_vl", config, families.QWEN_TOKENS, families.CHATML, preprocessor, "<|im_end|>", 0)
+    preprocessor = {**families.qwen_preprocessor(14), "max_pixels": 28 * 28 * 1024}
+    families.write(folder, "qwen2_vl", config, families.QWEN_TOKENS, families.CHATML, preprocessor, "<|im_end|>", 0)
+    return folder
+
+
+def make_text() -> Path:
+    """The same layers as a text model of mlx-lm's (qwen2)."""
+    folder = Path(tempfile.mkdtemp(prefix="omlx-bench-text-"))
+    config: dict[str, Any] = {
+        "model_type": "qwen2",
+        "hidden_size": 512,
+        "num_hidden_layers": 8,
+        "intermediate_size": 1536,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 8,
+        "max_position_embeddings": 16384,
+        "rms_norm_eps": 1e-6,
+        "vocab_size": 4096,
+        "rope_theta": 10000.0,
+        "tie_word_embeddings": False,
+        "eos_token_id": families.qwen_ids()["eos_token_id"],
+    }
+    families.write(folder, "qwen2", config, families.QWEN_TOKENS, families.CHATML, None, "<|im_end|>", 0)
     return folder

@@ -9,8 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import RequestError
-from ..types import Generation, SamplingParams
+from ..types import Delta, Generation, SamplingParams
 from .messages import from_openai, tool_schemas
+from .tool_stream import ToolStream
 
 _IGNORED = {"user", "metadata", "store", "service_tier", "parallel_tool_calls", "tool_choice", "timeout"}
 
@@ -65,6 +66,7 @@ class _Call:
         self.created = int(time.time())
         self.model = model or engine.name
         self.tools = tool_schemas(tools)
+        self._stream = ToolStream(engine.tool_parser, self.tools) if self.tools else None
         sampling = replace(sampling_from(options), json_schema=schema)
         self.handle = engine.submit(from_openai(messages), sampling=sampling, tools=self.tools)
 
@@ -75,7 +77,7 @@ class _Call:
         message: dict[str, Any] = {"role": "assistant", "content": parsed.text if parsed else result.text}
         reason = _finish(result)
         if parsed and parsed.calls:
-            message["tool_calls"] = [_openai_call(i, call) for i, call in enumerate(parsed.calls)]
+            message["tool_calls"] = [_openai_call(call) for call in parsed.calls]
             message["content"] = parsed.text or None
             reason = "tool_calls"
         choice = {"index": 0, "finish_reason": reason, "message": message, "logprobs": self._logprobs(result)}
@@ -120,16 +122,28 @@ class _Call:
         )
 
     def last_chunk(self) -> Any:
-        """Tool calls, if there are any, the finish reason and the usage."""
+        """What wasn't streamed of the text and the calls, the finish reason and the usage."""
         result = self.handle.result()
-        parsed = self._engine.parse_tools(result, self.tools) if self.tools else None
         usage = _usage(result)
-        if parsed is None:
+        if self._stream is None:
             return self.chunk({}, _finish(result), usage)
-        if parsed.calls:
-            calls = [{"index": i, **_openai_call(i, call)} for i, call in enumerate(parsed.calls)]
-            return self.chunk({"content": parsed.text or None, "tool_calls": calls}, "tool_calls", usage)
-        return self.chunk({"content": parsed.text}, _finish(result), usage)
+        parsed = self._engine.parse_tools(result, self.tools)
+        sent = self._stream.calls
+        calls = [{"index": i, **_openai_call(call)} for i, call in enumerate(parsed.calls[sent:], sent)]
+        delta: dict[str, Any] = {"tool_calls": calls} if calls else {}
+        if not sent and not calls and len(parsed.text) > len(self._stream.text):
+            delta["content"] = parsed.text[len(self._stream.text) :]  # what looked like a call and was none
+        return self.chunk(delta, "tool_calls" if sent or calls else _finish(result), usage)
+
+    def chunks(self, delta: Delta) -> Iterator[Any]:
+        """A piece of the answer as chunks: its text, and each tool call once it is complete."""
+        text, calls = (delta.text, ()) if self._stream is None else self._stream.feed(delta)
+        if text:
+            yield self.chunk({"content": text})
+        if calls and self._stream is not None:
+            first = self._stream.calls - len(calls)
+            made = [{"index": i, **_openai_call(call)} for i, call in enumerate(calls, first)]
+            yield self.chunk({"tool_calls": made})
 
 
 def _schema(wanted: Any) -> dict[str, Any] | None:
@@ -149,7 +163,7 @@ def _schema(wanted: Any) -> dict[str, Any] | None:
     raise RequestError("response_format is text, json_object, json_schema with a schema, or a pydantic model.")
 
 
-def _openai_call(index: int, call: Any) -> dict[str, Any]:
+def _openai_call(call: Any) -> dict[str, Any]:
     identity = f"call_{uuid.uuid4().hex[:24]}"
     return {"id": identity, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
@@ -185,8 +199,7 @@ class Completions:
     ) -> Any:
         """As `openai.OpenAI().chat.completions.create`, over this engine.
 
-        `tools` also takes Python functions. With tools, streamed text comes in the last chunk, when it
-        is known what of it is a call.
+        `tools` also takes Python functions. A streamed tool call comes in one chunk, once it is complete.
 
         :raises OmlxError: the request can't be served; unknown options are errors.
         """
@@ -198,8 +211,7 @@ class Completions:
         try:
             yield call.chunk({"role": "assistant", "content": ""})
             for piece in call.handle:
-                if piece.text and not call.tools:
-                    yield call.chunk({"content": piece.text})
+                yield from call.chunks(piece)
             yield call.last_chunk()
         finally:
             call.handle.cancel()  # a reader that leaves early; without effect after the end
@@ -234,8 +246,8 @@ class AsyncCompletions:
         try:
             yield call.chunk({"role": "assistant", "content": ""})
             async for piece in call.handle:
-                if piece.text and not call.tools:
-                    yield call.chunk({"content": piece.text})
+                for chunk in call.chunks(piece):
+                    yield chunk
             yield call.last_chunk()
         finally:
             call.handle.cancel()

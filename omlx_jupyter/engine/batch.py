@@ -148,12 +148,15 @@ class DecodeBatch:
         for slot, row in enumerate(self._rows):
             if row is None or slot in self._fresh:
                 continue
-            chosen = self._chosen[slot]
-            if isinstance(chosen, Exception):
-                ready.append(Sampled(row, error=chosen))
-            else:
-                ready.append(Sampled(row, values[slot], _logprob(values[slot], chosen)))
+            ready.append(sampled_of(row, values[slot], self._chosen[slot]))
         return ready
+
+
+def sampled_of(row: Row, token: int, chosen: Chosen | Exception | None) -> Sampled:
+    """A row's token, or its sampler's error."""
+    if isinstance(chosen, Exception):
+        return Sampled(row, error=chosen)
+    return Sampled(row, token, _logprob(token, chosen))
 
 
 def _logprob(token: int, chosen: Chosen | None) -> TokenLogprob | None:

@@ -65,23 +65,26 @@ class Engine:
         pixel_budget: int = 4_000_000,
         cache: CacheSettings | None = None,
         trust_code: bool = False,
-        on_wait: Callable[[float], None] | None = None,
+        on_wait: Callable[[float, float], None] | None = None,
     ) -> Self:
         """Load a model: a folder, a hub id, or None for the configured default, else the embedded one.
 
         `cache` holds the prefix cache's budgets and folder (`cache_settings()` makes one); None is
         the default, RAM over the folder that all kernels of this user share.
         A picture with more pixels than `pixel_budget` is shrunk, and its answer's `notes` say so.
-        `on_wait` is called with the seconds so far about twenty times a second while loading.
+        `on_wait` is called about twenty times a second while loading, with the seconds so far and the
+        share of the weights, 0 to 1, that is in memory.
 
         :raises ModelError: one sentence that names the mend.
         """
         name = _DEFAULT_MODEL[0] if path_or_repo_id is None else path_or_repo_id
 
+        read = [0.0]
+
         def load() -> Any:
             from ..models.loader import load_model
 
-            return load_model(name, trust_code)
+            return load_model(name, trust_code, lambda share: read.__setitem__(0, share))
 
         def run(model: Any, limits: Limits) -> Any:
             from .runner import Runner
@@ -90,7 +93,7 @@ class Engine:
 
         loop = EngineLoop(load, limits or Limits(), run)
         try:
-            loop.wait_loaded(on_wait)
+            loop.wait_loaded(on_wait and (lambda seconds: on_wait(seconds, read[0])))
         except BaseException:
             loop.close(wait=False)  # an interrupted load ends by itself
             raise
@@ -193,10 +196,13 @@ class Engine:
 
     def parse_tools(self, result: Generation, tools: Any = None) -> Any:
         """An answer's text and tool calls (`.text`, `.calls`, `.note`), in the model's own format."""
-        from ..models.tools import ToolParser
-
         model = self._loaded()
-        return ToolParser(model.tokenizer).parse(result.token_ids, model.end_tokens, result.text, tools)
+        return model.tool_parser.parse(result.token_ids, model.end_tokens, result.text, tools)
+
+    @property
+    def tool_parser(self) -> Any:
+        """The parser of the model's own format of tool calls."""
+        return self._loaded().tool_parser
 
     def stats(self) -> EngineStats:
         return self._loop.stats()

@@ -21,6 +21,7 @@ from .request import Request
 from .reuse import Reuse
 from .row import Row
 from .scheduler import next_chunk
+from .solo import SoloBatch
 
 
 class Runner:
@@ -30,8 +31,9 @@ class Runner:
         self, model: Any, chunk: int, feature_bytes: int, byte_limit: int = 0, cache: CacheSettings | None = None
     ) -> None:
         self.model = model
-        self.batch = DecodeBatch(model)
-        self.reuse = Reuse(model, cache or CacheSettings(0), lambda: bool(self.batch.rows))
+        alone = not model.family.batchable
+        self.batch: Any = SoloBatch(model) if alone else DecodeBatch(model)
+        self.reuse = Reuse(model, CacheSettings(0) if alone or cache is None else cache, lambda: bool(self.batch.rows))
         self.features = FeatureCache(feature_bytes)
         self._chunk = chunk
         self.vocabulary = self._vocabulary()
@@ -91,6 +93,8 @@ class Runner:
     def advance(self, row: Row) -> bool:
         """One bounded piece of a row's prefill: a picture or a chunk. True when it has joined the batch."""
         request = row.request
+        if request.prompt.inputs is not None:
+            return self._prefill_whole(row)
         if not self.reuse.restored(row, 0.0 if self.batch.rows else 0.005):
             return False
         if row.images_done + len(row.features) < len(row.prompt.images):
@@ -111,6 +115,13 @@ class Runner:
         row.embeds = row.positions = None
         row.features = []
         self.batch.join(row)
+        return True
+
+    def _prefill_whole(self, row: Row) -> bool:
+        self.batch.prefill(row)
+        row.request.prefilled = row.request.prompt_tokens
+        row.request.images_encoded = row.request.images
+        self.images_encoded += row.request.images
         return True
 
     def _encode_next(self, row: Row) -> None:

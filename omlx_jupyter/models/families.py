@@ -24,8 +24,9 @@ class Family:
 
     `placeholder` is the text that stands for one picture in a rendered chat template, `mrope` says
     that positions have three axes and are passed explicitly, `tower` names how its vision tower is
-    called, `batchable` that rows of different requests may share a decode step. `plain` families have
-    no chat template: a picture and a line break, then the text, after the token `bos`.
+    called, `batchable` that rows of different requests may share a decode step (else the family's own
+    code runs each request alone, whole: see models/whole.py). `plain` families have
+    no chat template: pictures, each with `after_picture` behind it, and text, after the token `bos`.
     """
 
     placeholder: str | None = None
@@ -34,6 +35,7 @@ class Family:
     batchable: bool = True
     plain: bool = False
     bos: int | None = None
+    after_picture: str = "\n"
 
 
 _DEEPSEEK_OCR = Family("<image>", tower="span", plain=True, bos=0)
@@ -42,12 +44,15 @@ FAMILIES: dict[str, Family] = {
     "deepseekocr_2": _DEEPSEEK_OCR,
     "dots_ocr": Family("<|imgpad|>"),
     "glm4v": Family("<|image|>", mrope=True),
+    "glm4v_moe": Family("<|image|>", mrope=True),
     "glm_ocr": Family("<|image|>", mrope=True),
     "pixtral": Family("[IMG]", tower="pixtral"),
     "qwen2_vl": Family("<|image_pad|>", mrope=True),
     "qwen2_5_vl": Family("<|image_pad|>", mrope=True),
     "qwen3_5": Family("<|image_pad|>", mrope=True, tower="qwen3"),
+    "qwen3_5_moe": Family("<|image_pad|>", mrope=True, tower="qwen3"),
 }
+FAMILIES["unlimited_ocr"] = Family("<image>", batchable=False, plain=True, after_picture="")
 GENERIC = Family(batchable=False)
 TEXT_ONLY = Family()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import mlx.core as mx
@@ -18,7 +19,9 @@ from .families import Family, OcrProfile
 from .positions import Positions, mrope_positions
 from .prepared import Prepared, VisionInput, assemble
 from .tokenizer import ChatTokenizer, require_template_pictures
+from .tools import ToolParser
 from .vision import VisionProcessor
+from .whole import WholeProcessor
 
 
 @dataclass
@@ -33,7 +36,7 @@ class LoadedModel:
     model: Any
     language_model: Any
     tokenizer: ChatTokenizer
-    vision: VisionProcessor | None
+    vision: VisionProcessor | WholeProcessor | None
     family: Family
     ocr: OcrProfile | None
     defaults: SamplingParams
@@ -51,6 +54,10 @@ class LoadedModel:
     def nbytes(self) -> int:
         return sum(int(value.nbytes) for _, value in tree_flatten(self.model.parameters()))
 
+    @cached_property
+    def tool_parser(self) -> ToolParser:
+        return ToolParser(self.tokenizer)
+
     # -- any thread -------------------------------------------------------------------------
 
     def prepare(
@@ -67,6 +74,8 @@ class LoadedModel:
         if images and self.vision is None:
             why = f" ({self.warnings[0]})" if self.warnings else ""
             raise ModelError(f"{self.name} is a text model and can't see pictures{why}; load a vision-language model.")
+        if isinstance(self.vision, WholeProcessor):
+            return self.vision.prepare(messages, images, tools, notes)
         inputs = [self.vision.process(image) for image in images] if self.vision else []
         text, guarded = self.tokenizer.render(messages, tools)
         pieces = self.tokenizer.split(text, guarded)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,20 @@ from ..errors import ModelError
 from ..types import SamplingParams
 from .blas import preload_openblas
 from .detect import Checkpoint, inspect_checkpoint
-from .families import OCR_STOPS, TEXT_ONLY, family_of, ocr_profile_of
+from .families import OCR_STOPS, TEXT_ONLY, Family, family_of, ocr_profile_of
 from .hub import resolve_model
 from .tokenizer import ChatTokenizer
 from .vision import VisionProcessor
 
 _log = logging.getLogger(__name__)
+_READ_AT_ONCE = 64 * 2**20
 
 
-def load_model(name: str | Path | None, trust_code: bool = False) -> Any:
-    """Load a model by folder, hub id or None for the embedded one.
+def load_model(
+    name: str | Path | None, trust_code: bool = False, on_progress: Callable[[float], None] | None = None
+) -> Any:
+    """Load a model by folder, hub id or None for the embedded one; `on_progress` gets the share of its weights
+    that is in memory.
 
     :raises ModelError: one sentence with the mend.
     """
@@ -28,15 +33,45 @@ def load_model(name: str | Path | None, trust_code: bool = False) -> Any:
     checkpoint = inspect_checkpoint(path, trust_code)
     preload_openblas()
     shown = path.name if name is None else str(name)
+    model = _load(shown, checkpoint)
+    read_weights(model.model, on_progress or (lambda _: None))
+    return model
+
+
+def _load(name: str, checkpoint: Checkpoint) -> Any:
+    """The model with its weights still on disk: MLX reads an array when it is evaluated."""
     if not checkpoint.is_vlm:
-        why = () if not checkpoint.vision_config else (NO_VISION_WEIGHTS.format(shown),)
+        why = () if not checkpoint.vision_config else (NO_VISION_WEIGHTS.format(name),)
         for line in why:
             _log.warning(line)
-        return _load_text(shown, checkpoint, why)
+        return _load_text(name, checkpoint, why)
     try:
-        return _load_vlm(shown, checkpoint)
+        return _load_vlm(name, checkpoint)
     except _CannotLoad as error:
-        return _fall_back(shown, checkpoint, error)
+        return _fall_back(name, checkpoint, error)
+
+
+def read_weights(model: Any, on_progress: Callable[[float], None]) -> None:
+    """Read a lazily loaded model's weights, about 64 MiB at a time."""
+    import mlx.core as mx
+    from mlx.utils import tree_flatten
+
+    arrays = [value for _, value in tree_flatten(model.parameters())]
+    total, done, some = sum(a.nbytes for a in arrays), 0, []
+    for array in arrays:
+        some.append(array)
+        done += array.nbytes
+        if sum(a.nbytes for a in some) >= _READ_AT_ONCE or array is arrays[-1]:
+            mx.eval(some)
+            some = []
+            on_progress(done / max(1, total))
+
+
+LOUD = {  # processors that print at every load
+    "deepseekocr": "processing_deepseekocr",
+    "deepseekocr_2": "processing_deepseekocr",
+    "unlimited_ocr": "processing_unlimitedocr",
+}
 
 
 class _CannotLoad(ModelError):
@@ -63,19 +98,14 @@ def _load_vlm(name: str, checkpoint: Checkpoint) -> Any:
     from .loaded import LoadedModel
 
     family = family_of(checkpoint.model_type)
-    if family.placeholder is None:
-        raise _CannotLoad(f"{name} is of the family {checkpoint.model_type}, which this version can't drive yet.")
-    if family.tower == "span":
-        _silence(f"mlx_vlm.models.{checkpoint.model_type}.processing_deepseekocr")
+    if checkpoint.model_type in LOUD:
+        _silence(f"mlx_vlm.models.{checkpoint.model_type}.{LOUD[checkpoint.model_type]}")
     try:
-        model, processor = mlx_vlm.load(str(checkpoint.path))
+        model, processor = mlx_vlm.load(str(checkpoint.path), lazy=True)
     except Exception as error:
         raise _CannotLoad(f"{name} can't be loaded ({type(error).__name__}: {error}).") from error
     inner = getattr(processor, "tokenizer", processor)
-    tokenizer = ChatTokenizer(inner, processor, family.placeholder, plain=family.plain, bos=family.bos)
-    token = tokenizer.token_id(family.placeholder)
-    if token is not None and getattr(processor, "image_token_id", token) != token:
-        processor.image_token_id = token  # dots_ocr's processor hard-codes the published vocabulary's id
+    tokenizer = ChatTokenizer(inner, processor, family)
     if not (hasattr(processor, "image_processor") or hasattr(processor, "image_transform")):
         raise ModelError(f"{name} came with no image processor; its preprocessor_config.json is missing or damaged.")
     return LoadedModel(
@@ -84,7 +114,7 @@ def _load_vlm(name: str, checkpoint: Checkpoint) -> Any:
         model=model,
         language_model=model.language_model,
         tokenizer=tokenizer,
-        vision=VisionProcessor(processor, family.placeholder, token, tiled=family.tower == "span"),
+        vision=_vision(model, processor, tokenizer, family, checkpoint),
         family=family,
         ocr=ocr_profile_of(checkpoint.model_type),
         defaults=generation_defaults(checkpoint),
@@ -92,8 +122,22 @@ def _load_vlm(name: str, checkpoint: Checkpoint) -> Any:
     )
 
 
+def _vision(model: Any, processor: Any, tokenizer: ChatTokenizer, family: Family, checkpoint: Checkpoint) -> Any:
+    if not family.batchable or family.placeholder is None:
+        from .whole import WholeProcessor, why_not
+
+        reason = why_not(model)
+        if reason:
+            raise _CannotLoad(f"{checkpoint.model_type} {reason}, which the engine can't drive.")
+        return WholeProcessor(processor, tokenizer, model.config)
+    token = tokenizer.token_id(family.placeholder)
+    if token is not None and getattr(processor, "image_token_id", token) != token:
+        processor.image_token_id = token  # dots_ocr's processor hard-codes the published vocabulary's id
+    return VisionProcessor(processor, family.placeholder, token, tiled=family.tower == "span")
+
+
 def _silence(module: str) -> None:
-    """Upstream's DeepSeek processors print five lines at every load."""
+    """Upstream's DeepSeek-like processors print five lines at every load."""
     import importlib
 
     vars(importlib.import_module(module))["print"] = lambda *_: None
@@ -106,11 +150,11 @@ def _load_text(name: str, checkpoint: Checkpoint, warnings: tuple[str, ...]) -> 
     from .loaded import LoadedModel
 
     try:
-        model, wrapper = mlx_lm.load(str(checkpoint.path))[:2]
+        model, wrapper = mlx_lm.load(str(checkpoint.path), lazy=True)[:2]
     except Exception as error:
         raise ModelError(f"{name} can't be loaded ({type(error).__name__}: {error}).") from error
     inner = getattr(wrapper, "_tokenizer", wrapper)
-    tokenizer = ChatTokenizer(inner, inner, None)
+    tokenizer = ChatTokenizer(inner, inner)
     return LoadedModel(
         name=name,
         checkpoint=checkpoint,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -33,12 +34,16 @@ class ImageSpan:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A prompt: ids (length N), the pictures in it and where their tokens are."""
+    """A prompt: ids (length N), the pictures in it and where their tokens are.
+
+    `inputs` is the processor's whole output, for families that take it at once.
+    """
 
     ids: list[int]
     images: list[VisionInput] = field(default_factory=list)
     spans: list[ImageSpan] = field(default_factory=list)
     notes: tuple[str, ...] = ()
+    inputs: dict[str, Any] | None = None
 
     def suffix(self, start: int) -> Prepared:
         """The prompt from token `start` on, which lies inside no picture."""

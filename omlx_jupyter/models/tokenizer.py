@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import ModelError, RequestError
 from ..types import ImagePart, Message
+from .families import TEXT_ONLY, Family
 
 # User text that spells a special token is swapped for one of these while the template is rendered,
 # so that it stays text. Private-use characters: no template or tokenizer gives them a meaning.
@@ -18,20 +19,12 @@ _GUARD = re.compile(f"{_GUARD_OPEN}(\\d+){_GUARD_CLOSE}")
 class ChatTokenizer:
     """A tokenizer with its chat template, safe to call from several threads."""
 
-    def __init__(
-        self,
-        tokenizer: Any,
-        template_owner: Any,
-        placeholder: str | None,
-        plain: bool = False,
-        bos: int | None = None,
-    ) -> None:
-        """`plain` leaves the chat template out; `bos` is put before every prompt."""
-        self._use_template, self._bos = not plain, bos
+    def __init__(self, tokenizer: Any, template_owner: Any, family: Family = TEXT_ONLY) -> None:
+        self._family = family
         self.inner = tokenizer
         self._backend = getattr(tokenizer, "backend_tokenizer", None)
         self._template_owner = template_owner
-        self.placeholder = placeholder
+        self.placeholder = placeholder = family.placeholder
         added = getattr(tokenizer, "added_tokens_decoder", {}).values()
         specials = {str(t) for t in added if getattr(t, "special", False)}
         specials.update(str(t) for t in getattr(tokenizer, "all_special_tokens", ()))
@@ -65,34 +58,44 @@ class ChatTokenizer:
         :raises RequestError: the template refuses the messages.
         """
         guarded: list[str] = []
+        rendered = [{"role": m.role, "content": self._content(m, guarded), **m.extra} for m in messages]
+        return (self._apply(rendered, tools) if self.has_template else self._plain(rendered)), guarded
+
+    def render_formatted(
+        self, messages: Sequence[Message], form: Callable[[str, Message], Any], join: Callable[[list[Any]], str]
+    ) -> tuple[str, list[str]]:
+        """As `render`: each message's guarded text, without pictures, goes through `form`, and all through `join`."""
+        guarded: list[str] = []
+        texts = [Message(m.role, [p for p in m.parts if not isinstance(p, ImagePart)]) for m in messages]
+        formed = [form(str(self._content(t, guarded)), m) for t, m in zip(texts, messages, strict=True)]
+        return join(formed), guarded
+
+    def _content(self, message: Message, guarded: list[str]) -> Any:
+        """A message's text, or its parts where there are pictures; special tokens' spellings go to `guarded`."""
 
         def guard(match: re.Match[str]) -> str:
             guarded.append(match.group())
             return f"{_GUARD_OPEN}{len(guarded) - 1}{_GUARD_CLOSE}"
 
-        def content(message: Message) -> Any:
-            parts: list[dict[str, Any]] = []
-            for part in message.parts:
-                if isinstance(part, ImagePart):
-                    parts.append({"type": "image"})
-                else:
-                    text = _GUARD.sub("", str(part))
-                    parts.append({"type": "text", "text": self._special.sub(guard, text) if self._special else text})
-            if not any(p["type"] == "image" for p in parts):
-                return "".join(p["text"] for p in parts)
-            return parts
+        parts: list[dict[str, Any]] = []
+        for part in message.parts:
+            if isinstance(part, ImagePart):
+                parts.append({"type": "image"})
+            else:
+                text = _GUARD.sub("", str(part))
+                parts.append({"type": "text", "text": self._special.sub(guard, text) if self._special else text})
+        if not any(p["type"] == "image" for p in parts):
+            return "".join(p["text"] for p in parts)
+        return parts
 
-        rendered = [{"role": m.role, "content": content(m), **m.extra} for m in messages]
-        template = getattr(self._template_owner, "chat_template", None) or getattr(self.inner, "chat_template", None)
-        if not template or not self._use_template:
-            return self._plain(rendered), guarded
+    def _apply(self, rendered: list[Any], tools: Any) -> str:
         try:
             text = self.inner.apply_chat_template(
-                rendered, chat_template=template, tools=tools, tokenize=False, add_generation_prompt=True
+                rendered, chat_template=self._template(), tools=tools, tokenize=False, add_generation_prompt=True
             )
         except Exception as error:
             raise RequestError(f"the model's chat template refuses these messages ({error}).") from error
-        return str(text), guarded
+        return str(text)
 
     def _plain(self, rendered: list[dict[str, Any]]) -> str:
         """For checkpoints with no chat template: the parts one after the other, a line for each picture."""
@@ -102,15 +105,28 @@ class ChatTokenizer:
             if isinstance(content, str):
                 lines.append(content)
                 continue
-            lines.append("".join(f"{self.placeholder}\n" if p["type"] == "image" else p["text"] for p in content))
+            picture = f"{self.placeholder}{self._family.after_picture}"
+            lines.append("".join(picture if p["type"] == "image" else p["text"] for p in content))
         return "\n".join(lines)
+
+    @property
+    def has_template(self) -> bool:
+        """Whether prompts go through a chat template."""
+        return bool(not self._family.plain and self._template())
+
+    def _template(self) -> Any:
+        return getattr(self._template_owner, "chat_template", None) or getattr(self.inner, "chat_template", None)
+
+    def unguard(self, text: str, guarded: list[str], joiner: str) -> str:
+        """The text with guarded spellings put back, `joiner` after their first character."""
+        return _GUARD.sub(lambda m: guarded[int(m.group(1))][:1] + joiner + guarded[int(m.group(1))][1:], text)
 
     def split(self, text: str, guarded: list[str]) -> list[list[int]]:
         """Token ids around each picture of a rendered text: n pictures give n + 1 lists."""
         pieces = text.split(self.placeholder) if self.placeholder else [text]
         found = [self._encode_piece(piece, guarded) for piece in pieces]
-        if self._bos is not None:
-            found[0].insert(0, self._bos)
+        if self._family.bos is not None:
+            found[0].insert(0, self._family.bos)
             return found
         bos = getattr(self.inner, "bos_token_id", None)
         if bos is not None and found[0][:1] != [bos] and self.encode("", add_special_tokens=True)[:1] == [bos]:

@@ -38,6 +38,7 @@ class ToolParser:
         name = tokenizer_utils._infer_tool_parser(tokenizer.inner)  # no public way to ask (mlx-lm 0.32)
         self._module = importlib.import_module(f"mlx_lm.tool_parsers.{name or 'json_tools'}")
         self.start: str = self._module.tool_call_start
+        self.start_id = tokenizer.token_id(self.start)
         self._end: str = self._module.tool_call_end
 
     def parse(self, token_ids: Sequence[int], end_tokens: frozenset[int], text: str, tools: Any = None) -> Parsed:
@@ -59,6 +60,20 @@ class ToolParser:
         if not calls:
             return Parsed(text, (), "the model began a tool call and didn't finish it")
         return Parsed(before.strip(), tuple(calls))
+
+    def completed(self, token_ids: Sequence[int], tools: Any = None) -> list[ToolCall]:
+        """The calls that are whole in an answer that goes on. Malformed ones end the list: `parse` tells of them."""
+        raw = self._tokenizer.decode(list(token_ids), skip_special_tokens=False)
+        rest = raw.partition(self.start)[2]
+        whole = rest.split(self._end)[:-1] if self._end else rest.split(self.start)[:-1]
+        calls: list[ToolCall] = []
+        try:
+            for block in whole:
+                made = self._module.parse_tool_call(block.rpartition(self.start)[2] if self._end else block, tools)
+                calls += [_call(c) for c in (made if isinstance(made, list) else [made])]
+        except Exception:
+            return calls
+        return calls
 
     def _blocks(self, rest: str) -> list[str]:
         """The calls' inner texts; where the format has no end mark, a call lasts to the next start."""

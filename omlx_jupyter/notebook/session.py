@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import EngineClosedError
 from .config import settings
+from .stream_view import bar
 
 ANNOUNCE_AFTER_S = 0.5
 _lock = threading.Lock()
@@ -37,7 +38,7 @@ def engine(model: str | None = None, say: Callable[[str], None] | None = None) -
             cache=settings().cache_settings(),
             trust_code=settings().trust_code,
             pixel_budget=settings().pixel_budget,
-            on_wait=_announce(f"loading {wanted or 'tiny-ocr'} …", say),
+            on_wait=_announce(wanted or "tiny-ocr", say),
         )
         if running is not None:
             running.close()
@@ -45,14 +46,15 @@ def engine(model: str | None = None, say: Callable[[str], None] | None = None) -
         return made
 
 
-def _announce(text: str, say: Callable[[str], None] | None) -> Callable[[float], None]:
-    """Say `text` once, if the wait turns out to be one."""
+def _announce(name: str, say: Callable[[str], None] | None) -> Callable[[float, float], None]:
+    """Say how far loading is, if the wait turns out to be one."""
     said: list[str] = []
 
-    def on_wait(seconds: float) -> None:
-        if say is not None and seconds > ANNOUNCE_AFTER_S and not said:
-            said.append(text)
-            say(text)
+    def on_wait(seconds: float, share: float) -> None:
+        line = f"{bar(share)} loading {name} … {100 * share:.0f} %"
+        if say is not None and seconds > ANNOUNCE_AFTER_S and line not in said[-1:]:
+            said.append(line)
+            say(line)
 
     return on_wait
 

@@ -108,13 +108,18 @@ def make_view(shell: Any, images: Sequence[Any] = (), stoppable: bool = True) ->
     return NotebookView(images, stoppable) if getattr(shell, "kernel", None) is not None else PlainView()
 
 
+def bar(share: float) -> str:
+    """A progress bar in text: ████░░░░."""
+    full = int(20 * min(1.0, share))
+    return "█" * full + "░" * (20 - full)
+
+
 def tell_many(view: View) -> Any:
     """A progress line for many pictures: 12/40 pictures · 3.1 a second."""
 
     def tell(done: int, total: int, failed: int, seconds: float) -> None:
         rate = f" · {done / seconds:.1f} a second" if done and seconds > 0.5 else ""
-        bar = "█" * (20 * done // max(1, total)) + "░" * (20 - 20 * done // max(1, total))
-        line = f"{bar} {done}/{total} pictures{rate}{f' · {failed} failed' if failed else ''}"
+        line = f"{bar(done / max(1, total))} {done}/{total} pictures{rate}{f' · {failed} failed' if failed else ''}"
         if line != said[0] and (done == total or time.monotonic() - when[0] > 0.2):
             said[0], when[0] = line, time.monotonic()
             if not isinstance(view, PlainView) or seconds > 1:

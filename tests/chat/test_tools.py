@@ -10,9 +10,11 @@ from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerFast
 
 from omlx_jupyter.chat.messages import from_openai, tool_schemas
+from omlx_jupyter.chat.tool_stream import ToolStream
 from omlx_jupyter.errors import RequestError
-from omlx_jupyter.models.tokenizer import ChatTokenizer
+from omlx_jupyter.models.tokenizer import ChatTokenizer, TextStream
 from omlx_jupyter.models.tools import ToolParser
+from omlx_jupyter.types import Delta
 
 from ..checkpoints.common import byte_tokenizer
 
@@ -26,7 +28,7 @@ def parser(template: str) -> tuple[ToolParser, ChatTokenizer]:
     inner = byte_tokenizer(["<|end|>", "[TOOL_CALLS]", "[ARGS]"], 300)
     inner.add_tokens([AddedToken("<tool_call>", special=False), AddedToken("</tool_call>", special=False)])
     tokenizer = ChatTokenizer(
-        PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<|end|>", chat_template=template), None, None
+        PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<|end|>", chat_template=template), None
     )
     return ToolParser(tokenizer), tokenizer
 
@@ -116,3 +118,45 @@ def test_tool_messages_go_back_with_their_pictures() -> None:
     assert made[1].extra["tool_call_id"] == "c1"
     with pytest.raises(RequestError, match="no JSON"):
         from_openai([{"role": "assistant", "tool_calls": [{**call, "function": {"name": "f", "arguments": "{"}}]}])
+
+
+def stream(template: str, answer: str) -> tuple[str, list[Any], int]:
+    """(text given out, calls given out, tokens that were still to come at the first call), a token at a time."""
+    made, tokenizer = parser(template)
+    pieces, ids = TextStream(tokenizer), tokenizer.encode(answer)
+    told, calls, left = ToolStream(made, TOOLS), [], -1
+    for index, token in enumerate(ids):
+        _, fresh = told.feed(Delta(pieces.add(token), (token,)))
+        if fresh and not calls:
+            left = len(ids) - index - 1
+        calls += fresh
+    return told.text, calls, left
+
+
+@pytest.mark.parametrize(
+    ("template", "answer", "count"),
+    [
+        (QWEN, 'I look.<tool_call>{"name": "f", "arguments": {"city": "Köln"}}</tool_call>', 1),
+        (QWEN, 'Both.<tool_call>{"name": "f", "arguments": {}}</tool_call>' * 2, 2),
+        (MISTRAL, 'I look.[TOOL_CALLS]f[ARGS]{"city": "Köln"}', 0),  # without an end mark, the last comes at the end
+        (MISTRAL, "Both." + '[TOOL_CALLS]f[ARGS]{"a": 1}' * 2, 1),
+        (GLM, "I look.<tool_call>f\n<arg_key>city</arg_key>\n<arg_value>Köln</arg_value>\n</tool_call> ...", 1),
+    ],
+)
+def test_a_call_is_streamed_when_it_is_complete(template: str, answer: str, count: int) -> None:
+    text, calls, left = stream(template, answer)
+    whole = parse(template, answer)
+    assert text == ("Both." if answer.startswith("Both") else "I look.")
+    assert [(c.name, c.arguments) for c in calls] == [(c.name, c.arguments) for c in whole.calls[:count]]
+    if count == 2 or answer.endswith("..."):
+        assert left > 0
+
+
+def test_no_marker_of_a_call_is_ever_in_streamed_text() -> None:
+    text, calls, _ = stream(QWEN, "a < b, a <tool, and <tool_calx")
+    assert "a < b, a <tool, and <tool_cal".startswith(text[:29])
+    assert not calls
+
+
+def test_a_malformed_call_is_not_streamed() -> None:
+    assert stream(QWEN, "Hm.<tool_call>not json</tool_call>")[:2] == ("Hm.", [])

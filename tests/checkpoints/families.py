@@ -61,13 +61,13 @@ GLM_TOKENS = [
 ]
 
 
-def _ids(tokens: list[str]) -> dict[str, int]:
+def token_ids(tokens: list[str]) -> dict[str, int]:
     return {token: WORDS + index for index, token in enumerate(tokens)}
 
 
 def qwen_ids() -> dict[str, int]:
     """The token ids that a Qwen-VL config names."""
-    ids = _ids(QWEN_TOKENS)
+    ids = token_ids(QWEN_TOKENS)
     return {
         "image_token_id": ids["<|image_pad|>"],
         "video_token_id": ids["<|video_pad|>"],
@@ -77,7 +77,7 @@ def qwen_ids() -> dict[str, int]:
     }
 
 
-def _write(
+def write(
     folder: Path,
     package: str,
     config: dict[str, Any],
@@ -87,6 +87,7 @@ def _write(
     eos: str,
     seed: int,
     fixed: dict[str, int] | None = None,
+    scale: Callable[[str], float] = default_scale,
     **tokenizer_config: Any,
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
@@ -106,10 +107,10 @@ def _write(
         write_text_weights(folder, package, config, default_scale, seed)
         return
     write_json(folder, "preprocessor_config.json", preprocessor)
-    write_weights(folder, package, config, default_scale, seed)
+    write_weights(folder, package, config, scale, seed)
 
 
-def _qwen_preprocessor(patch: int) -> dict[str, Any]:
+def qwen_preprocessor(patch: int) -> dict[str, Any]:
     return {
         "image_processor_type": "Qwen2VLImageProcessor",
         "patch_size": patch,
@@ -152,7 +153,7 @@ def qwen2_vl(folder: Path, seed: int = 0) -> None:
             "temporal_patch_size": 2,
         },
     }
-    _write(folder, "qwen2_vl", config, QWEN_TOKENS, CHATML, _qwen_preprocessor(14), "<|im_end|>", seed)
+    write(folder, "qwen2_vl", config, QWEN_TOKENS, CHATML, qwen_preprocessor(14), "<|im_end|>", seed)
 
 
 def qwen2_5_vl(folder: Path, seed: int = 0) -> None:
@@ -184,7 +185,7 @@ def qwen2_5_vl(folder: Path, seed: int = 0) -> None:
             "fullatt_block_indexes": [1],
         },
     }
-    _write(folder, "qwen2_5_vl", config, QWEN_TOKENS, CHATML, _qwen_preprocessor(14), "<|im_end|>", seed)
+    write(folder, "qwen2_5_vl", config, QWEN_TOKENS, CHATML, qwen_preprocessor(14), "<|im_end|>", seed)
 
 
 def qwen3_5(folder: Path, seed: int = 0) -> None:
@@ -231,11 +232,11 @@ def qwen3_5(folder: Path, seed: int = 0) -> None:
             "deepstack_visual_indexes": [],
         },
     }
-    _write(folder, "qwen3_5", config, QWEN_TOKENS, CHATML, _qwen_preprocessor(14), "<|im_end|>", seed)
+    write(folder, "qwen3_5", config, QWEN_TOKENS, CHATML, qwen_preprocessor(14), "<|im_end|>", seed)
 
 
-def _glm_ids() -> dict[str, Any]:
-    ids = _ids(GLM_TOKENS)
+def glm_ids() -> dict[str, Any]:
+    ids = token_ids(GLM_TOKENS)
     return {
         "image_token_id": ids["<|image|>"],
         "video_token_id": ids["<|video|>"],
@@ -247,7 +248,7 @@ def _glm_ids() -> dict[str, Any]:
     }
 
 
-def _glm_preprocessor() -> dict[str, Any]:
+def glm_preprocessor() -> dict[str, Any]:
     return {
         "image_processor_type": "Glm46VImageProcessor",
         "patch_size": 14,
@@ -260,7 +261,7 @@ def _glm_preprocessor() -> dict[str, Any]:
 
 
 def glm4v(folder: Path, seed: int = 0) -> None:
-    ids = _glm_ids()
+    ids = glm_ids()
     config = {
         "model_type": "glm4v",
         "vocab_size": VOCABULARY,
@@ -294,11 +295,11 @@ def glm4v(folder: Path, seed: int = 0) -> None:
             "temporal_patch_size": 2,
         },
     }
-    _write(folder, "glm4v", config, GLM_TOKENS, GLM, _glm_preprocessor(), "<|endoftext|>", seed)
+    write(folder, "glm4v", config, GLM_TOKENS, GLM, glm_preprocessor(), "<|endoftext|>", seed)
 
 
 def glm_ocr(folder: Path, seed: int = 0) -> None:
-    ids = _glm_ids()
+    ids = glm_ids()
     config = {
         "model_type": "glm_ocr",
         "vocab_size": VOCABULARY,
@@ -337,7 +338,7 @@ def glm_ocr(folder: Path, seed: int = 0) -> None:
             "attention_bias": True,
         },
     }
-    _write(folder, "glm_ocr", config, GLM_TOKENS, GLM, _glm_preprocessor(), "<|endoftext|>", seed)
+    write(folder, "glm_ocr", config, GLM_TOKENS, GLM, glm_preprocessor(), "<|endoftext|>", seed)
 
 
 PIXTRAL = """\
@@ -357,7 +358,7 @@ PIXTRAL_TOKENS = ["<|endoftext|>", "<s>", "</s>", "[INST]", "[/INST]", "[IMG]", 
 
 
 def pixtral(folder: Path, seed: int = 0) -> None:
-    ids = _ids(PIXTRAL_TOKENS)
+    ids = token_ids(PIXTRAL_TOKENS)
     config = {
         "model_type": "pixtral",
         "vocab_size": VOCABULARY,
@@ -395,7 +396,7 @@ def pixtral(folder: Path, seed: int = 0) -> None:
         "image_mean": [0.5] * 3,
         "image_std": [0.25] * 3,
     }
-    _write(folder, "pixtral", config, PIXTRAL_TOKENS, PIXTRAL, preprocessor, "</s>", seed)
+    write(folder, "pixtral", config, PIXTRAL_TOKENS, PIXTRAL, preprocessor, "</s>", seed)
     write_json(
         folder,
         "processor_config.json",
@@ -430,7 +431,7 @@ DOTS_TOKENS = [
 
 
 def dots_ocr(folder: Path, seed: int = 0) -> None:
-    ids = _ids(DOTS_TOKENS)
+    ids = token_ids(DOTS_TOKENS)
     config = {
         "model_type": "dots_ocr",
         "vocab_size": VOCABULARY,
@@ -458,12 +459,12 @@ def dots_ocr(folder: Path, seed: int = 0) -> None:
             "temporal_patch_size": 1,
         },
     }
-    preprocessor = {**_qwen_preprocessor(14), "temporal_patch_size": 1}
-    _write(folder, "dots_ocr", config, DOTS_TOKENS, DOTS, preprocessor, "<|endofassistant|>", seed)
+    preprocessor = {**qwen_preprocessor(14), "temporal_patch_size": 1}
+    write(folder, "dots_ocr", config, DOTS_TOKENS, DOTS, preprocessor, "<|endofassistant|>", seed)
 
 
 def qwen2(folder: Path, seed: int = 0) -> None:
-    ids = _ids(QWEN_TOKENS)
+    ids = token_ids(QWEN_TOKENS)
     config = {
         "model_type": "qwen2",
         "hidden_size": 64,
@@ -477,12 +478,12 @@ def qwen2(folder: Path, seed: int = 0) -> None:
         "tie_word_embeddings": False,
         "eos_token_id": ids["<|im_end|>"],
     }
-    _write(folder, "qwen2", config, QWEN_TOKENS, CHATML, None, "<|im_end|>", seed)
+    write(folder, "qwen2", config, QWEN_TOKENS, CHATML, None, "<|im_end|>", seed)
 
 
 def gemma3_text(folder: Path, seed: int = 0) -> None:
     """Sliding windows of 24 tokens in two of three layers."""
-    ids = _ids(QWEN_TOKENS)
+    ids = token_ids(QWEN_TOKENS)
     config = {
         "model_type": "gemma3_text",
         "hidden_size": 64,
@@ -500,12 +501,12 @@ def gemma3_text(folder: Path, seed: int = 0) -> None:
         "rope_local_base_freq": 10000.0,
         "eos_token_id": ids["<|im_end|>"],
     }
-    _write(folder, "gemma3_text", config, QWEN_TOKENS, CHATML, None, "<|im_end|>", seed)
+    write(folder, "gemma3_text", config, QWEN_TOKENS, CHATML, None, "<|im_end|>", seed)
 
 
 def llama_sliding(folder: Path, seed: int = 0) -> None:
     """Llama's layout with a sliding window of 20 tokens in every other layer."""
-    ids = _ids(QWEN_TOKENS)
+    ids = token_ids(QWEN_TOKENS)
     config = {
         "model_type": "llama",
         "hidden_size": 64,
@@ -521,18 +522,18 @@ def llama_sliding(folder: Path, seed: int = 0) -> None:
         "layer_types": ["sliding_attention", "full_attention"] * 2,
         "eos_token_id": ids["<|im_end|>"],
     }
-    _write(folder, "llama", config, QWEN_TOKENS, CHATML, None, "<|im_end|>", seed)
+    write(folder, "llama", config, QWEN_TOKENS, CHATML, None, "<|im_end|>", seed)
 
 
 def _deepseek(model_type: str) -> Callable[..., None]:
-    def write(folder: Path, seed: int = 0) -> None:
+    def make_it(folder: Path, seed: int = 0) -> None:
         deepseek.shrink()
-        ids = _ids(deepseek.TOKENS)
+        ids = token_ids(deepseek.TOKENS)
         config = deepseek.config(model_type, VOCABULARY, ids)
-        _write(folder, model_type, config, deepseek.TOKENS, "", deepseek.PROCESSOR, "<eos>", seed, pad_token="<pad>")
+        write(folder, model_type, config, deepseek.TOKENS, "", deepseek.PROCESSOR, "<eos>", seed, pad_token="<pad>")
         write_json(folder, "processor_config.json", deepseek.PROCESSOR)
 
-    return write
+    return make_it
 
 
 VISION: dict[str, Callable[..., None]] = {
@@ -547,10 +548,11 @@ VISION: dict[str, Callable[..., None]] = {
     "qwen3_5": qwen3_5,
 }
 TEXT: dict[str, Callable[..., None]] = {"gemma3_text": gemma3_text, "llama_sliding": llama_sliding, "qwen2": qwen2}
-FAMILIES = {**VISION, **TEXT}
 
 
 def make(family: str, folder: Path, seed: int = 0) -> Path:
     """Write a checkpoint of `family` into `folder`; the same seed gives the same weights."""
-    FAMILIES[family](folder, seed=seed)
+    from .more import ALONE, MOE
+
+    {**VISION, **TEXT, **MOE, **ALONE}[family](folder, seed=seed)
     return folder

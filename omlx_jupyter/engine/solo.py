@@ -1,0 +1,73 @@
+"""The decode batch of families that run alone: one row, over the caches that its prefill filled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mlx.core as mx
+
+from ..models import whole
+from ..models.kv_state import cache_bytes
+from ..models.sampling import Chosen, choose
+from .batch import Sampled, sampled_of
+from .row import Row
+
+
+class SoloBatch:
+    """Stands where DecodeBatch does. Step n + 1 is launched before step n's token is read."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._row: Row | None = None
+        self._caches: list[Any] = []
+        self._carried: dict[str, Any] = {}
+        self._logits: Any = None  # of the prompt, until the first step samples from them
+        self._token: Any = None  # (1,) the token to feed next
+        self._chosen: Chosen | Exception | None = None
+        self.steps = 0
+
+    @property
+    def rows(self) -> list[Row]:
+        return [] if self._row is None else [self._row]
+
+    @property
+    def nbytes(self) -> int:
+        return cache_bytes(self._caches)
+
+    def prefill(self, row: Row) -> None:
+        """The whole prompt at once; the row then decodes."""
+        assert row.cache is not None
+        self._logits, self._carried = whole.prefill(self._model.model, row.prompt, row.cache)
+        self._row, self._caches, row.cache = row, row.cache, None
+
+    def leave(self, row: Row) -> None:
+        self.drop()
+
+    def drop(self) -> None:
+        self._row = self._logits = self._token = self._chosen = None
+        self._caches, self._carried = [], {}
+
+    def step(self) -> list[Sampled]:
+        """Launch a token and return the one that was ready; nothing after the first step."""
+        row, token = self._row, self._token
+        assert row is not None
+        if token is None:
+            logits, self._logits = self._logits, None
+        else:
+            self._accept(row, token)
+            logits, self._carried = whole.decode(self._model.model, token, self._caches, self._carried)
+        tokens, chosen = choose(logits, [row.sampler])
+        tokens = tokens.astype(mx.int32)
+        mx.async_eval(tokens)
+        ready = [] if token is None else [sampled_of(row, int(token.item()), self._chosen)]
+        self._token, self._chosen = tokens, chosen[0]
+        self.steps += 1
+        return ready
+
+    def _accept(self, row: Row, token: Any) -> None:
+        """A grammar needs the last token on the host before it masks the next."""
+        if row.sampler.grammar:
+            try:
+                row.sampler.grammar.accept(int(token.item()))
+            except Exception as error:
+                self._chosen = error

@@ -1,0 +1,141 @@
+"""Any other mlx-vlm family: the whole prompt through its own processor and one forward pass.
+
+What `get_input_embeddings` returns beside embeddings (4-D masks, deep-stack features, cross-attention
+states) goes to the language model as it came. Nothing is cut into chunks, shared or stored, and
+requests run one at a time: slow, but what the family's own code computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from mlx.utils import tree_map
+
+from ..errors import ModelError, RequestError
+from ..types import ImagePart, Message
+from .prepared import Prepared, VisionInput
+from .tokenizer import ChatTokenizer
+
+_JOINER = "\u2060"  # put into user text that spells a special token, so that it stays text
+
+
+class WholeProcessor:
+    """Renders messages and runs a checkpoint's processor over text and pictures at once. Any thread."""
+
+    def __init__(self, processor: Any, tokenizer: ChatTokenizer, config: Any) -> None:
+        self._processor, self._tokenizer = processor, tokenizer
+        self._config, self._model_type = config, str(config.model_type)
+
+    def prepare(self, messages: Sequence[Message], images: Sequence[Any], tools: Any, notes: tuple[str, ...]) -> Any:
+        """`images` are decoded pictures. The result's `inputs` hold the processor's arrays, as numpy.
+
+        :raises RequestError: the template refuses the messages.
+        :raises ModelError: the processor can't take them.
+        """
+        from mlx_vlm.utils import prepare_inputs, should_add_special_tokens
+
+        text = self.render(messages, tools)
+        try:
+            made = prepare_inputs(
+                self._processor,
+                images=[image.pil() for image in images] or None,
+                prompts=text,
+                image_token_index=getattr(self._config, "image_token_index", None),
+                add_special_tokens=should_add_special_tokens(self._model_type, self._processor),
+            )
+        except Exception as error:
+            raise ModelError(f"the model's processor can't take this prompt ({error}).") from error
+        inputs = tree_map(_portable, dict(made))
+        if images and inputs.get("pixel_values") is None:
+            raise ModelError("the model's processor dropped the picture; its processor files don't fit its model.")
+        ids = [int(token) for token in np.asarray(inputs["input_ids"]).reshape(-1)]
+        seen = [VisionInput(image.digest, (), {}, image.width, image.height) for image in images]
+        return Prepared(ids, seen, [], notes, inputs)
+
+    def render(self, messages: Sequence[Message], tools: Any = None) -> str:
+        """The prompt's text, by the checkpoint's template; where that leaves pictures out, by mlx-vlm's formats."""
+        text, guarded = self._tokenizer.render(messages, tools)
+        if self._tokenizer.placeholder is None and any(_pictures(m) for m in messages):
+            bare = [Message(m.role, [p for p in m.parts if not isinstance(p, ImagePart)]) for m in messages]
+            if not self._tokenizer.has_template or self._tokenizer.render(bare, tools)[0] == text:
+                text, guarded = self._formatted(messages)
+        return self._tokenizer.unguard(text, guarded, _JOINER)
+
+    def _formatted(self, messages: Sequence[Message]) -> tuple[str, list[str]]:
+        from mlx_vlm.prompt_utils import get_chat_template, get_message_json
+
+        def form(text: str, message: Message) -> Any:
+            return get_message_json(self._model_type, text, message.role, num_images=_pictures(message))
+
+        def join(formed: list[Any]) -> str:
+            if any(isinstance(f, str) for f in formed):
+                return "\n".join(map(str, formed))
+            return str(get_chat_template(self._processor, formed, add_generation_prompt=True))
+
+        try:
+            return self._tokenizer.render_formatted(messages, form, join)
+        except ValueError as error:
+            raise RequestError(f"{error}") from error
+
+
+def _pictures(message: Message) -> int:
+    return sum(isinstance(part, ImagePart) for part in message.parts)
+
+
+def _portable(value: Any) -> Any:
+    """numpy crosses threads; a lazy mx.array made on a worker thread doesn't."""
+    if not isinstance(value, mx.array):
+        return value
+    if value.dtype == mx.bfloat16:
+        return {"bfloat16": np.asarray(value.view(mx.uint16))}
+    return np.asarray(value)
+
+
+def _restored(value: Any) -> Any:
+    if isinstance(value, dict) and set(value) == {"bfloat16"}:
+        return mx.array(value["bfloat16"]).view(mx.bfloat16)
+    return mx.array(value) if isinstance(value, np.ndarray) else value
+
+
+def why_not(model: Any) -> str:
+    """Why the engine can't drive a model, or an empty string."""
+    from mlx_vlm.generate.diffusion import is_diffusion_model
+
+    if not hasattr(model, "get_input_embeddings") or not hasattr(model, "language_model"):
+        return "has no language model that takes embeddings"
+    return "writes by diffusion" if is_diffusion_model(model) else ""
+
+
+def prefill(model: Any, prompt: Prepared, caches: list[Any]) -> tuple[mx.array, dict[str, Any]]:
+    """Logits (1, vocabulary) after the prompt, and what every decode step must be given."""
+    assert prompt.inputs is not None
+    language_model = model.language_model
+    for name in ("_position_ids", "_rope_deltas"):  # what the last request left on the model
+        if hasattr(language_model, name):
+            setattr(language_model, name, None)
+    inputs = tree_map(_restored, prompt.inputs, is_leaf=lambda v: isinstance(v, dict) and "bfloat16" in v)
+    ids, mask = inputs.pop("input_ids"), inputs.pop("attention_mask", None)
+    pixels = inputs.pop("pixel_values", None)
+    found = model.get_input_embeddings(ids, pixels, mask=mask, **inputs)
+    inputs.update({k: v for k, v in found.to_dict().items() if k != "inputs_embeds" and v is not None})
+    if "decoder_input_ids" in inputs:
+        raise ModelError("this model is an encoder with a decoder, which the engine can't drive.")
+    output = language_model(ids, inputs_embeds=found.inputs_embeds, cache=caches, logits_to_keep=1, **inputs)
+    mx.eval(output.logits[:, -1])
+    return output.logits[:, -1], _carried(output)
+
+
+def decode(model: Any, tokens: mx.array, caches: list[Any], carried: dict[str, Any]) -> tuple[mx.array, dict[str, Any]]:
+    """Logits (1, vocabulary) after one more token; `tokens` is (1,)."""
+    output = model.language_model(tokens[:, None], cache=caches, logits_to_keep=1, **carried)
+    return output.logits[:, -1], _carried(output)
+
+
+def _carried(output: Any) -> dict[str, Any]:
+    for name in ("cross_attention_states", "encoder_outputs"):
+        if getattr(output, name, None) is not None:
+            return {name: getattr(output, name)}
+    return {}
