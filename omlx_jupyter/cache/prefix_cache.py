@@ -17,6 +17,8 @@ from .ram import RamTier
 from .ssd import SsdTier, state_key
 from .writer import Writer
 
+Allocate = Callable[[Mapping[str, tuple[tuple[int, ...], Any]]], Mapping[str, np.ndarray]]
+
 
 @dataclass(frozen=True)
 class CacheSettings:
@@ -88,7 +90,7 @@ class PrefixCache:
         busy: Callable[[], bool] = lambda: False,
     ) -> None:
         self._identity, self._needs, self._names = identity, needs, sorted(names)
-        self._root = root_key(identity)
+        self.root = root_key(identity)
         self.ram = RamTier(settings.ram_bytes)
         self.ssd: SsdTier | None = None
         self.writer: Writer | None = None
@@ -125,19 +127,19 @@ class PrefixCache:
         return known
 
     def chain(self, ids: Sequence[int], spans: Sequence[Span]) -> Chain:
-        return Chain(symbols_of(ids, spans), spans, self._root)
+        return Chain(symbols_of(ids, spans), spans, self.root)
 
     def plan(self, chain: Chain, limit: int) -> Plan:
         """The longest prefix of at most `limit` tokens that can be restored now."""
-        return plan_restore(self, self._root, chain.symbols, chain.spans, limit, self._needs)
+        return plan_restore(self, self.root, chain.symbols, chain.spans, limit, self._needs)
 
     # -- restoring --------------------------------------------------------------------------
 
-    def fetch(self, plan: Plan, spare: int = 0) -> tuple[bool, Callable[[], Restored | None]]:
+    def fetch(self, plan: Plan, allocate: Allocate | None = None) -> tuple[bool, Callable[[], Restored | None]]:
         """Takes what RAM holds at once. The returned function reads the rest, which the flag says there is,
         and gives the whole, or None where something has gone: plan again. It may run on any thread.
 
-        What ends a restore and comes from disk has room for `spare` more tokens.
+        Where all comes from disk, it is read into what `allocate` gives for (heads, tokens, width) and dtype.
         """
         held = [self.ram.block(step.child.key) if step.child.ram else None for step in plan.steps]
         state: Mapping[str, Any] | None = {}
@@ -146,13 +148,18 @@ class PrefixCache:
         missing = [step.child.key for step, payload in zip(plan.steps, held, strict=True) if payload is None]
         rows = self.ssd.locate(missing) if self.ssd and missing else []
         incomplete = rows is None or len(rows) < len(missing)
+        into: Mapping[str, np.ndarray] | None = None
+        if allocate is not None and rows and len(rows) == len(held) and self.ssd is not None:
+            shapes = self.ssd.shapes(rows[0], self._names)
+            total = sum(row.length for row in rows)
+            into = allocate({n: ((s[0], total, *s[2:]), t) for n, (s, t) in shapes.items()}) if shapes else None
 
         def read() -> Restored | None:
-            return None if incomplete else self._read(plan, held, list(rows or ()), state, spare)
+            return None if incomplete else self._read(plan, held, list(rows or ()), state, into)
 
         return bool(missing) or state is None, read
 
-    def _read(self, plan: Plan, held: list[Any], rows: list[Any], state: Any, spare: int) -> Restored | None:
+    def _read(self, plan: Plan, held: list[Any], rows: list[Any], state: Any, into: Any) -> Restored | None:
         if state is None:
             state = self.ssd.read_extra(state_key(plan.steps[-1].child.key)) if self.ssd else None
             if state is None:
@@ -165,12 +172,16 @@ class PrefixCache:
                 parts += [Part(payload, step.take, True) for step, payload in members]
                 continue
             here, rows = rows[: len(members)], rows[len(members) :]
-            last = members[-1][0] is plan.steps[-1]
-            payload = self.ssd.read(here, self._names, spare if last else 0) if self.ssd else None
+            payload = self.ssd.read(here, self._names, into) if self.ssd else None
             if payload is None:
                 return None
             parts.append(Part(payload, sum(step.take for step, _ in members), False))
         return Restored(plan.length, parts, state)
+
+    def reread(self, plan: Plan) -> Callable[[], Mapping[str, Any] | None]:
+        """What reads a plan's blocks from disk once more, for RAM. It may run on any thread."""
+        rows = self.ssd.locate([step.child.key for step in plan.steps]) if self.ssd else None
+        return lambda: self.ssd.read(rows, self._names) if self.ssd and rows else None
 
     def used(self, plan: Plan, chain: Chain) -> None:
         """Note a restore that worked: the chain goes on after the last whole block."""

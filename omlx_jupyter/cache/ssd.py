@@ -98,8 +98,10 @@ class SsdTier(Shelf):
         rows = self._rows(keys)
         return [rows[key] for key in keys] if all(key in rows for key in keys) else None
 
-    def read(self, rows: Sequence[BlockRow], names: Sequence[str], spare: int = 0) -> dict[str, np.ndarray] | None:
-        """Blocks that follow one another, joined: name -> (heads, tokens + spare, width), the spare part zero.
+    def read(
+        self, rows: Sequence[BlockRow], names: Sequence[str], into: Mapping[str, np.ndarray] | None = None
+    ) -> Mapping[str, np.ndarray] | None:
+        """Blocks that follow one another, joined: name -> (heads, tokens, width), or `into`, which may be longer.
 
         None: something is damaged; it was dropped, plan again. May run on any thread.
         """
@@ -111,25 +113,32 @@ class SsdTier(Shelf):
                     if not all(row.sound for row in run):
                         raise Damaged("its index row is wrong")
                     readers.append(stack.enter_context(SegmentReader(self._path(run[0].segment))))
-                    if len(readers) == 1:
-                        shapes = {name: readers[0].shape(name) for name in names}
                 except Damaged as error:
                     self._lost([run[0].segment], error)
                     return None
-            total = sum(row.length for row in rows) + spare
-            made = {n: np.zeros((shape[0], total, *shape[2:]), dtype) for n, (shape, dtype) in shapes.items()}
-            at = 0
-            for run, reader in zip(runs, readers, strict=True):
-                length = sum(row.length for row in run)
-                try:
-                    _read_run(reader, run, {name: array[:, at : at + length] for name, array in made.items()})
-                except Damaged as error:
-                    self._lost([run[0].segment], error)
-                    return None
-                at += length
+            try:
+                made = into or _room(readers[0], names, sum(row.length for row in rows))
+            except Damaged as error:
+                self._lost([rows[0].segment], error)
+                return None
+            bad = _read_runs(list(zip(runs, readers, strict=True)), made)
+            if bad is not None:
+                self._lost([bad[0]], bad[1])
+                return None
         with self._lock:
             self._used.update(row.segment for row in rows)
         return made
+
+    def shapes(self, row: BlockRow, names: Sequence[str]) -> dict[str, tuple[list[int], np.dtype]] | None:
+        """name -> ((heads, tokens, width), dtype) of the file that holds a block; None where it is damaged."""
+        try:
+            if not row.sound:
+                raise Damaged("its index row is wrong")
+            with SegmentReader(self._path(row.segment)) as reader:
+                return {name: reader.shape(name) for name in names}
+        except Damaged as error:
+            self._lost([row.segment], error)
+            return None
 
     def read_extra(self, key: bytes) -> dict[str, np.ndarray] | None:
         """A state or a picture's features by key."""
@@ -225,23 +234,43 @@ def _runs(rows: Sequence[BlockRow]) -> list[list[BlockRow]]:
     return runs
 
 
-def _read_run(reader: SegmentReader, run: Sequence[BlockRow], out: Mapping[str, np.ndarray]) -> None:
-    """Read side by side blocks into `out` and check them. Reading and summing leave the GIL to others.
+def _room(reader: SegmentReader, names: Sequence[str], tokens: int) -> dict[str, np.ndarray]:
+    shapes = {name: reader.shape(name) for name in names}
+    return {name: np.empty((shape[0], tokens, *shape[2:]), dtype) for name, (shape, dtype) in shapes.items()}
 
-    :raises Damaged: a checksum is wrong.
+
+def _read_runs(
+    runs: Sequence[tuple[Sequence[BlockRow], SegmentReader]], out: Mapping[str, np.ndarray]
+) -> tuple[int, Damaged] | None:
+    """Read runs one after the other into `out` and check every block; the damaged segment, if there is one.
+
+    Tensors are read and summed side by side: both leave the GIL to others.
     """
-    start, stop = run[0].start, run[-1].start + run[-1].length
 
-    def one(name: str) -> list[int]:
-        array = out[name]
-        reader.read_into(array, name, start, stop)
-        ends = [row.start - start + row.length for row in run]
-        return [array_checksum(array[:, end - row.length : end]) for row, end in zip(run, ends, strict=True)]
+    def one(name: str) -> list[int] | tuple[int, Damaged]:
+        sums, at = [], 0
+        for run, reader in runs:
+            start, length = run[0].start, sum(row.length for row in run)
+            array = out[name][:, at : at + length]
+            try:
+                reader.read_into(array, name, start, start + length)
+            except Damaged as error:
+                return run[0].segment, error
+            ends = [row.start - start + row.length for row in run]
+            sums += [array_checksum(array[:, end - row.length : end]) for row, end in zip(run, ends, strict=True)]
+            at += length
+        return sums
 
-    sums = list(_POOL.map(one, out))
-    for row, parts in zip(run, zip(*sums, strict=True), strict=True):
+    sums = []
+    for found in _POOL.map(one, out):
+        if isinstance(found, tuple):
+            return found
+        sums.append(found)
+    rows = [row for run, _ in runs for row in run]
+    for row, parts in zip(rows, zip(*sums, strict=True), strict=True):
         if joined_checksum(parts, seed_of(row.key, row.parent, row.window)) != row.crc:
-            raise Damaged("a block's checksum is wrong")
+            return row.segment, Damaged("a block's checksum is wrong")
+    return None
 
 
 def _cut(arrays: Mapping[str, np.ndarray], start: int, length: int) -> dict[str, np.ndarray]:

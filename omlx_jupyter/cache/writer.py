@@ -16,7 +16,7 @@ from .ram import payload_bytes
 from .ssd import Run, SsdTier
 
 _log = logging.getLogger(__name__)
-GATHER_S = 0.3  # blocks that come within this time go into one file
+GATHER_S = 0.6  # blocks that come within this time go into one file
 _REST = 1.0  # while rows decode, rest this many times as long as a piece took to write
 
 

@@ -34,6 +34,7 @@ class DecodeBatch:
         self._tokens: Any = None  # (slots,) the tokens to feed next
         self._chosen: list[Chosen | Exception | None] = []
         self._fresh: set[int] = set()  # slots whose token to feed is still the prompt's last
+        self._told = False  # the tokens to feed next were handed out already
         self.steps = 0
 
     @property
@@ -100,10 +101,13 @@ class DecodeBatch:
     def drop(self) -> None:
         """Give the batch's memory back."""
         self._store = self._tokens = None
-        self._rows, self._chosen, self._fresh = [], [], set()
+        self._rows, self._chosen, self._fresh, self._told = [], [], set(), False
 
     def step(self) -> list[Sampled]:
-        """Feed one token per row, launch the next, and return the tokens that were ready."""
+        """Feed one token per row, launch the next, and return the tokens that were ready.
+
+        Where all rows are new, their first tokens are returned at once.
+        """
         assert self._store is not None
         count = len(self._rows)
         self._accept_grammars()
@@ -117,11 +121,13 @@ class DecodeBatch:
             c for made in chosen if isinstance(made, Chosen) for c in (made.logprob, made.top_logprobs, made.top_ids)
         ]
         mx.async_eval(tokens, *[c for c in lazy if c is not None])
-        ready = self._read()
+        first = len(self._fresh) == len(self.rows)
+        ready = [] if self._told else self._read()
         self._tokens, self._chosen = tokens, list(chosen)
         self._fresh.clear()
+        self._told = first
         self.steps += 1
-        return ready
+        return self._read() if first else ready  # nobody waits for a first token through a second step
 
     def _accept_grammars(self) -> None:
         """Rows with a grammar need their last token on the host first: no overlap while there are any."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..cache.keys import BLOCK_TOKENS, Chain, Span
 from ..cache.planner import Needs, Plan
-from ..cache.prefix_cache import CacheSettings, PrefixCache, Restored
+from ..cache.prefix_cache import CacheSettings, Part, PrefixCache, Restored
 from ..models import kv_records
 from ..models.identity import identity_of
-from ..models.kv_records import Layout, Payload
+from ..models.kv_records import Layout, Payload, Room
 from .row import Row
 
 _log = logging.getLogger(__name__)
@@ -28,6 +29,8 @@ class RowPrefix:
     plan: Plan = field(default_factory=Plan)
     reading: Future[Restored | None] | None = None
     tries: int = 0
+    room: Room | None = None  # the row's own arrays, while the disk is read into them
+    from_disk: Plan | None = None  # restored into the row alone; RAM gets it after the first token
     deltas: list[Payload] = field(default_factory=list)
 
 
@@ -39,6 +42,7 @@ class Reuse:
         self._layout: Layout = kv_records.layout_of(model.new_cache())
         self.cache: PrefixCache | None = None
         self._io: ThreadPoolExecutor | None = None
+        self._promoting: list[tuple[RowPrefix, Plan, Future[Any]]] = []
         if self._layout.usable and settings.ram_bytes > 0:
             needs = Needs(self._layout.window, self._layout.stateful)
             identity = identity_of(model.checkpoint, model.dtype)
@@ -54,6 +58,7 @@ class Reuse:
         """Look the prompt up and start reading what is on disk."""
         if self.cache is None:
             return
+        self._collect()
         spans = [Span(s.start, s.length, s.digest) for s in row.prompt.spans]
         row.prefix = RowPrefix(self.cache.chain(row.prompt.ids, spans))
         self.cache.tokens_asked += len(row.prompt.ids)
@@ -65,11 +70,13 @@ class Reuse:
         prefix: RowPrefix = row.prefix
         prefix.plan = self.cache.plan(prefix.chain, len(row.prompt.ids) - 1) if prefix.tries < _TRIES else Plan()
         prefix.tries += 1
-        prefix.reading = None
+        prefix.reading = prefix.room = None
         if prefix.plan.length:
-            slow, read = self.cache.fetch(prefix.plan, self._capacity(row) - prefix.plan.length)
+            slow, read = self.cache.fetch(prefix.plan, self._allocator(row))
             if slow:
                 prefix.reading = self._io.submit(read)
+                if prefix.room is not None:
+                    prefix.room.make()
             else:
                 prefix.reading = Future()
                 prefix.reading.set_result(read())
@@ -97,9 +104,13 @@ class Reuse:
     def _fill(self, row: Row, prefix: RowPrefix, found: Restored) -> None:
         assert self.cache is not None
         request, plan = row.request, prefix.plan
-        parts = [(kv_records.as_mx(part.payload), part.take) for part in found.parts]
+        parts = [(part.payload, part.take) for part in found.parts]
+        if prefix.room is not None:
+            parts, prefix.room = [(prefix.room.arrays, plan.length)], None
+            prefix.from_disk = plan
+        else:
+            self._promote(prefix, plan, found.parts)
         kv_records.rebuild(row.cache or [], self._layout, parts, plan.length, found.state, self._capacity(row))
-        self._promote(prefix, found, parts)
         self.cache.used(plan, prefix.chain)
         if self._layout.window and plan.steps[-1].take < plan.steps[-1].child.length:
             count = plan.length - prefix.chain.done  # a block used in part is stored anew, with what follows
@@ -119,20 +130,49 @@ class Reuse:
         wanted = row.request.prompt_tokens + min(row.request.sampling.max_tokens or 1, 2 * BLOCK_TOKENS)
         return -(-wanted // BLOCK_TOKENS) * BLOCK_TOKENS
 
-    def _promote(self, prefix: RowPrefix, found: Restored, parts: list[tuple[Payload, int]]) -> None:
+    def _allocator(self, row: Row) -> Any:
+        """Memory for a restore from disk alone: the row's final arrays, which numpy writes into. Sliding windows
+        are put together from what was read instead."""
+        if self._layout.window:
+            return None
+
+        def allocate(shapes: Any) -> Any:
+            row.prefix.room = Room(shapes, self._capacity(row))
+            return row.prefix.room
+
+        return allocate
+
+    def _promote(self, prefix: RowPrefix, plan: Plan, parts: Sequence[Part]) -> None:
         """Blocks that came from disk are in RAM from now on, as views of what was read."""
         assert self.cache is not None
-        steps = list(prefix.plan.steps)
-        chain = Chain(prefix.chain.symbols, prefix.chain.spans, prefix.chain.parent)
-        for part, (arrays, take) in zip(found.parts, parts, strict=True):
+        steps = list(plan.steps)
+        chain = Chain(prefix.chain.symbols, prefix.chain.spans, self.cache.root)
+        for part in parts:
             at = 0
-            while at < take and steps:
+            while at < part.take and steps:
                 step = steps.pop(0)
                 if step.take == step.child.length:
                     block = chain.cut(step.end, step.child.window)
                     if not part.ram:
-                        self.cache.keep(block, kv_records.slice_payload(arrays, at, at + step.take))
+                        self.cache.keep(block, {n: a[:, at : at + step.take] for n, a in part.payload.items()})
                 at += step.take
+
+    def _read_again(self, prefix: RowPrefix) -> None:
+        """Start to read for RAM what was restored into a row alone."""
+        plan, prefix.from_disk = prefix.from_disk, None
+        if plan is None or self.cache is None or self._io is None:
+            return
+        if all(plan.steps[-1].child.key != other.steps[-1].child.key for _, other, _ in self._promoting):
+            self._promoting.append((prefix, plan, self._io.submit(self.cache.reread(plan))))
+
+    def _collect(self) -> None:
+        """Take in what was read for RAM, where that has ended."""
+        waiting, self._promoting = self._promoting, []
+        for prefix, plan, reading in waiting:
+            if not reading.done():
+                self._promoting.append((prefix, plan, reading))
+            elif reading.exception() is None and reading.result() is not None:
+                self._promote(prefix, plan, [Part(reading.result(), plan.length, False)])
 
     # -- during prefill and decode ----------------------------------------------------------
 
@@ -177,6 +217,8 @@ class Reuse:
         prefix: RowPrefix | None = row.prefix
         if prefix is None:
             return
+        if prefix.from_disk is not None:
+            self._read_again(prefix)
         known = len(row.prompt.ids) + len(row.request.token_ids)
         if known - prefix.chain.done > BLOCK_TOKENS:
             self._answer(row, prefix, batch, prefix.chain.done + BLOCK_TOKENS, ended=False)
@@ -187,6 +229,8 @@ class Reuse:
         if prefix is None:
             return
         row.prefix = None
+        self._read_again(prefix)
+        self._collect()
         self._answer(row, prefix, batch, len(row.prompt.ids) + len(row.request.token_ids), ended=True)
 
     def _answer(self, row: Row, prefix: RowPrefix, batch: Any, end: int, ended: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 
 from ..models import whole
 from ..models.kv_state import cache_bytes
@@ -24,6 +25,7 @@ class SoloBatch:
         self._logits: Any = None  # of the prompt, until the first step samples from them
         self._token: Any = None  # (1,) the token to feed next
         self._chosen: Chosen | Exception | None = None
+        self._told = False  # the token to feed next was handed out already
         self.steps = 0
 
     @property
@@ -48,9 +50,10 @@ class SoloBatch:
         self._caches, self._carried = [], {}
 
     def step(self) -> list[Sampled]:
-        """Launch a token and return the one that was ready; nothing after the first step."""
+        """Launch a token and return the one that was ready; the first is returned at once."""
         row, token = self._row, self._token
         assert row is not None
+        first = token is None
         if token is None:
             logits, self._logits = self._logits, None
         else:
@@ -59,15 +62,15 @@ class SoloBatch:
         tokens, chosen = choose(logits, [row.sampler])
         tokens = tokens.astype(mx.int32)
         mx.async_eval(tokens)
-        ready = [] if token is None else [sampled_of(row, int(token.item()), self._chosen)]
-        self._token, self._chosen = tokens, chosen[0]
+        ready = [] if first or self._told else [sampled_of(row, int(np.array(token)[0]), self._chosen)]
+        self._token, self._chosen, self._told = tokens, chosen[0], first
         self.steps += 1
-        return ready
+        return [sampled_of(row, int(np.array(tokens)[0]), self._chosen)] if first else ready
 
     def _accept(self, row: Row, token: Any) -> None:
         """A grammar needs the last token on the host before it masks the next."""
         if row.sampler.grammar:
             try:
-                row.sampler.grammar.accept(int(token.item()))
+                row.sampler.grammar.accept(int(np.array(token)[0]))
             except Exception as error:
                 self._chosen = error

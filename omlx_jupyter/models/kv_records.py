@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,8 @@ import mlx.core as mx
 import numpy as np
 
 _KINDS = {"KVCache": "kv", "RotatingKVCache": "window", "ArraysCache": "state"}
+
+_PATIENCE_S = 60.0  # a look-up in a Room that nobody makes is a fault, not a wait
 
 Payload = dict[str, mx.array]
 
@@ -49,7 +52,7 @@ def _stored(array: mx.array) -> mx.array:
 
 
 def _restored(array: Any) -> mx.array:
-    made = array if isinstance(array, mx.array) else mx.array(array)
+    made = to_mx(array)
     return made.view(mx.bfloat16) if made.dtype == mx.uint16 else made
 
 
@@ -127,10 +130,14 @@ def rebuild(
         pair = []
         for part in "kv":
             whole = parts[0][0][f"{layer}.{part}"]
-            if kind == "kv" and len(parts) == 1 and whole.shape[1] == capacity:  # read into its final place
+            if kind == "kv" and len(parts) == 1 and whole.shape[1] >= capacity:  # read into its final place
                 pair.append(_restored(whole)[None])
                 continue
-            found = [_restored(arrays[f"{layer}.{part}"][:, :take]) for arrays, take in parts]
+            pieces = [arrays[f"{layer}.{part}"][:, :take] for arrays, take in parts]
+            if kind == "kv" and any(isinstance(piece, np.ndarray) for piece in pieces):
+                pair.append(_gathered(pieces, capacity)[None])
+                continue
+            found = [_restored(piece) for piece in pieces]
             if kind == "window":
                 joined = mx.concatenate(found, axis=1) if len(found) > 1 else found[0]
                 pair.append(joined[None, :, -layout.window :])
@@ -145,19 +152,55 @@ def rebuild(
     mx.eval([c.state for c in caches])
 
 
-def slice_payload(arrays: Mapping[str, Any], start: int, end: int) -> Payload:
-    """Views of a run's tokens [start, end) that share its memory."""
-    cut = {name: _as_mx(array)[:, start:end] for name, array in arrays.items()}
-    mx.eval(cut)
-    return cut
+def _gathered(pieces: Sequence[Any], capacity: int) -> mx.array:
+    """Pieces (heads, tokens, width) from numpy and MLX side by side in one new array, zeros behind: one copy.
+
+    MLX lets numpy write into an evaluated array's memory.
+    """
+    heads, _, width = pieces[0].shape
+    dtype = to_mx(pieces[0][:, :1]).dtype
+    made = mx.zeros((heads, capacity, width), dtype)
+    mx.eval(made)
+    view, at = np.array(made, copy=False), 0
+    for piece in pieces:
+        view[:, at : at + piece.shape[1]] = np.asarray(piece)
+        at += piece.shape[1]
+    return _restored(made)
 
 
-def as_mx(arrays: Mapping[str, Any]) -> Payload:
-    """numpy arrays to MLX, one copy; what is MLX stays."""
-    return {name: _as_mx(array) for name, array in arrays.items()}
+class Room(Mapping[str, np.ndarray]):
+    """Arrays of a row, (heads, capacity, width), that numpy writes into while others are still being made.
+
+    A look-up waits for its array and gives a view of its first tokens. The arrays belong to the row once all
+    views are gone: MLX copies an array that others see before it writes into it.
+    """
+
+    def __init__(self, shapes: Mapping[str, tuple[Sequence[int], Any]], capacity: int) -> None:
+        self._shapes, self._capacity = shapes, capacity
+        self._views: dict[str, Future[np.ndarray]] = {name: Future() for name in shapes}
+        self.arrays: Payload = {}
+
+    def make(self) -> None:
+        """Engine thread: most of the time goes into touching new memory, so that it pays to read meanwhile."""
+        for name, (shape, dtype) in self._shapes.items():
+            size = (shape[0], max(self._capacity, shape[1]), *shape[2:])
+            array = mx.zeros(size, getattr(mx, str(dtype)))
+            mx.eval(array)
+            self.arrays[name] = array
+            self._views[name].set_result(np.array(array, copy=False)[:, : shape[1]])
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._views[name].result(_PATIENCE_S)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._views)
+
+    def __len__(self) -> int:
+        return len(self._views)
 
 
-def _as_mx(array: Any) -> mx.array:
+def to_mx(array: Any) -> mx.array:
+    """numpy to MLX, one copy, evaluated; what is MLX stays."""
     return array if isinstance(array, mx.array) else mx.array(array)
 
 

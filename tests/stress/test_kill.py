@@ -171,6 +171,7 @@ def test_whatever_changes_the_answers_do_not(
             made = engine.generate(work.prompt(number, True), sampling=work.GREEDY)
             assert made.token_ids == reference[family][number]
             restored += made.usage.cached_tokens_ssd > 0
+            assert engine._loop._runner.reuse.cache.writer.flush()  # what was lost is on disk again, to be harmed
         stats = engine.stats().cache
         damaged = stats.ssd_damaged
         assert not stats.ssd_paused
