@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 from ..types import Usage
 from . import live
+from .terminal_view import PlainView, terminal_view
 
 UPDATES_PER_S = 8
 _SNAPSHOTS_S = (0.3, 1.0)  # the whole text is sent then, for views that came late
@@ -81,31 +81,23 @@ class NotebookView:
         self._widget.close()
 
 
-class PlainView:
-    """Prints the pieces as they come: terminals, scripts. A display update would print all again."""
-
-    def __init__(self) -> None:
-        self._shown = 0
-
-    def status(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
-
-    def update(self, text: str, progress: Any, usage: Usage) -> None:
-        if len(text) > self._shown:
-            print(text[self._shown :], end="", flush=True)
-            self._shown = len(text)
-
-    def finish(self, result: Any) -> None:
-        print(result.bundle()["text/plain"][self._shown :], flush=True)
-
-    def fail(self) -> None:
-        if self._shown:
-            print(flush=True)
-
-
 def make_view(shell: Any, images: Sequence[Any] = (), stoppable: bool = True) -> View:
     """A view in the cell that runs. `stoppable`: an interrupt of the kernel stops the answer."""
-    return NotebookView(images, stoppable) if getattr(shell, "kernel", None) is not None else PlainView()
+    kernel = getattr(shell, "kernel", None)
+    if kernel is None:
+        return terminal_view()
+    return NotebookView(images, stoppable) if shows_updates(kernel) else PlainView()
+
+
+def shows_updates(kernel: Any) -> bool:
+    """Whether the front end that asked shows display updates.
+
+    JupyterLab, Notebook 7 and VS Code name the cell in a request's metadata; nbclient, nbconvert and papermill
+    allow no input. What is left are consoles (jupyter console, qtconsole), which drop updates.
+    """
+    request = kernel.get_parent("shell") or {}
+    metadata, content = request.get("metadata") or {}, request.get("content") or {}
+    return bool(metadata) or not content.get("allow_stdin", False)
 
 
 def bar(share: float) -> str:

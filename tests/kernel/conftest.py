@@ -39,9 +39,10 @@ class Outcome:
 class Kernel:
     def __init__(self, manager: Any, client: Any) -> None:
         self.manager, self.client = manager, client
+        self.console = False  # ask as jupyter console does
 
     def start(self, code: str) -> str:
-        return str(self.client.execute(code))
+        return str(self.client.execute(code, allow_stdin=self.console))
 
     def finish(self, identity: str, timeout: float = 60, on_message: Any = None) -> Outcome:
         outcome = Outcome()

@@ -143,3 +143,15 @@ def test_two_background_cells_run_in_one_batch_and_write_into_their_own_cells(ke
     waited = kernel.run("%omlx jobs wait")
     assert waited.stdout.count("finished") == 2
     assert kernel.value("one.text == two.text and type(one).__name__") == "'Result'"
+
+
+def test_a_console_gets_the_text_as_a_stream(kernel: Kernel) -> None:
+    """jupyter console and qtconsole drop display updates."""
+    kernel.console = True
+    try:
+        outcome = kernel.run("%ocr draw_text('Total 7')")
+    finally:
+        kernel.console = False
+    assert outcome.ok
+    assert "first token" in outcome.stdout
+    assert not outcome.bundles("display_data", "update_display_data", "execute_result")

@@ -145,7 +145,7 @@ def test_help_shows_examples(shell: InteractiveShell, capsys: pytest.CaptureFixt
 def test_an_interrupt_keeps_what_was_said(
     shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from omlx_jupyter.notebook import stream_view
+    from omlx_jupyter.notebook import terminal_view
 
     shown: list[str] = []
 
@@ -154,7 +154,7 @@ def test_an_interrupt_keeps_what_was_said(
         if len(text) >= 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(stream_view.PlainView, "update", update)
+    monkeypatch.setattr(terminal_view.PlainView, "update", update)
     done = shell.run_cell("%ocr img -o partial", store_history=True)
     assert isinstance(done.error_in_exec, KeyboardInterrupt)
     assert "tokens are kept in _" in capsys.readouterr().out

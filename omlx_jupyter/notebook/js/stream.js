@@ -1,9 +1,113 @@
-// A running answer: phase, pictures, text as it comes, a stop button. Text is only ever set as text.
-function element(tag, name, parent) {
+// A running answer: phase, pictures, Markdown that grows, a stop button. Text is only ever set as text.
+function element(tag, name, parent, text) {
   const made = document.createElement(tag);
   if (name) made.className = name;
+  if (text !== undefined) made.textContent = text;
   if (parent) parent.appendChild(made);
   return made;
+}
+
+// `code`, **bold**, *italic*; a link is shown as it is written. The rest stays text.
+function inline(parent, text) {
+  const mark = /`([^`]+)`|\*\*([^*]+)\*\*|\*([^*\s][^*]*)\*/g;
+  let at = 0;
+  for (const found of text.matchAll(mark)) {
+    parent.append(text.slice(at, found.index));
+    if (found[1] !== undefined) element("code", "", parent, found[1]);
+    else element(found[2] !== undefined ? "strong" : "em", "", parent, found[2] ?? found[3]);
+    at = found.index + found[0].length;
+  }
+  parent.append(text.slice(at));
+}
+
+const cells = (line) => line.trim().replace(/^\||\|$/g, "").split("|").map((cell) => cell.trim());
+
+function table(parent, lines) {
+  const made = element("table", "", parent);
+  lines.forEach((line, row) => {
+    if (row === 1) return;
+    const tr = element("tr", "", made);
+    for (const cell of cells(line)) inline(element(row ? "td" : "th", "", tr), cell);
+  });
+}
+
+function list(parent, lines, ordered) {
+  const made = element(ordered ? "ol" : "ul", "", parent);
+  for (const line of lines) inline(element("li", "", made), line.replace(/^\s*([-*+]|\d+[.)])\s+/, ""));
+}
+
+// One block: what stands between blank lines, or a code fence with all that is in it.
+function block(parent, text) {
+  const lines = text.split("\n");
+  const heading = /^(#{1,6})\s+(.*)$/.exec(lines[0]);
+  if (/^\s*(```|~~~)/.test(lines[0])) {
+    const closed = lines.length > 1 && /^\s*(```|~~~)\s*$/.test(lines[lines.length - 1]);
+    element("code", "", element("pre", "", parent), lines.slice(1, closed ? -1 : undefined).join("\n"));
+  } else if (heading) {
+    inline(element(`h${heading[1].length}`, "", parent), heading[2]);
+    if (lines.length > 1) block(parent, lines.slice(1).join("\n"));
+  } else if (lines.length > 1 && lines[0].includes("|") && /^[\s|:-]+$/.test(lines[1]) && lines[1].includes("-")) {
+    table(parent, lines);
+  } else if (lines.every((line) => /^\s*[-*+]\s+/.test(line))) list(parent, lines, false);
+  else if (lines.every((line) => /^\s*\d+[.)]\s+/.test(line))) list(parent, lines, true);
+  else if (lines.every((line) => line.startsWith(">"))) {
+    inline(element("blockquote", "", parent), lines.map((line) => line.replace(/^>\s?/, "")).join("\n"));
+  } else inline(element("p", "", parent), text);
+}
+
+// Where the last block begins: blocks before it can't change any more.
+function lastBlock(text) {
+  let start = 0, fence = "", at = 0;
+  for (const line of text.split("\n").slice(0, -1)) {
+    const mark = /^\s*(```|~~~)/.exec(line)?.[1];
+    if (mark && !fence) {
+      fence = mark;
+      start = at;
+    } else if (mark === fence) fence = "";
+    at += line.length + 1;
+    if (!fence && (line.trim() === "" || mark)) start = at;
+  }
+  return Math.min(start, text.length);
+}
+
+// Draws a growing text: finished blocks once, the last one again at each change.
+export function grower(body) {
+  let done = "";
+  const fixed = element("div", "", body), tail = element("div", "", body);
+  return (text) => {
+    if (!text.startsWith(done)) {
+      done = "";
+      fixed.replaceChildren();
+    }
+    const until = lastBlock(text);
+    for (const part of blocks(text.slice(done.length, until))) block(fixed, part);
+    if (until > done.length) done = text.slice(0, until);
+    tail.replaceChildren();
+    const rest = text.slice(done.length).replace(/\n+$/, "");
+    if (rest.trim()) block(tail, rest);
+  };
+}
+
+function blocks(text) {
+  const found = [];
+  let current = [], fence = "";
+  const close = () => {
+    if (current.length) found.push(current.join("\n"));
+    current = [];
+  };
+  for (const line of text.split("\n")) {
+    const mark = /^\s*(```|~~~)/.exec(line)?.[1];
+    if (!fence && mark) close();
+    if (!fence && !mark && line.trim() === "") close();
+    else current.push(line);
+    if (mark && !fence) fence = mark;
+    else if (mark === fence && fence) {
+      fence = "";
+      close();
+    }
+  }
+  close();
+  return found;
 }
 
 function render({ model, el }) {
@@ -28,10 +132,10 @@ function render({ model, el }) {
       kernel.interrupt();
     };
   }
-  const body = element("div", "omlx-text", el);
+  const grow = grower(element("div", "omlx-text", el));
   const view = () => {
     phase.textContent = state.phase ?? model.get("phase");
-    body.textContent = state.text;
+    grow(state.text);
   };
   const onText = () => {
     const text = model.get("text");
