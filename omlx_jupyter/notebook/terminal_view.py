@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from ..types import Usage
+from .markdown import safe_markdown
 
 _UPDATES_PER_S = 8
 
@@ -76,7 +77,7 @@ def _page(text: str, below: str) -> Any:
     from rich.console import Group
     from rich.markdown import Markdown
 
-    parts: list[Any] = [Markdown(text, hyperlinks=False)] if text else []
+    parts: list[Any] = [Markdown(safe_markdown(text), hyperlinks=False)] if text else []
     return Group(*parts, _dim(below)) if below else Group(*parts)
 
 

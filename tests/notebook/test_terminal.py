@@ -26,11 +26,15 @@ def test_a_terminal_shows_markdown_and_keeps_the_answer(monkeypatch: Any) -> Non
     assert isinstance(view, terminal_view.RichView)
     view.status("loading")
     view.update("# Ti", Progress("decode", 3, 3, 1, 0), Usage())
-    view.finish(Result(Generation("# Title\n\n- **one**\n- [bold]two[/bold]", [1], "stop", Usage())))
+    view.finish(
+        Result(Generation("# Title\n\n- **one**\n- [bold]two[/bold]\n\nTea 1\nMilk <b> 2", [1], "stop", Usage()))
+    )
     shown = screen.getvalue().split("loading", 1)[1]
     assert "writing" in shown
     assert "• " in shown or "one" in shown
     assert "**one**" not in shown.split("writing")[-1]
+    lines = [line.strip() for line in shown.split("writing")[-1].splitlines()]
+    assert lines.index("Tea 1") + 1 == lines.index("Milk <b> 2")  # line breaks stay
     assert "[bold]two[/bold]" in shown  # model text is no markup of rich's
 
 
