@@ -63,6 +63,11 @@ def __dir__() -> list[str]:
     return sorted([*globals(), *_PUBLIC])
 
 
+def _jupyter_labextension_paths() -> list[dict[str, str]]:
+    """Where `jupyter labextension develop` finds the built extension."""
+    return [{"src": "labextension", "dest": "omlx_jupyter"}]
+
+
 def load_ipython_extension(shell: Any) -> None:
     """Called by `%load_ext omlx_jupyter`."""
     importlib.import_module(".notebook.extension", __name__).load(shell)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from typing import Any
 
 from . import chats, jobs
@@ -33,6 +34,32 @@ def install(shell: Any, flags: dict[str, list[str]], commands: list[str]) -> Non
         shell.set_hook("complete_command", omlx, str_key=prefix)
     shell.set_hook("complete_command", magic("ocr"), str_key="%ocr")
     shell.set_hook("complete_command", magic("vlm"), str_key="%%vlm")
+    matchers = getattr(getattr(shell, "Completer", None), "custom_matchers", None)
+    if matchers is not None:
+        matchers.append(_in_braces(shell))
+
+
+def _in_braces(shell: Any) -> Any:
+    """Names inside {...} of a %%vlm cell where an apostrophe in the prose makes IPython see a string."""
+    from rlcompleter import Completer
+
+    from IPython.core.completer import SimpleCompletion, context_matcher
+
+    @context_matcher()
+    def matcher(context: Any) -> Any:
+        line = context.line_with_cursor[: context.cursor_position]
+        before, brace, inside = line.rpartition("{")
+        apostrophe = before.count("'") % 2 or before.count('"') % 2
+        if not (context.full_text.lstrip().startswith("%%vlm") and brace and "}" not in inside and apostrophe):
+            return {"completions": []}
+        token = re.search(r"[\w.]*$", inside)
+        begun = token.group() if token else ""
+        known = Completer(shell.user_ns)
+        found = known.attr_matches(begun) if "." in begun else known.global_matches(begun)
+        made = [SimpleCompletion(text=text.rstrip("( "), type="instance") for text in found]
+        return {"completions": made, "matched_fragment": begun, "suppress": True}
+
+    return matcher
 
 
 def _omlx(begun: list[str], commands: list[str]) -> list[str]:

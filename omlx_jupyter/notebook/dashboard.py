@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from .state import Watcher
+from .state import Watcher, same
 
 UPDATES_PER_S = 2.0
 _JS = Path(__file__).parent / "js"
@@ -38,8 +38,7 @@ def make() -> Any:
         def _update(self) -> None:
             while not self.stopped.wait(1 / UPDATES_PER_S):
                 made = self.watcher.snapshot()
-                quiet = not any(made.get("history", ())) and not made.get("lanes")
-                if not (quiet and _without_history(made) == _without_history(self.state)):
+                if not same(made, self.state):
                     self.state = made
 
         def close(self) -> None:
@@ -47,7 +46,3 @@ def make() -> Any:
             super().close()
 
     return Dashboard()
-
-
-def _without_history(state: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in state.items() if name not in ("history", "tokens_per_s")}

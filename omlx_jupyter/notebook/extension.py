@@ -10,6 +10,8 @@ from .config import Omlx, settings
 from .magics import OmlxMagics, flags
 from .management import COMMANDS
 
+_wires: list[Any] = []  # the kernel's, while the extension is loaded
+
 
 def load(shell: Any) -> None:
     settings(shell)
@@ -17,9 +19,16 @@ def load(shell: Any) -> None:
     complete.install(shell, flags(), list(COMMANDS))
     accessor.register()
     shell.events.register("pre_run_cell", accessor.register)
+    if getattr(shell, "kernel", None) is not None:
+        from .comm import Wire
+
+        _wires[:] = [Wire()]
 
 
 def unload(shell: Any) -> None:
+    for wire in _wires:
+        wire.close()
+    _wires.clear()
     session.unload()
     with contextlib.suppress(ValueError):
         shell.events.unregister("pre_run_cell", accessor.register)

@@ -83,12 +83,18 @@ def _closing(text: str, start: int) -> int:
 def _value(expression: str, names: dict[str, Any], limits: Limits, text: str, at: int) -> list[Part]:
     code, convert, spec = _split(expression, text, at)
     try:
-        value = eval(compile(code, "<%%vlm>", "eval"), names)
+        value = eval(compile(code, "<%%vlm>", "eval"), names, _helpers(code, limits))
         if convert or spec:
             return [format(_CONVERSIONS[convert](value) if convert else value, spec)]
         return _as_parts(value, limits, expression.strip())
     except Exception as error:
         raise _pointing(text, at, f"{type(error).__name__}: {error}") from None
+
+
+def _helpers(code: ast.Expression, limits: Limits) -> dict[str, Any]:
+    """`img("name.png")` is the picture of that file, whatever the notebook calls img."""
+    called = {node.func.id for node in ast.walk(code) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    return {"img": lambda file: open_images(file, limits)[0]} if "img" in called else {}
 
 
 def _split(expression: str, text: str, at: int) -> tuple[ast.Expression, str, str]:

@@ -50,9 +50,8 @@ def save(page: Any) -> None:
 
 
 def theme(page: Any, name: str) -> None:
-    page.evaluate(
-        "name => window.jupyterapp.commands.execute('apputils:change-theme', {theme: name})", name
-    ) if page.evaluate("() => !!window.jupyterapp") else page.evaluate(
-        "name => document.body.dataset.jpThemeLight = String(name.includes('Light'))", name
+    page.evaluate("name => window.jupyterapp.commands.execute('apputils:change-theme', {theme: name})", name)
+    page.wait_for_function(
+        "light => document.body.dataset.jpThemeLight === light", arg=str("Light" in name).lower(), timeout=20_000
     )
-    page.wait_for_timeout(800)
+    page.wait_for_timeout(500)

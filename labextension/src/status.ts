@@ -1,0 +1,57 @@
+// The status bar item: model, state, speed, share from the cache. A click opens the panel.
+import { TranslationBundle } from '@jupyterlab/translation';
+import { Signal } from '@lumino/signaling';
+import { Widget } from '@lumino/widgets';
+import { element } from './dom';
+import { Links } from './links';
+import { Kinds } from './protocol';
+
+export function summary(status: Kinds['status'] | undefined, trans: TranslationBundle): string {
+  if (!status) {
+    return '';
+  }
+  if (status.note) {
+    return status.note;
+  }
+  if (!status.model) {
+    return trans.__('omlx: no model');
+  }
+  const name = status.model.split('/').pop() ?? status.model;
+  const parts = [name, status.rows ? trans.__('%1, %2 rows', status.state, status.rows) : status.state];
+  if (status.tokens_per_s >= 1) {
+    parts.push(trans.__('%1 tokens/s', Math.round(status.tokens_per_s)));
+  }
+  if (status.cached > 0) {
+    parts.push(trans.__('%1 % cached', Math.round(100 * status.cached)));
+  }
+  return parts.join(' · ');
+}
+
+export class StatusItem extends Widget {
+  constructor(
+    private _links: Links,
+    private _trans: TranslationBundle,
+    open: () => void
+  ) {
+    super({ node: element('button', null, '', 'omlx-status') });
+    this.node.setAttribute('type', 'button');
+    this.node.title = _trans.__('Open the omlx panel');
+    this.node.onclick = open;
+    _links.changed.connect(this._show, this);
+    this._show();
+  }
+
+  readonly activeStateChanged = new Signal<this, void>(this);
+
+  /** Whether there is a kernel to tell of. */
+  get speaks(): boolean {
+    return this._links.current?.seen.status !== undefined;
+  }
+
+  private _show(): void {
+    const text = summary(this._links.current?.seen.status, this._trans);
+    this.node.textContent = text;
+    this.activeStateChanged.emit();
+    this.node.setAttribute('aria-label', text ? this._trans.__('omlx engine: %1', text) : '');
+  }
+}

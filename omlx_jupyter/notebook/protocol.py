@@ -1,0 +1,139 @@
+"""Messages between the kernel and JupyterLab's panel. comm.schema.json is their definition (docs/comm.md)."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args, get_type_hints
+
+TARGET = "omlx_jupyter"
+VERSION = 1
+Level = Literal["off", "status", "panel"]
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Status:
+    """Kernel to page: the status bar's figures."""
+
+    model: str
+    state: str
+    rows: int
+    tokens_per_s: float
+    cached: float
+    note: str
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Kernel to page: all that the side panel shows."""
+
+    dashboard: dict[str, Any] | None
+    jobs: list[dict[str, Any]]
+    chats: list[dict[str, Any]]
+    stores: list[dict[str, Any]]
+    note: str
+
+
+@dataclass(frozen=True)
+class Models:
+    """Kernel to page: what can be loaded without a download."""
+
+    names: list[str]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Kernel to page: what a command could not do."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Page to kernel: how much it wants to see, for a minute."""
+
+    page: str
+    level: Level
+
+
+@dataclass(frozen=True)
+class Load:
+    model: str
+
+
+@dataclass(frozen=True)
+class Unload:
+    pass
+
+
+@dataclass(frozen=True)
+class ListModels:
+    pass
+
+
+@dataclass(frozen=True)
+class CancelJob:
+    number: int
+
+
+@dataclass(frozen=True)
+class ClearStore:
+    model: str
+
+
+@dataclass(frozen=True)
+class ForkChat:
+    name: str
+    new: str
+
+
+@dataclass(frozen=True)
+class ClearChat:
+    name: str
+
+
+FROM_KERNEL = {"status": Status, "panel": Panel, "models": Models, "problem": Problem}
+FROM_PAGE: dict[str, type] = {
+    "watch": Watch,
+    "load": Load,
+    "unload": Unload,
+    "list_models": ListModels,
+    "cancel_job": CancelJob,
+    "clear_store": ClearStore,
+    "fork_chat": ForkChat,
+    "clear_chat": ClearChat,
+}
+_KINDS = {cls: kind for kind, cls in {**FROM_KERNEL, **FROM_PAGE}.items()}
+_told: set[str] = set()
+
+
+def encode(message: Any) -> dict[str, Any]:
+    """A message as JSON values."""
+    return {"v": VERSION, "kind": _KINDS[type(message)], **asdict(message)}
+
+
+def parse(data: Any) -> Any | None:
+    """A page's message, or None where it is unknown or malformed, which is logged once a kind."""
+    if isinstance(data, dict) and data.get("v") == VERSION:
+        cls = FROM_PAGE.get(str(data.get("kind")))
+        fields = {name: value for name, value in data.items() if name not in ("v", "kind")}
+        if cls is not None and _fits(cls, fields):
+            return cls(**fields)
+    kind = str(data.get("kind"))[:40] if isinstance(data, dict) else type(data).__name__
+    if kind not in _told and len(_told) < 100:
+        _told.add(kind)
+        _log.warning("a message of the page (%s) was not understood and is ignored", kind)
+    return None
+
+
+def _fits(cls: type, fields: dict[str, Any]) -> bool:
+    hints = get_type_hints(cls)
+    if {f.name for f in dataclasses.fields(cls)} != set(fields):
+        return False
+    for name, value in fields.items():
+        allowed = get_args(hints[name])
+        if value not in allowed if allowed else type(value) is not hints[name]:
+            return False
+    return True

@@ -1,0 +1,260 @@
+"""The JupyterLab extension in a real browser: status, panel, pictures into cells, questions about outputs."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ..conftest import draw_text
+from . import lab_page as ui
+
+AXE = Path(__file__).parents[2] / "labextension" / "node_modules" / "axe-core" / "axe.min.js"
+GIVE = """([index, kind, data, x]) => {
+  const bytes = Uint8Array.from(atob(data), c => c.charCodeAt(0));
+  const transfer = new DataTransfer();
+  transfer.items.add(new File([bytes], 'shot.png', { type: 'image/png' }));
+  const editor = document.querySelectorAll('.jp-Notebook .jp-Cell')[index].querySelector('.cm-content');
+  const line = editor.querySelector('.cm-line:last-child').getBoundingClientRect();
+  const place = { clientX: line.left + x, clientY: line.top + 4, bubbles: true, cancelable: true };
+  const event = kind === 'paste'
+    ? new ClipboardEvent('paste', { clipboardData: transfer, bubbles: true, cancelable: true })
+    : new DragEvent(kind, { dataTransfer: transfer, ...place });
+  (kind === 'paste' ? editor : editor.querySelector('.cm-line:last-child')).dispatchEvent(event);
+  return event.defaultPrevented;
+}"""
+
+
+def png(text: str) -> str:
+    held = io.BytesIO()
+    draw_text(text, 24).save(held, "PNG")
+    return base64.b64encode(held.getvalue()).decode()
+
+
+def source(page: Any, index: int) -> str:
+    return str(page.evaluate(
+        "i => [...document.querySelectorAll('.jp-Notebook .jp-Cell')[i].querySelectorAll('.cm-line')]"
+        ".map(l => l.textContent).join('\\n')", index,
+    ))  # fmt: skip
+
+
+def open_panel(page: Any) -> Any:
+    page.locator(".omlx-status").click()
+    panel = page.locator(".omlx-panel")
+    panel.wait_for(timeout=10_000)
+    return panel
+
+
+ENDLESS = (
+    "%load_ext omlx_jupyter\n%omlx load {path}\n"
+    "from omlx_jupyter import SamplingParams\nfrom omlx_jupyter.notebook import run, session\n"
+    "ends = session.engine()._loop.model.end_tokens\n"
+    "bias = {{**{{i: -1e9 for i in ends}}, **{{i: -1e9 for i in range(256, 320)}}}}\n"
+    "run.sampling_from = lambda args: SamplingParams(temperature=1, seed=1, max_tokens=100_000, logit_bias=bias)"
+)
+
+
+def test_status_and_panel_follow_two_background_cells(
+    lab: Any, page: Any, shots: Path, checkpoint: Callable[..., Path]
+) -> None:
+    address, folder = lab
+    cell = "%%vlm --background -o {0}\nTell me {0}"
+    cells = [ENDLESS.format(path=checkpoint("qwen2_vl")), cell.format("one"), cell.format("two"), "one.cancel()"]
+    ui.notebook(folder, "status.ipynb", cells)
+    ui.open_notebook(page, address, "status.ipynb")
+    assert page.locator(".omlx-status").is_hidden()  # it sleeps while the kernel doesn't know us
+    ui.run_cell(page, 0)
+    status = page.locator(".omlx-status")
+    status.wait_for(timeout=20_000)
+    page.wait_for_function("() => document.querySelector('.omlx-status').textContent.includes('idle')")
+    ui.run_cell(page, 1)
+    ui.run_cell(page, 2)
+    page.wait_for_function(
+        "() => /decode, 2 rows · \\d+ tokens\\/s/.test(document.querySelector('.omlx-status').textContent)",
+        timeout=20_000,
+    )
+    panel = open_panel(page)
+    panel.locator(".omlx-decode").nth(1).wait_for(timeout=10_000)
+    assert panel.locator(".omlx-row", has_text="writing").count() == 2
+    page.wait_for_timeout(1500)
+    page.screenshot(path=shots / "panel-light.png")
+    panel.get_by_role("button", name="Cancel background cell").first.click()
+    page.wait_for_function("() => document.querySelectorAll('.omlx-panel .omlx-decode').length === 1", timeout=10_000)
+    panel.get_by_role("button", name="Cancel background cell").first.click()
+    page.wait_for_function("() => document.querySelector('.omlx-status').textContent.includes('idle')", timeout=10_000)
+
+
+@pytest.mark.parametrize(
+    ("kind", "first", "written"), [("paste", "%%vlm", '{img("picture-'), ("drop", "%ocr ", "picture-")]
+)
+def test_a_picture_goes_into_a_cell(lab: Any, page: Any, kind: str, first: str, written: str) -> None:
+    address, folder = lab
+    cell = f"{first}\nRead: " if first == "%%vlm" else first
+    ui.notebook(folder, f"{kind}.ipynb", ["%load_ext omlx_jupyter", cell, "x = 1"])
+    ui.open_notebook(page, address, f"{kind}.ipynb")
+    ui.run_cell(page, 0)
+    ui.select(page, 1)
+    page.keyboard.press("Control+End")
+    word = "Gate 17" if kind == "paste" else "Room 214"
+    page.evaluate(GIVE, [2, kind, png(word), 5])  # a cell that isn't ours is left alone
+    if kind == "drop":
+        assert page.evaluate(GIVE, [1, "dragover", png(word), 500])
+    ui.select(page, 1)
+    page.keyboard.press("Control+End")
+    assert page.evaluate(GIVE, [1, kind, png(word), 500])
+    page.wait_for_function(
+        "() => document.querySelectorAll('.jp-Notebook .jp-Cell')[1].textContent.includes('picture-')"
+    )
+    assert written in source(page, 1)
+    (file,) = [p for p in folder.iterdir() if p.name.startswith("picture-") and p.name in source(page, 1)]
+    assert base64.b64encode(file.read_bytes()).decode() == png(word)
+    ui.run_cell(page, 1)
+    ui.output(page, 1).locator("text=tokens/s").wait_for(timeout=30_000)
+    assert "picture-" not in source(page, 2)
+    assert word.split()[1] in ui.output(page, 1).inner_text()
+    ui.select(page, 1)
+    page.keyboard.press("Control+z")
+    page.wait_for_function(
+        "() => !document.querySelectorAll('.jp-Notebook .jp-Cell .cm-content')[1].textContent.includes('picture-')"
+    )
+    assert source(page, 1).strip() == cell.strip()
+
+
+def test_read_text_and_ask_on_an_output(lab: Any, page: Any, shots: Path) -> None:
+    address, folder = lab
+    draw_text("Total 12.50", 24).save(folder / "bill.png")
+    cells = ["%load_ext omlx_jupyter", "from PIL import Image\nImage.open('bill.png')", "1 + 1"]
+    ui.notebook(folder, "ask.ipynb", cells)
+    ui.open_notebook(page, address, "ask.ipynb")
+    for index in (0, 1, 2):
+        ui.run_cell(page, index)
+    ui.select(page, 1)
+    page.locator(
+        ".jp-cell-toolbar button[data-command='omlx:read-image'], .jp-cell-toolbar [data-jp-item-name='omlx-read']"
+    ).first.wait_for()
+    page.locator(".jp-cell-toolbar [data-jp-item-name='omlx-read']").first.click()
+    page.wait_for_function("() => document.querySelectorAll('.jp-Notebook .jp-Cell').length === 4")
+    assert source(page, 2).startswith("%ocr picture-")
+    ui.run_cell(page, 2)
+    ui.output(page, 2).locator("text=tokens/s").wait_for(timeout=30_000)
+    assert "12.50" in ui.output(page, 2).inner_text()
+    ui.output(page, 1).locator("img").click(button="right")
+    page.locator(".lm-Menu-item", has_text="Ask about This Image").click()
+    page.wait_for_function("() => document.querySelectorAll('.jp-Notebook .jp-Cell').length === 5")
+    assert source(page, 2).startswith("%%vlm\n{img(")
+    page.screenshot(path=shots / "ask.png")
+
+
+def test_a_restart_shows_the_share_from_disk(lab: Any, page: Any, shots: Path) -> None:
+    address, folder = lab
+    draw_text("Platform 4", 24).save(folder / "platform.png")
+    ui.notebook(folder, "restart.ipynb", ["%load_ext omlx_jupyter", "%ocr platform.png"])
+    ui.open_notebook(page, address, "restart.ipynb")
+    ui.run_cell(page, 0)
+    ui.run_cell(page, 1)
+    page.wait_for_timeout(2500)  # written behind
+    open_panel(page)
+    page.evaluate("() => document.querySelector('.jp-Notebook').focus()")
+    ui.select(page, 1)
+    page.keyboard.press("Escape")
+    page.keyboard.press("0")
+    page.keyboard.press("0")
+    page.locator(".jp-Dialog button", has_text="Restart").click()
+    page.locator(".omlx-note", has_text="wakes this panel").wait_for(timeout=20_000)
+    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=30_000)
+    page.wait_for_timeout(1000)
+    ui.run_cell(page, 0)
+    ui.run_cell(page, 1)
+    row = page.locator(".omlx-panel .omlx-row", has_text="request")
+    row.first.wait_for(timeout=20_000)
+    assert " SSD" in row.first.inner_text()
+    assert "0 SSD" not in row.first.inner_text().replace("10 SSD", "")
+    page.wait_for_function("() => /9\\d % cached/.test(document.querySelector('.omlx-status').textContent)")
+
+
+def test_themes_width_and_accessibility(lab: Any, page: Any, shots: Path) -> None:
+    address, folder = lab
+    draw_text("Lift 3", 24).save(folder / "lift.png")
+    ui.notebook(folder, "look.ipynb", ["%load_ext omlx_jupyter", "%ocr lift.png", "%omlx dashboard"])
+    ui.open_notebook(page, address, "look.ipynb")
+    for index in range(3):
+        ui.run_cell(page, index)
+    panel = open_panel(page)
+    panel.locator(".omlx-row").first.wait_for(timeout=20_000)
+    colours = {}
+    for name in ("JupyterLab Light", "JupyterLab Dark"):
+        ui.theme(page, name)
+        style = "e => { const s = getComputedStyle(e); return [s.color, s.backgroundColor]; }"
+        colours[name] = page.locator(".omlx-panel").evaluate(style)
+        page.screenshot(path=shots / f"panel-{name.split()[1].lower()}-idle.png")
+    assert colours["JupyterLab Light"] != colours["JupyterLab Dark"]
+    if AXE.exists():
+        page.add_script_tag(path=str(AXE))
+        for name in ("JupyterLab Dark", "JupyterLab Light"):
+            ui.theme(page, name)
+            found = page.evaluate(
+                "async () => (await axe.run({include: [['.omlx-panel'], ['.omlx-status'], ['.omlx-dashboard']]}))"
+                ".violations.filter(v => ['serious', 'critical'].includes(v.impact)).map(v => [v.id, v.nodes[0].html])"
+            )
+            assert found == [], (name, found)
+    page.set_viewport_size({"width": 760, "height": 900})
+    page.wait_for_timeout(500)
+    wide = page.evaluate(
+        "() => [...document.querySelectorAll('.omlx-dashboard')].map(e => e.scrollWidth - e.clientWidth)"
+    )
+    assert all(over <= 1 for over in wide), wide
+    page.screenshot(path=shots / "narrow.png")
+
+
+def test_a_vlm_cell_is_prose_with_python_in_braces(lab: Any, page: Any, shots: Path) -> None:
+    address, folder = lab
+    cell = "%%vlm --max-tokens 5\n# What is **this**?\nIt's {len('a') + 1} of {{x}}"
+    ui.notebook(
+        folder, "language.ipynb", ["%load_ext omlx_jupyter\nlength = 3", cell, "%%vlm\nTell {leng", "for x in y: pass"]
+    )
+    ui.open_notebook(page, address, "language.ipynb")
+    ui.run_cell(page, 0)
+    tokens = page.evaluate(
+        "() => [...document.querySelectorAll('.jp-Notebook .jp-Cell')[1].querySelectorAll('.cm-line span')]"
+        ".map(s => s.textContent)"
+    )
+    assert "%%vlm" in tokens
+    assert "'a'" in tokens  # a string, inside the braces only
+    assert not any("It's" in token for token in tokens)
+    ui.select(page, 2)
+    page.keyboard.press("Control+End")
+    page.keyboard.press("Tab")
+    page.wait_for_timeout(2000)
+    assert "length" in source(page, 2) or page.locator(".jp-Completer", has_text="length").count() == 1
+    page.screenshot(path=shots / "language.png")
+
+
+def test_a_kernel_cannot_make_the_page_run_script(lab: Any, page: Any) -> None:
+    address, folder = lab
+    attack = "<img src=x onerror='window.pwned = 1'>"
+    cells = [
+        "%load_ext omlx_jupyter",
+        "from omlx_jupyter.notebook import extension\nfrom omlx_jupyter.notebook.protocol import *\n"
+        "wire = extension._wires[0]\n"
+        f"wire._publish(Problem({attack!r})); wire._publish(Models([{attack!r}]))\n"
+        f"wire._publish(Status({attack!r}, {attack!r}, 1, 2.0, 0.5, ''))\n"
+        f"wire._beacon.send({{'v': 1, 'kind': 'panel', 'jobs': {attack!r}}}); wire._beacon.send({{'v': 9}})",
+    ]
+    ui.notebook(folder, "wire.ipynb", cells)
+    ui.open_notebook(page, address, "wire.ipynb")
+    warnings: list[str] = []
+    page.on("console", lambda message: warnings.append(message.text))
+    ui.run_cell(page, 0)
+    page.locator(".omlx-status").wait_for(timeout=20_000)
+    open_panel(page)
+    ui.run_cell(page, 1)
+    page.wait_for_timeout(1500)
+    assert page.evaluate("() => window.pwned") is None
+    assert attack in page.locator(".omlx-note").inner_text()
+    assert any("was not understood" in text for text in warnings)
+    assert json.loads((folder / "wire.ipynb").read_text())
