@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test check lab format clean torture slow
+.PHONY: demo test check check-labextension labextension browser lab format clean torture slow
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info < (3, 14)))' \
@@ -27,7 +27,24 @@ demo: $(VENV)/.lab
 lab: $(VENV)/.lab
 	$(BIN)/jupyter lab example_notebooks/quickstart.ipynb
 
-check: $(VENV)/.dev
+# The JupyterLab extension: Node comes from a wheel in the environment
+NPM := cd labextension && PATH="$(CURDIR)/$(BIN):$$PATH" npm
+
+labextension/node_modules/.done: labextension/package-lock.json $(VENV)/.dev
+	$(NPM) ci --no-progress --loglevel=error
+	@touch $@
+
+labextension: labextension/node_modules/.done
+	$(NPM) run --silent build
+
+check-labextension: labextension
+	$(NPM) run --silent types -- --check
+	$(NPM) run --silent lint
+	$(NPM) run --silent test
+	@git diff --quiet -- omlx_jupyter/labextension \
+	  || { echo "omlx_jupyter/labextension is not what labextension/ builds; commit it anew"; exit 1; }
+
+check: $(VENV)/.dev check-labextension
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -35,6 +52,15 @@ check: $(VENV)/.dev
 
 test: check
 	$(BIN)/python -m pytest
+
+# In Chromium, with the wheel in an environment of its own
+browser: $(VENV)/.dev
+	$(PIP) install --quiet playwright
+	rm -rf artifacts/browser && $(PYTHON) -m venv artifacts/browser
+	$(PIP) wheel --quiet --no-deps --wheel-dir artifacts/browser/wheel .
+	artifacts/browser/bin/python -m pip --disable-pip-version-check install --quiet \
+	  "$$(ls artifacts/browser/wheel/*.whl)[lab]"
+	OMLX_LAB_PYTHON="$(CURDIR)/artifacts/browser/bin/python" $(BIN)/python -m pytest tests/browser
 
 # 1,000 kills at random moments; about a quarter of an hour
 torture: $(VENV)/.dev
@@ -47,6 +73,7 @@ slow: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(NPM) run --silent format
 
 clean:
-	rm -rf $(VENV) artifacts build dist
+	rm -rf $(VENV) artifacts build dist labextension/lib labextension/node_modules

@@ -8,6 +8,7 @@ export default tseslint.config(
     rules: {
       '@typescript-eslint/no-unused-vars': ['error', { argsIgnorePattern: '^_' }],
       '@typescript-eslint/no-unused-expressions': ['error', { allowShortCircuit: true, allowTernary: true }],
+      '@typescript-eslint/unbound-method': 'off', // Lumino's connect takes `this` beside the method
       eqeqeq: 'error'
     }
   }

@@ -19,7 +19,7 @@ export function pictureOf(cell: unknown): Blob | null {
     const data = outputs.get(at).data;
     const kind = KINDS.find(k => typeof data[k] === 'string');
     if (kind) {
-      const bytes = Uint8Array.from(atob(String(data[kind]).replace(/\s/g, '')), c => c.charCodeAt(0));
+      const bytes = Uint8Array.from(atob((data[kind] as string).replace(/\s/g, '')), c => c.charCodeAt(0));
       return new Blob([bytes], { type: kind });
     }
   }

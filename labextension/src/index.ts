@@ -119,7 +119,9 @@ const pictures: JupyterFrontEndPlugin<void> = {
     tracker.activeCellChanged.connect((_, cell) => {
       refresh();
       if (cell?.model.type === 'code') {
-        (cell.model as unknown as { outputs: { changed: { connect(f: () => void): void } } }).outputs.changed.connect(refresh);
+        (cell.model as unknown as { outputs: { changed: { connect(f: () => void): void } } }).outputs.changed.connect(
+          refresh
+        );
       }
     });
   }

@@ -1,6 +1,6 @@
 // One kernel: its beacon, on which it speaks, and the page's own comm, on which it listens.
 import { Kernel, KernelMessage } from '@jupyterlab/services';
-import { JSONObject, UUID } from '@lumino/coreutils';
+import { UUID } from '@lumino/coreutils';
 import { IDisposable } from '@lumino/disposable';
 import { ISignal, Signal } from '@lumino/signaling';
 import { FromPage, Kinds, parse, TARGET, VERSION } from './protocol';
@@ -57,7 +57,7 @@ export class KernelLink implements IDisposable {
   }
 
   send(command: Command): void {
-    this._control?.send({ v: VERSION, ...command } as unknown as JSONObject);
+    this._control?.send({ v: VERSION, ...command });
   }
 
   dispose(): void {

@@ -15,12 +15,12 @@ interface State {
   inner: Inner;
 }
 
-const fresh = (): Inner => python.startState!(4) as Inner;
+const fresh = (): Inner => python.startState!(4);
 
 export const vlmParser: StreamParser<State> = {
   name: 'omlx-vlm',
   startState: () => ({ magic: false, depth: 0, inner: fresh() }),
-  copyState: state => ({ ...state, inner: { ...(state.inner as object) } as Inner }),
+  copyState: state => ({ ...state, inner: { ...(state.inner as object) } }),
   token: (stream, state) => (state.depth ? inBraces(stream, state) : prose(stream, state))
 };
 

@@ -41,7 +41,14 @@ export function takePictures(panel: NotebookPanel, contents: Contents.IManager, 
 
   const place = (cell: Cell, event: MouseEvent) => {
     const [left, top] = [event.clientX, event.clientY];
-    const at = cell.editor?.getPositionForCoordinate({ left, top, right: left, bottom: top, width: 0, height: 0 } as DOMRect);
+    const at = cell.editor?.getPositionForCoordinate({
+      left,
+      top,
+      right: left,
+      bottom: top,
+      width: 0,
+      height: 0
+    } as DOMRect);
     if (at && cell.editor) {
       cell.editor.setCursorPosition(at);
     }

@@ -4,28 +4,7 @@ import { Signal } from '@lumino/signaling';
 import { Widget } from '@lumino/widgets';
 import { element } from './dom';
 import { Links } from './links';
-import { Kinds } from './protocol';
-
-export function summary(status: Kinds['status'] | undefined, trans: TranslationBundle): string {
-  if (!status) {
-    return '';
-  }
-  if (status.note) {
-    return status.note;
-  }
-  if (!status.model) {
-    return trans.__('omlx: no model');
-  }
-  const name = status.model.split('/').pop() ?? status.model;
-  const parts = [name, status.rows ? trans.__('%1, %2 rows', status.state, status.rows) : status.state];
-  if (status.tokens_per_s >= 1) {
-    parts.push(trans.__('%1 tokens/s', Math.round(status.tokens_per_s)));
-  }
-  if (status.cached > 0) {
-    parts.push(trans.__('%1 % cached', Math.round(100 * status.cached)));
-  }
-  return parts.join(' · ');
-}
+import { summary } from './summary';
 
 export class StatusItem extends Widget {
   constructor(

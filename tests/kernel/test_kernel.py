@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from jupyter_client.manager import start_new_kernel
+
 from .conftest import Kernel
 
 
@@ -155,3 +157,31 @@ def test_a_console_gets_the_text_as_a_stream(kernel: Kernel) -> None:
     assert outcome.ok
     assert "first token" in outcome.stdout
     assert not outcome.bundles("display_data", "update_display_data", "execute_result")
+
+
+def test_the_extension_announces_itself_and_answers_a_page() -> None:
+    """As JupyterLab's extension does it: hear the beacon, open a comm, watch."""
+    manager, client = start_new_kernel(kernel_name="python3", startup_timeout=60)
+    try:
+        kernel = Kernel(manager, client)
+        opened = [
+            m["content"] for _, m in kernel.run("%load_ext omlx_jupyter").messages if m["msg_type"] == "comm_open"
+        ]
+        assert [o["target_name"] for o in opened] == ["omlx_jupyter"]
+
+        def send(kind: str, **content: Any) -> None:
+            client.shell_channel.send(client.session.msg(kind, {"comm_id": "page-1", **content}))
+
+        send("comm_open", target_name="omlx_jupyter", data={"v": 1})
+        send("comm_msg", data={"v": 1, "kind": "watch", "page": "p", "level": "panel"})
+        heard: dict[str, Any] = {}
+        while {"status", "panel"} - set(heard):
+            message = client.get_iopub_msg(timeout=20)
+            if message["msg_type"] == "comm_msg" and message["content"]["comm_id"] == opened[0]["comm_id"]:
+                heard[message["content"]["data"]["kind"]] = message["content"]["data"]
+        assert heard["status"]["model"] == ""
+        assert heard["panel"]["dashboard"] is None
+        assert not [m for _, m in kernel.run("%unload_ext omlx_jupyter").messages if m["msg_type"] == "error"]
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
