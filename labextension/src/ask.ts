@@ -40,8 +40,10 @@ export async function askBelow(panel: NotebookPanel, contents: Contents.IManager
     const cell = notebook.activeCell;
     const text = magic === 'ocr' ? `%ocr ${file}` : `%%vlm\n${file}\n`;
     cell?.model.sharedModel.setSource(text);
+    await cell?.ready;
     notebook.mode = 'edit';
-    cell?.editor?.setCursorPosition({ line: text.split('\n').length - 1, column: magic === 'ocr' ? text.length : 0 });
+    const lines = text.split('\n');
+    cell?.editor?.setCursorPosition({ line: lines.length - 1, column: lines[lines.length - 1].length });
   } catch (error) {
     Notification.error((error as Error).message);
   }

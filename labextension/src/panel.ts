@@ -2,7 +2,7 @@
 import { TranslationBundle } from '@jupyterlab/translation';
 import { Message } from '@lumino/messaging';
 import { Widget } from '@lumino/widgets';
-import { bytes, draw } from '../../omlx_jupyter/notebook/js/dashboard.js';
+import { bytes, draw, shortName } from '../../omlx_jupyter/notebook/js/dashboard.js';
 import { button, element } from './dom';
 import { Links } from './links';
 import { Kinds } from './protocol';
@@ -73,7 +73,7 @@ export class Panel extends Widget {
     } else if (panel?.note) {
       this._note.textContent = panel.note;
     } else if (sleeping) {
-      this._note.textContent = this._trans.__('%load_ext omlx_jupyter in the active notebook wakes this panel.');
+      this._note.textContent = this._trans.__('%1 in the active notebook wakes this panel.', '%load_ext omlx_jupyter');
     } else if (!problem || this._told !== problem) {
       this._note.textContent = '';
     }
@@ -123,7 +123,7 @@ export class Panel extends Widget {
   private _jobs({ jobs }: Kinds['panel']): void {
     const list = this._section(
       this._trans.__('Background cells'),
-      this._trans.__('None; %%vlm --background begins one.'),
+      this._trans.__('None; %1 begins one.', '%%vlm --background'),
       jobs.length
     );
     for (const job of jobs) {
@@ -139,7 +139,7 @@ export class Panel extends Widget {
   private _chats({ chats }: Kinds['panel']): void {
     const list = this._section(
       this._trans.__('Conversations'),
-      this._trans.__('None; %%vlm --chat NAME begins one.'),
+      this._trans.__('None; %1 begins one.', '%%vlm --chat NAME'),
       chats.length
     );
     const taken = new Set(chats.map(chat => chat.name));
@@ -165,7 +165,10 @@ export class Panel extends Widget {
       stores.length
     );
     for (const store of stores) {
-      const item = this._entry(list, this._trans.__('%1: %2, %3 tokens', store.name, bytes(store.bytes), store.tokens));
+      const item = this._entry(
+        list,
+        this._trans.__('%1: %2, %3 tokens', shortName(store.name), bytes(store.bytes), store.tokens)
+      );
       this._act(item, this._trans.__('Clear'), this._trans.__('Empty the cache of %1', store.name), () =>
         this._links.current?.send({ kind: 'clear_store', model: store.name })
       );

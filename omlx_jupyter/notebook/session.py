@@ -51,7 +51,7 @@ def _announce(name: str, say: Callable[[str], None] | None) -> Callable[[float, 
     said: list[str] = []
 
     def on_wait(seconds: float, share: float) -> None:
-        line = f"{bar(share)} loading {name} … {100 * share:.0f} %"
+        line = f"{bar(share)} loading {name} … {100 * share:.0f} %" if share else f"loading {name} …"
         if say is not None and seconds > ANNOUNCE_AFTER_S and line not in said[-1:]:
             said.append(line)
             say(line)

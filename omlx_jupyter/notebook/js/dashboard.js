@@ -16,6 +16,11 @@ export function bytes(count) {
   }
 }
 
+// A folder's last two parts; a hub id as it is.
+export function shortName(model) {
+  return model.split("/").slice(-2).join("/");
+}
+
 function bar(parent, label, parts, total, text) {
   const row = element("div", "omlx-row", parent);
   element("span", "omlx-label", row, label);
@@ -52,7 +57,7 @@ export function draw(el, state) {
     return;
   }
   const head = element("div", "omlx-head", el);
-  element("strong", "", head, state.model);
+  element("strong", "", head, shortName(state.model)).title = state.model;
   element("span", "omlx-phase", head, state.state);
   element("span", "omlx-figure", head, `${Math.round(state.tokens_per_s)} tokens/s`);
   speed(head, state.history);
