@@ -36,7 +36,7 @@ from .protocol import (
 from .state import Watcher, same
 
 _log = logging.getLogger(__name__)
-PANEL_S, STATUS_S = 0.05, 0.3  # and 0.2 s between updates
+PANEL_S, STATUS_S = 0.05, 0.3  # and 0.2 s after each message
 HOLDS_S = 60.0  # a page that doesn't ask again is taken for closed
 _STORES_S = 3.0
 
@@ -148,11 +148,12 @@ class Wire:
             self._wake.clear()
             if self._closed:
                 return
+            before = self.published
             try:
                 self._show(self.level)
             except Exception:
                 _log.debug("the panel could not be updated", exc_info=True)
-            time.sleep(0.2)  # however often it is woken: five updates a second
+            time.sleep(0.2 * max(1, self.published - before))  # however often it is woken: five messages a second
 
     def _show(self, level: str) -> None:
         if level == "off":

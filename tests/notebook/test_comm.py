@@ -87,9 +87,9 @@ def test_nothing_is_sent_while_nothing_changes_or_nobody_looks(wire: Any) -> Non
 
 def test_at_most_five_updates_a_second(wire: Any, monkeypatch: Any) -> None:
     numbers = iter(range(10**6))
-    state = {"model": "m", "state": "decode", "lanes": [], "cache": {}}
+    state = {"model": "m", "state": "decode", "lanes": [{"phase": "decode"}], "cache": {}}
     monkeypatch.setattr(wire._watcher, "snapshot", lambda: {**state, "tokens_per_s": float(next(numbers))})
-    wire.receive(page("watch", page="a", level="status"))
+    wire.receive(page("watch", page="a", level="panel"))
     until(lambda: wire.heard)
     began, before = time.monotonic(), len(wire.heard)
     for _ in range(20):
