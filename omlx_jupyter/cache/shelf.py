@@ -14,6 +14,7 @@ from . import index as sql
 from .index import Index
 
 _log = logging.getLogger(__name__)
+_SWEEP_S = 3600.0  # a kernel that stays open for days looks after what others left
 _OLD_S = 600.0  # an unfinished segment or a file without a row is rubbish after this time
 
 
@@ -38,6 +39,7 @@ class Shelf:
         self._reader: Index | None = None
         self._writer: Index | None = None
         self._touched = time.monotonic()
+        self._swept = time.monotonic()
         self.seconds_per_token = 0.0
         with self._guarded():
             self.seconds_per_token = self._reading().seconds_per_token(identity)
@@ -120,7 +122,7 @@ class Shelf:
         self._rate = self.seconds_per_token = seconds_per_token
 
     def tend(self, every_s: float = 30.0) -> None:
-        """Write down what was used, at most once in `every_s` seconds."""
+        """Write down what was used, at most once in `every_s` seconds; sweep once an hour."""
         if time.monotonic() - self._touched < every_s:
             return
         self._touched = time.monotonic()
@@ -129,11 +131,14 @@ class Shelf:
         if used and not self.paused:
             with self._guarded():
                 self._writing().touch(used)
+        if time.monotonic() - self._swept > _SWEEP_S:
+            self.sweep()
 
     def sweep(self) -> None:
         """Remove what killed processes left: unfinished segments, temporary files, files without a row."""
         if self.paused:
             return
+        self._swept = time.monotonic()
         with self._guarded():
             index, now = self._writing(), time.time()
             rows = index.segments()

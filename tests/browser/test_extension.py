@@ -180,6 +180,33 @@ def test_a_restart_shows_the_share_from_disk(lab: Any, page: Any, shots: Path) -
     page.wait_for_function("() => /9\\d % cached/.test(document.querySelector('.omlx-status').textContent)")
 
 
+def test_a_reloaded_page_finds_its_kernel_and_cancels_while_a_cell_runs(
+    lab: Any, page: Any, checkpoint: Callable[..., Path]
+) -> None:
+    address, folder = lab
+    cells = [
+        ENDLESS.format(path=checkpoint("qwen2_vl")),
+        "%%vlm --background -o job\nGo on",
+        "import time\ntime.sleep(60)",
+    ]
+    ui.notebook(folder, "reload.ipynb", cells)
+    ui.open_notebook(page, address, "reload.ipynb")
+    ui.run_cell(page, 0)
+    ui.save(page)
+    page.reload()
+    page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
+    page.locator(".omlx-status").wait_for(timeout=30_000)
+    ui.run_cell(page, 1)
+    ui.run_cell(page, 2, wait=False)
+    panel = page.locator(".omlx-panel") if page.locator(".omlx-panel").is_visible() else open_panel(page)
+    button = panel.get_by_role("button", name="Cancel background cell")
+    button.wait_for(timeout=20_000)
+    assert page.locator(".jp-Notebook-ExecutionIndicator[data-status=busy]").count() == 1
+    button.click()
+    panel.locator("li", has_text="interrupted").wait_for(timeout=10_000)  # the kernel is still asleep
+    assert page.locator(".jp-Notebook-ExecutionIndicator[data-status=busy]").count() == 1
+
+
 def test_themes_width_and_accessibility(lab: Any, page: Any, shots: Path) -> None:
     address, folder = lab
     draw_text("Lift 3", 24).save(folder / "lift.png")

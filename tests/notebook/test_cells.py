@@ -22,7 +22,7 @@ from omlx_jupyter.notebook.complete import _omlx
 from omlx_jupyter.notebook.interpolate import interpolate
 from omlx_jupyter.notebook.state import Watcher
 
-from ..conftest import draw_text, endless
+from ..conftest import draw_text, endless, noise_image
 from .test_magics import complaint, run
 
 LIMITS = Limits()
@@ -298,6 +298,19 @@ def test_settings_from_outside(monkeypatch: Any, tmp_path: Path) -> None:
     (tmp_path / "config.toml").unlink()
     with pytest.raises(UsageError, match="OMLX_MAX_TOKENS"):
         config._outside()
+
+
+def test_img_is_a_file_s_picture_whatever_the_notebook_calls_img(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    draw_text("Gate 7", 24).save("a picture.png")
+    limits = Limits()
+    for names in ({}, {"img": noise_image(8, 8, 1)}):
+        parts = interpolate('See {img("a picture.png")} here', names, limits)
+        assert parts[0] == "See "
+        assert parts[1].width == draw_text("Gate 7", 24).width  # type: ignore[union-attr]
+    assert interpolate("{img}", {"img": "a word"}, limits) == ["a word"]
+    with pytest.raises(UsageError, match="gone"):
+        interpolate('{img("gone.png")}', {}, limits)
 
 
 def test_completion(shell: InteractiveShell) -> None:
