@@ -201,7 +201,7 @@ def test_a_reloaded_page_finds_its_kernel_and_cancels_while_a_cell_runs(
     panel = page.locator(".omlx-panel") if page.locator(".omlx-panel").is_visible() else open_panel(page)
     button = panel.get_by_role("button", name="Cancel background cell")
     button.wait_for(timeout=20_000)
-    assert page.locator(".jp-Notebook-ExecutionIndicator[data-status=busy]").count() == 1
+    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=busy]", timeout=20_000)
     button.click()
     panel.locator("li", has_text="interrupted").wait_for(timeout=10_000)  # the kernel is still asleep
     assert page.locator(".jp-Notebook-ExecutionIndicator[data-status=busy]").count() == 1
