@@ -186,8 +186,8 @@ def test_a_reloaded_page_finds_its_kernel_and_cancels_while_a_cell_runs(
     address, folder = lab
     cells = [
         ENDLESS.format(path=checkpoint("qwen2_vl")),
-        "%%vlm --background -o job\nGo on",
         "import time\ntime.sleep(60)",
+        "%%vlm --background -o job\nGo on",  # last: what it writes pushes no cell away
     ]
     ui.notebook(folder, "reload.ipynb", cells)
     ui.open_notebook(page, address, "reload.ipynb")
@@ -196,8 +196,8 @@ def test_a_reloaded_page_finds_its_kernel_and_cancels_while_a_cell_runs(
     page.reload()
     page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
     page.locator(".omlx-status").wait_for(timeout=30_000)
-    ui.run_cell(page, 1)
-    ui.run_cell(page, 2, wait=False)
+    ui.run_cell(page, 2)
+    ui.run_cell(page, 1, wait=False)
     panel = page.locator(".omlx-panel") if page.locator(".omlx-panel").is_visible() else open_panel(page)
     button = panel.get_by_role("button", name="Cancel background cell")
     button.wait_for(timeout=20_000)
