@@ -16,6 +16,7 @@ from typing import Any
 from ..cache import check
 from ..errors import OmlxError
 from . import cache_command, chats, jobs, session
+from .busy import StillBusy
 from .protocol import (
     TARGET,
     CancelJob,
@@ -44,8 +45,10 @@ _STORES_S = 3.0
 class Wire:
     """Publishes what pages watch, on change only, and does what they ask. One per kernel."""
 
-    def __init__(self) -> None:
+    def __init__(self, shell: Any = None) -> None:
         import comm
+
+        self._busy = StillBusy(shell) if shell is not None else None
 
         self._watching: dict[str, tuple[str, float]] = {}  # page -> level, until when
         self._wake = threading.Event()
@@ -65,6 +68,8 @@ class Wire:
 
         self._closed = True
         self._wake.set()
+        if self._busy is not None:
+            self._busy.close()
         comm.get_comm_manager().unregister_target(TARGET, self._opened)
         for opened in [self._beacon, *self._controls]:
             opened.close()
@@ -73,8 +78,16 @@ class Wire:
 
     def _opened(self, control: Any, _: Any) -> None:
         self._controls.append(control)
-        control.on_msg(lambda message: self.receive(message["content"]["data"]))
+        control.on_msg(lambda message: self._heard(message["content"]["data"]))
         control.on_close(lambda _: self._dropped(control))
+
+        if self._busy is not None:
+            self._busy.say_again()
+
+    def _heard(self, data: Any) -> None:
+        self.receive(data)
+        if self._busy is not None:
+            self._busy.say_again()
 
     def _dropped(self, control: Any) -> None:
         self._controls = [held for held in self._controls if held is not control]

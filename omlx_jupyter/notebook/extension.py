@@ -22,7 +22,7 @@ def load(shell: Any) -> None:
     if getattr(shell, "kernel", None) is not None:
         from .comm import Wire
 
-        _wires[:] = [Wire()]
+        _wires[:] = [Wire(shell)]
 
 
 def unload(shell: Any) -> None:
