@@ -34,8 +34,8 @@ class StillBusy:
             self._parent = None
 
     def say_again(self) -> None:
-        """A message was handled beside a cell: tell pages that the cell still runs."""
-        if self._parent is not None and threading.current_thread() is not threading.main_thread():
+        """A message was handled beside a cell, or just before one: tell pages that the cell runs."""
+        if threading.current_thread() is not threading.main_thread():
             timer = threading.Timer(_AFTER_S, self._publish)
             timer.daemon = True
             timer.start()
