@@ -99,6 +99,8 @@ def _checked(tool: Any) -> dict[str, Any]:
 
 
 def _function_schema(function: Any) -> dict[str, Any]:
+    if not getattr(function, "__name__", "").isidentifier():
+        raise RequestError("a tool needs a name that the model can call; define it with def.")
     hints = get_type_hints(function)
     properties, required = {}, []
     for name, parameter in inspect.signature(function).parameters.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import Any
 
@@ -22,8 +23,15 @@ class OmlxAccessor:
         return type(self._series)(texts, index=self._series.index, name="text", dtype=object)
 
 
-def register(*_: Any) -> None:
-    """Add `.omlx` to pandas' Series, once pandas is there. Called before each cell: a look into a dictionary."""
+def register(info: Any = None) -> None:
+    """Add `.omlx` to pandas' Series, once pandas is there. Called before each cell: a look into a dictionary.
+
+    A cell that imports pandas and uses `.omlx` gets it imported a moment earlier.
+    """
+    cell = getattr(info, "raw_cell", None) or ""
+    if "pandas" not in sys.modules and ".omlx." in cell and "pandas" in cell:
+        with contextlib.suppress(ImportError):
+            import pandas as _  # noqa: F401
     pandas = sys.modules.get("pandas")
     if pandas is not None and hasattr(pandas, "api") and not hasattr(pandas.Series, "omlx"):
         pandas.api.extensions.register_series_accessor("omlx")(OmlxAccessor)

@@ -6,6 +6,7 @@ import argparse
 import ast
 import difflib
 import glob
+import keyword
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,7 +152,7 @@ def _unknown_name(word: str, names: dict[str, Any]) -> str:
 
 def is_name(text: str) -> str:
     """argparse type of -o."""
-    if not text.isidentifier():
+    if not text.isidentifier() or keyword.iskeyword(text):
         raise argparse.ArgumentTypeError(f"{text} is no Python name")
     return text
 

@@ -125,6 +125,34 @@ def test_a_picture_goes_into_a_cell(lab: Any, page: Any, kind: str, first: str, 
     assert source(page, 1).strip() == cell.strip()
 
 
+def test_text_beside_a_picture_wins_and_a_folder_s_name_may_have_blanks(lab: Any, page: Any) -> None:
+    """As a spreadsheet pastes it. The second cell's notebook lies in a folder of its own."""
+    address, folder = lab
+    place = folder / "my scans ü"
+    place.mkdir()
+    ui.notebook(place, "n 1.ipynb", ["%load_ext omlx_jupyter", "%%vlm\nRead: ", "%%vlm\nRead: "])
+    ui.open_notebook(page, address, "my scans ü/n 1.ipynb")
+    ui.run_cell(page, 0)
+    ui.select(page, 1)
+    page.keyboard.press("Control+End")
+    with_text = GIVE.replace(
+        "const editor", "if (kind === 'paste') transfer.setData('text/plain', 'a\\tb');\n  const editor"
+    )
+    page.evaluate(with_text, [1, "paste", png("Gate 17"), 5])
+    page.wait_for_function("() => document.querySelectorAll('.cm-content')[1].textContent.includes('a\\tb')")
+    assert "picture-" not in source(page, 1)
+    ui.select(page, 2)
+    page.keyboard.press("Control+End")
+    page.evaluate(GIVE, [2, "paste", png("Gate 17"), 5])
+    page.wait_for_function(
+        "() => document.querySelectorAll('.jp-Cell .cm-content')[2].textContent.includes('picture-')"
+    )
+    assert [p.name for p in place.iterdir() if p.name.startswith("picture-")]
+    ui.run_cell(page, 2)
+    ui.output(page, 2).locator("text=tokens/s").wait_for(timeout=30_000)
+    assert "17" in ui.output(page, 2).inner_text()
+
+
 def test_read_text_and_ask_on_an_output(lab: Any, page: Any, shots: Path) -> None:
     address, folder = lab
     draw_text("Total 12.50", 24).save(folder / "bill.png")

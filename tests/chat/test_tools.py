@@ -160,3 +160,8 @@ def test_no_marker_of_a_call_is_ever_in_streamed_text() -> None:
 
 def test_a_malformed_call_is_not_streamed() -> None:
     assert stream(QWEN, "Hm.<tool_call>not json</tool_call>")[:2] == ("Hm.", [])
+
+
+def test_a_tool_without_a_name_is_refused() -> None:
+    with pytest.raises(RequestError, match="needs a name"):
+        tool_schemas([lambda x: x])

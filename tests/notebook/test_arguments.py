@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,9 @@ def test_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     }.items():
         with pytest.raises(UsageError, match=message):
             resolve_source(word, names)
+
+
+@pytest.mark.parametrize("word", ["class", "1a", "a b", "None"])
+def test_a_result_needs_a_name_that_python_can_use(word: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="no Python name"):
+        is_name(word)

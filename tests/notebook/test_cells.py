@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -332,3 +334,16 @@ def test_doctor_dashboard_and_settings(shell: InteractiveShell, capsys: Any) -> 
     assert state["model"] == "tiny-ocr"
     assert state["recent"][0]["prompt"] > 0
     json.dumps(state)
+
+
+def test_pandas_may_be_imported_in_the_cell_that_reads_a_column() -> None:
+    """In a fresh interpreter: here pandas is imported already."""
+    program = (
+        "from IPython.core.interactiveshell import InteractiveShell\n"
+        "shell = InteractiveShell.instance()\n"
+        "assert shell.run_cell('%load_ext omlx_jupyter').success\n"
+        "import sys; assert 'pandas' not in sys.modules\n"
+        "assert shell.run_cell('import pandas as pd\\npd.Series([], dtype=object).omlx.ocr()').success\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
