@@ -26,6 +26,7 @@ preload_openblas()
 from PIL import Image  # noqa: E402
 
 from omlx_jupyter import Engine, ImagePart, Message, SamplingParams  # noqa: E402
+from omlx_jupyter.cache import check  # noqa: E402
 from omlx_jupyter.cache.files import SegmentReader  # noqa: E402
 from omlx_jupyter.cache.prefix_cache import CacheSettings  # noqa: E402
 from tests.conftest import noise_image  # noqa: E402
@@ -190,7 +191,7 @@ def measure() -> dict[str, Any]:
     cases = ["new question", "next turn", "added picture"]
     names = ["same", "same", *cases]
     ram = ours(path, CacheSettings(2**31, 2**33, work / "ours"), names)
-    size = sum(p.stat().st_size for p in (work / "ours" / "segments").iterdir())
+    (stored,) = check.entries(work / "ours")
     ssd = {name: child("ours", path, work / "ours", [name])[0] for name in ("same",)}
     for name in cases:  # what the first turn alone left on disk, in a process that knows nothing
         fresh = work / f"fresh-{name}".replace(" ", "-")
@@ -213,7 +214,7 @@ def measure() -> dict[str, Any]:
         },
         "restore": restore_speed(path, work / "ours"),
         "decode": decode_speed(path, work),
-        "disk": {"bytes": size, "raw_per_token": raw},
+        "disk": {"bytes": stored.bytes, "tokens": stored.tokens, "of_raw": stored.bytes / (stored.tokens * raw)},
         "cores": os.cpu_count(),
     }
 
@@ -243,7 +244,8 @@ def table(found: dict[str, Any]) -> str:
             f"same files {speed['plain' + key] / 2**20:,.0f} MiB/s: {speed['restore' + key] / speed['plain' + key]:.2f}"
             for where, key in (("from the page cache", ""), ("from the disk", ", disk"))
         ),
-        f"- on disk {found['disk']['bytes'] / 2**20:,.0f} MiB; KV a token: {found['disk']['raw_per_token']:,} bytes",
+        f"- on disk {found['disk']['bytes'] / 2**20:,.0f} MiB for {found['disk']['tokens']:,} tokens, pictures' "
+        f"features included: {found['disk']['of_raw']:.3f} of their raw KV",
         f"- decode at four rows with the cache on / off: {decode['on'] / decode['off']:.3f}",
     ]
     return "\n".join(lines)
