@@ -103,7 +103,7 @@ export function takePictures(panel: NotebookPanel, contents: Contents.IManager, 
     if (drag.mimeData?.hasData(FILES) && under(drag)) {
       event.preventDefault();
       event.stopPropagation();
-      drag.dropAction = 'copy';
+      drag.dropAction = drag.proposedAction; // the file browser offers 'move' only; nothing is moved
       act(drag);
     }
   };

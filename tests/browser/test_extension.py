@@ -153,6 +153,28 @@ def test_text_beside_a_picture_wins_and_a_folder_s_name_may_have_blanks(lab: Any
     assert "17" in ui.output(page, 2).inner_text()
 
 
+def test_a_file_is_dragged_from_the_file_browser(lab: Any, page: Any) -> None:
+    address, folder = lab
+    draw_text("Exit 5", 24).save(folder / "0 exit.png")  # the first of the list
+    ui.notebook(folder, "drag.ipynb", ["%load_ext omlx_jupyter", "%ocr "])
+    ui.open_notebook(page, address, "drag.ipynb")
+    ui.run_cell(page, 0)
+    item = page.locator(".jp-DirListing-item", has_text="0 exit.png").bounding_box()
+    cell = page.locator(".jp-Notebook .jp-Cell .cm-content").nth(1).bounding_box()
+    page.mouse.move(item["x"] + 40, item["y"] + 8)
+    page.mouse.down()
+    for step in range(1, 11):
+        page.mouse.move(item["x"] + 40 + step * (cell["x"] + 200 - item["x"] - 40) / 10, item["y"] + 8 + step * (
+            cell["y"] + 10 - item["y"] - 8) / 10)  # fmt: skip
+        page.wait_for_timeout(50)
+    page.mouse.up()
+    page.wait_for_function("() => document.querySelectorAll('.cm-content')[1].textContent.includes('0 exit.png')")
+    assert source(page, 1) == '%ocr "0 exit.png"'
+    ui.run_cell(page, 1)
+    ui.output(page, 1).locator("text=tokens/s").wait_for(timeout=30_000)
+    assert "5" in ui.output(page, 1).inner_text()
+
+
 def test_read_text_and_ask_on_an_output(lab: Any, page: Any, shots: Path) -> None:
     address, folder = lab
     draw_text("Total 12.50", 24).save(folder / "bill.png")
