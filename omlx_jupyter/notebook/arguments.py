@@ -119,15 +119,23 @@ def resolve_source(word: str, names: dict[str, Any]) -> Any:
     roots = _roots(expression) if expression is not None else set()
     if expression is not None and roots and roots <= set(names):
         try:
-            return eval(compile(expression, "<source>", "eval"), names)
+            value = eval(compile(expression, "<source>", "eval"), names)
         except Exception as error:
+            if _is_file(word):  # `%ocr receipt.png -o receipt`, run again
+                return word
             raise UsageError(f"{word} fails in this notebook ({type(error).__name__}: {error}).") from None
-    path = os.path.expanduser(word)
-    if os.path.exists(path) or (glob.has_magic(path) and glob.glob(path, recursive=True)):
+        return word if callable(value) and _is_file(word) else value
+    if _is_file(word):
         return word
     if expression is not None and isinstance(expression.body, ast.Name):
         raise UsageError(_unknown_name(word, names))
     return word  # images says what is wrong with it, naming the file
+
+
+def _is_file(word: str) -> bool:
+    """Whether a path or a glob is there."""
+    path = os.path.expanduser(word)
+    return os.path.exists(path) or bool(glob.has_magic(path) and glob.glob(path, recursive=True))
 
 
 def _expression(word: str) -> ast.Expression | None:

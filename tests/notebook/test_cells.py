@@ -302,6 +302,25 @@ def test_settings_from_outside(monkeypatch: Any, tmp_path: Path) -> None:
         config._outside()
 
 
+def test_a_line_whose_result_is_called_like_its_file_runs_again(
+    shell: InteractiveShell, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """The second time `receipt.png` could also be an attribute of `receipt`."""
+    monkeypatch.chdir(tmp_path)
+    draw_text("Total 7", 24).save("receipt.png")
+    for _ in range(2):
+        run(shell, "%ocr receipt.png -o receipt")
+        assert shell.user_ns["receipt"].text == "Total 7"
+    shell.user_ns["receipt"] = shell.user_ns["receipt"].images[0]  # has a method of this name
+    run(shell, "%ocr receipt.png -o again")
+    assert shell.user_ns["again"].text == "Total 7"
+    shell.user_ns["scans"], shell.user_ns["a"] = 1, 2
+    (tmp_path / "scans").mkdir()
+    draw_text("Gate 5", 24).save("scans/a.png")
+    run(shell, "%ocr scans/a.png -o again")
+    assert "5" in shell.user_ns["again"].text
+
+
 def test_img_is_a_file_s_picture_whatever_the_notebook_calls_img(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     draw_text("Gate 7", 24).save("a picture.png")
