@@ -60,7 +60,7 @@ browser: $(VENV)/.dev
 	$(PIP) wheel --quiet --no-deps --wheel-dir artifacts/browser/wheel .
 	artifacts/browser/bin/python -m pip --disable-pip-version-check install --quiet \
 	  "$$(ls artifacts/browser/wheel/*.whl)[lab]"
-	OMLX_LAB_PYTHON="$(CURDIR)/artifacts/browser/bin/python" $(BIN)/python -m pytest tests/browser
+	OMLX_LAB_PYTHON="$(CURDIR)/artifacts/browser/bin/python" $(BIN)/python -m pytest tests/browser -m browser
 
 # 1,000 kills at random moments; about a quarter of an hour
 torture: $(VENV)/.dev

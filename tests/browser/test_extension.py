@@ -43,6 +43,18 @@ def source(page: Any, index: int) -> str:
     ))  # fmt: skip
 
 
+def drag(page: Any, start: dict[str, float], end: dict[str, float]) -> None:
+    """With the mouse, slowly, from one box into another."""
+    x, y, to_x, to_y = start["x"] + 40, start["y"] + 8, end["x"] + 200, end["y"] + 10
+    page.mouse.move(x, y)
+    page.mouse.down()
+    for step in range(1, 21):
+        page.mouse.move(x + step * (to_x - x) / 20, y + step * (to_y - y) / 20)
+        page.wait_for_timeout(30)
+    page.wait_for_timeout(200)
+    page.mouse.up()
+
+
 def open_panel(page: Any) -> Any:
     page.locator(".omlx-status").click()
     panel = page.locator(".omlx-panel")
@@ -159,16 +171,14 @@ def test_a_file_is_dragged_from_the_file_browser(lab: Any, page: Any) -> None:
     ui.notebook(folder, "drag.ipynb", ["%load_ext omlx_jupyter", "%ocr "])
     ui.open_notebook(page, address, "drag.ipynb")
     ui.run_cell(page, 0)
-    item = page.locator(".jp-DirListing-item", has_text="0 exit.png").bounding_box()
-    cell = page.locator(".jp-Notebook .jp-Cell .cm-content").nth(1).bounding_box()
-    page.mouse.move(item["x"] + 40, item["y"] + 8)
-    page.mouse.down()
-    for step in range(1, 11):
-        page.mouse.move(item["x"] + 40 + step * (cell["x"] + 200 - item["x"] - 40) / 10, item["y"] + 8 + step * (
-            cell["y"] + 10 - item["y"] - 8) / 10)  # fmt: skip
-        page.wait_for_timeout(50)
-    page.mouse.up()
-    page.wait_for_function("() => document.querySelectorAll('.cm-content')[1].textContent.includes('0 exit.png')")
+    listed = page.locator(".jp-DirListing-item", has_text="0 exit.png")
+    listed.wait_for(timeout=20_000)
+    for _ in range(4):  # the list may move while files come and go
+        page.wait_for_timeout(1000)
+        drag(page, listed.bounding_box(), page.locator(".jp-Notebook .jp-Cell .cm-content").nth(1).bounding_box())
+        page.wait_for_timeout(1000)
+        if "0 exit.png" in source(page, 1):
+            break
     assert source(page, 1) == '%ocr "0 exit.png"'
     ui.run_cell(page, 1)
     ui.output(page, 1).locator("text=tokens/s").wait_for(timeout=30_000)
