@@ -70,13 +70,16 @@ class Family:
 
     def reference(self, messages: list[Message], key: Any) -> list[int]:
         if key not in self.known:
-            self.known[key] = self._generate(messages)
+            from omlx_jupyter.models.loader import load_model
+
+            loaded = load_model(self.path)
+            tokens = self._generate(messages, loaded)
+            # OCR models have further end tokens here, which upstream goes on after.
+            end = next((i + 1 for i, token in enumerate(tokens) if token in loaded.end_tokens), len(tokens))
+            self.known[key] = tokens[:end]
         return self.known[key]
 
-    def _generate(self, messages: list[Message]) -> list[int]:
-        from omlx_jupyter.models.loader import load_model
-
-        loaded = load_model(self.path)
+    def _generate(self, messages: list[Message], loaded: Any) -> list[int]:
         if self.name in ALONE:
             prompt = loaded.vision.render(messages)
         else:
