@@ -54,6 +54,9 @@ def write_weights(
     """
     import importlib
 
+    import mlx.core as mx
+
+    mx.random.seed(seed)  # some modules begin with random vectors, which are kept
     architecture = importlib.import_module(f"mlx_vlm.models.{package}")
     model_config = architecture.ModelConfig.from_dict(json.loads(json.dumps(config)))
     for part, cls in (("text_config", "TextConfig"), ("vision_config", "VisionConfig")):
