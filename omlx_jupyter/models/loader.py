@@ -34,7 +34,10 @@ def load_model(
     preload_openblas()
     shown = path.name if name is None else str(name)
     model = _load(shown, checkpoint)
-    read_weights(model.model, on_progress or (lambda _: None))
+    try:
+        read_weights(model.model, on_progress or (lambda _: None))
+    except Exception as error:
+        raise ModelError(f"{shown} can't be loaded ({type(error).__name__}: {error}).") from error
     return model
 
 
@@ -57,13 +60,13 @@ def read_weights(model: Any, on_progress: Callable[[float], None]) -> None:
     from mlx.utils import tree_flatten
 
     arrays = [value for _, value in tree_flatten(model.parameters())]
-    total, done, some = sum(a.nbytes for a in arrays), 0, []
+    total, done, read, some = sum(a.nbytes for a in arrays), 0, 0, []
     for array in arrays:
         some.append(array)
         done += array.nbytes
-        if sum(a.nbytes for a in some) >= _READ_AT_ONCE or array is arrays[-1]:
+        if done - read >= _READ_AT_ONCE or done == total:
             mx.eval(some)
-            some = []
+            read, some = done, []
             on_progress(done / max(1, total))
 
 
