@@ -54,7 +54,7 @@ test: check
 	$(BIN)/python -m pytest
 
 # In Chromium, with the wheel in an environment of its own
-browser: $(VENV)/.dev
+browser: $(VENV)/.dev labextension/node_modules/.done
 	$(PIP) install --quiet playwright
 	rm -rf artifacts/browser && $(PYTHON) -m venv artifacts/browser
 	$(PIP) wheel --quiet --no-deps --wheel-dir artifacts/browser/wheel .

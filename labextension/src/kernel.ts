@@ -57,6 +57,9 @@ export class KernelLink implements IDisposable {
   }
 
   send(command: Command): void {
+    if (command.kind !== 'watch') {
+      delete this.seen.problem; // of the command before
+    }
     this._control?.send({ v: VERSION, ...command });
   }
 

@@ -14,7 +14,6 @@ export class Panel extends Widget {
   private _board: HTMLElement;
   private _lists: HTMLElement;
   private _drawn = '';
-  private _told: unknown = null;
 
   constructor(
     private _links: Links,
@@ -67,16 +66,8 @@ export class Panel extends Widget {
     for (const control of this.node.querySelectorAll<HTMLInputElement>('.omlx-form input, .omlx-form button')) {
       control.disabled = sleeping;
     }
-    if (problem && problem !== this._told) {
-      this._told = problem;
-      this._note.textContent = problem.text;
-    } else if (panel?.note) {
-      this._note.textContent = panel.note;
-    } else if (sleeping) {
-      this._note.textContent = this._trans.__('%1 in the active notebook wakes this panel.', '%load_ext omlx_jupyter');
-    } else if (!problem || this._told !== problem) {
-      this._note.textContent = '';
-    }
+    const asleep = this._trans.__('%1 in the active notebook wakes this panel.', '%load_ext omlx_jupyter');
+    this._note.textContent = panel?.note || problem?.text || (sleeping ? asleep : '');
     if (models) {
       this._names.replaceChildren(...models.names.map(name => new Option(name, name)));
     }

@@ -1,4 +1,4 @@
-"""A real JupyterLab and a real Chromium. Where there is no Chromium the browser tests say so and are skipped."""
+"""A real JupyterLab and a real Chromium. `make browser` runs them; without Chromium they fail and say so."""
 
 from __future__ import annotations
 
@@ -62,8 +62,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine; apt install chromium runs the browser tests")
-    sync_api = pytest.importorskip("playwright.sync_api")
+        pytest.fail("no Chromium on this machine; apt install chromium runs the browser tests")
+    from playwright import sync_api
+
     with sync_api.sync_playwright() as playwright:
         made = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield made

@@ -283,15 +283,15 @@ def test_themes_width_and_accessibility(lab: Any, page: Any, shots: Path) -> Non
         colours[name] = page.locator(".omlx-panel").evaluate(style)
         page.screenshot(path=shots / f"panel-{name.split()[1].lower()}-idle.png")
     assert colours["JupyterLab Light"] != colours["JupyterLab Dark"]
-    if AXE.exists():
-        page.add_script_tag(path=str(AXE))
-        for name in ("JupyterLab Dark", "JupyterLab Light"):
-            ui.theme(page, name)
-            found = page.evaluate(
-                "async () => (await axe.run({include: [['.omlx-panel'], ['.omlx-status'], ['.omlx-dashboard']]}))"
-                ".violations.filter(v => ['serious', 'critical'].includes(v.impact)).map(v => [v.id, v.nodes[0].html])"
-            )
-            assert found == [], (name, found)
+    assert AXE.exists(), "make browser brings axe-core"
+    page.add_script_tag(path=str(AXE))
+    for name in ("JupyterLab Dark", "JupyterLab Light"):
+        ui.theme(page, name)
+        found = page.evaluate(
+            "async () => (await axe.run({include: [['.omlx-panel'], ['.omlx-status'], ['.omlx-dashboard']]}))"
+            ".violations.filter(v => ['serious', 'critical'].includes(v.impact)).map(v => [v.id, v.nodes[0].html])"
+        )
+        assert found == [], (name, found)
     page.set_viewport_size({"width": 760, "height": 900})
     page.wait_for_timeout(500)
     wide = page.evaluate(
