@@ -8,6 +8,19 @@ from typing import Any
 
 from tests.checkpoints import families
 
+_LAYERS: dict[str, Any] = {
+    "hidden_size": 512,
+    "num_hidden_layers": 8,
+    "intermediate_size": 1536,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 8,
+    "max_position_embeddings": 16384,
+    "rms_norm_eps": 1e-6,
+    "vocab_size": 4096,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": False,
+}
+
 
 def make(folder: Path | None = None) -> Path:
     """Write the checkpoint and return its folder."""
@@ -15,17 +28,8 @@ def make(folder: Path | None = None) -> Path:
     config: dict[str, Any] = {
         "model_type": "qwen2_vl",
         **families.qwen_ids(),
-        "hidden_size": 512,
-        "num_hidden_layers": 8,
-        "intermediate_size": 1536,
-        "num_attention_heads": 8,
-        "num_key_value_heads": 8,
-        "max_position_embeddings": 16384,
-        "rms_norm_eps": 1e-6,
-        "vocab_size": 4096,
-        "rope_theta": 10000.0,
+        **_LAYERS,
         "rope_scaling": {"type": "mrope", "mrope_section": [8, 12, 12]},
-        "tie_word_embeddings": False,
         "vision_config": {
             "model_type": "qwen2_vl",
             "depth": 4,
@@ -49,16 +53,7 @@ def make_text() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="omlx-bench-text-"))
     config: dict[str, Any] = {
         "model_type": "qwen2",
-        "hidden_size": 512,
-        "num_hidden_layers": 8,
-        "intermediate_size": 1536,
-        "num_attention_heads": 8,
-        "num_key_value_heads": 8,
-        "max_position_embeddings": 16384,
-        "rms_norm_eps": 1e-6,
-        "vocab_size": 4096,
-        "rope_theta": 10000.0,
-        "tie_word_embeddings": False,
+        **_LAYERS,
         "eos_token_id": families.qwen_ids()["eos_token_id"],
     }
     families.write(folder, "qwen2", config, families.QWEN_TOKENS, families.CHATML, None, "<|im_end|>", 0)

@@ -188,6 +188,22 @@ def qwen2_5_vl(folder: Path, seed: int = 0) -> None:
     write(folder, "qwen2_5_vl", config, QWEN_TOKENS, CHATML, qwen_preprocessor(14), "<|im_end|>", seed)
 
 
+def qwen3_vision(model_type: str, deepstack: list[int]) -> dict[str, Any]:
+    return {
+        "model_type": model_type,
+        "depth": 2,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "out_hidden_size": 64,
+        "num_heads": 2,
+        "patch_size": 14,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+        "num_position_embeddings": 64,
+        "deepstack_visual_indexes": deepstack,
+    }
+
+
 def qwen3_5(folder: Path, seed: int = 0) -> None:
     config = {
         "model_type": "qwen3_5",
@@ -218,19 +234,7 @@ def qwen3_5(folder: Path, seed: int = 0) -> None:
                 "partial_rotary_factor": 0.25,
             },
         },
-        "vision_config": {
-            "model_type": "qwen3_5",
-            "depth": 2,
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "out_hidden_size": 64,
-            "num_heads": 2,
-            "patch_size": 14,
-            "spatial_merge_size": 2,
-            "temporal_patch_size": 2,
-            "num_position_embeddings": 64,
-            "deepstack_visual_indexes": [],
-        },
+        "vision_config": qwen3_vision("qwen3_5", []),
     }
     write(folder, "qwen3_5", config, QWEN_TOKENS, CHATML, qwen_preprocessor(14), "<|im_end|>", seed)
 
@@ -260,6 +264,21 @@ def glm_preprocessor() -> dict[str, Any]:
     }
 
 
+def glm4v_vision(model_type: str) -> dict[str, Any]:
+    return {
+        "model_type": model_type,
+        "depth": 2,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_heads": 2,
+        "patch_size": 14,
+        "image_size": 112,
+        "out_hidden_size": 64,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+    }
+
+
 def glm4v(folder: Path, seed: int = 0) -> None:
     ids = glm_ids()
     config = {
@@ -282,18 +301,7 @@ def glm4v(folder: Path, seed: int = 0) -> None:
             "partial_rotary_factor": 0.5,
             "rope_scaling": {"rope_type": "default", "mrope_section": [1, 1, 2]},
         },
-        "vision_config": {
-            "model_type": "glm4v",
-            "depth": 2,
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_heads": 2,
-            "patch_size": 14,
-            "image_size": 112,
-            "out_hidden_size": 64,
-            "spatial_merge_size": 2,
-            "temporal_patch_size": 2,
-        },
+        "vision_config": glm4v_vision("glm4v"),
     }
     write(folder, "glm4v", config, GLM_TOKENS, GLM, glm_preprocessor(), "<|endoftext|>", seed)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from . import deepseek
 from .common import WORDS, default_scale, write_json
@@ -14,8 +13,10 @@ from .families import (
     GLM_TOKENS,
     QWEN_TOKENS,
     VOCABULARY,
+    glm4v_vision,
     glm_ids,
     glm_preprocessor,
+    qwen3_vision,
     qwen_ids,
     qwen_preprocessor,
     token_ids,
@@ -65,26 +66,10 @@ def qwen3_5_moe(folder: Path, seed: int = 0) -> None:
             "partial_rotary_factor": 0.25,
         },
     }
-    vision = _qwen3_vision("qwen3_5_moe", [])
+    vision = qwen3_vision("qwen3_5_moe", [])
     config = {"model_type": "qwen3_5_moe", **qwen_ids(), "vocab_size": VOCABULARY}
     config |= {"text_config": text, "vision_config": vision}
     write(folder, "qwen3_5_moe", config, QWEN_TOKENS, CHATML, qwen_preprocessor(14), "<|im_end|>", seed)
-
-
-def _qwen3_vision(model_type: str, deepstack: list[int]) -> dict[str, Any]:
-    return {
-        "model_type": model_type,
-        "depth": 2,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "out_hidden_size": 64,
-        "num_heads": 2,
-        "patch_size": 14,
-        "spatial_merge_size": 2,
-        "temporal_patch_size": 2,
-        "num_position_embeddings": 64,
-        "deepstack_visual_indexes": deepstack,
-    }
 
 
 def glm4v_moe(folder: Path, seed: int = 0) -> None:
@@ -116,21 +101,9 @@ def glm4v_moe(folder: Path, seed: int = 0) -> None:
         "rope_scaling": {"type": "default", "mrope_section": [1, 1, 2]},
         "tie_word_embeddings": False,
     }
-    vision = {
-        "model_type": "glm4v_moe",
-        "depth": 2,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_heads": 2,
-        "patch_size": 14,
-        "image_size": 112,
-        "out_hidden_size": 64,
-        "spatial_merge_size": 2,
-        "temporal_patch_size": 2,
-    }
     config = {"model_type": "glm4v_moe", "vocab_size": VOCABULARY, "hidden_size": 64, **ids}
     config |= {"image_token_index": ids["image_token_id"], "video_token_index": ids["video_token_id"]}
-    config |= {"text_config": text, "vision_config": vision}
+    config |= {"text_config": text, "vision_config": glm4v_vision("glm4v_moe")}
     write(folder, "glm4v_moe", config, GLM_TOKENS, GLM, glm_preprocessor(), "<|endoftext|>", seed)
 
 
@@ -151,7 +124,7 @@ def qwen3_vl(folder: Path, seed: int = 0) -> None:
         "rope_scaling": {"type": "default", "mrope_section": [4, 2, 2]},
     }
     config = {"model_type": "qwen3_vl", **qwen_ids(), "vocab_size": VOCABULARY, "text_config": text}
-    config["vision_config"] = _qwen3_vision("qwen3_vl", [0])
+    config["vision_config"] = qwen3_vision("qwen3_vl", [0])
     write(folder, "qwen3_vl", config, QWEN_TOKENS, CHATML, qwen_preprocessor(14), "<|im_end|>", seed)
 
 
