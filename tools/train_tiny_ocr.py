@@ -36,9 +36,9 @@ def pick_device(name: str) -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def _producer(queue: Any, level: Any, seed: int, stride: int) -> None:
+def _producer(queue: Any, level: Any, seed: int, stride: int, scale: int) -> None:
     while True:
-        queue.put(make_batch(seed, level.value))
+        queue.put(make_batch(seed, level.value, scale))
         seed += stride
 
 
@@ -69,16 +69,17 @@ def loss_of(net: TinyOcr, batch: Batch, device: torch.device, bf16: bool) -> tup
     fed[answers[:, :-1] < 0] = END
     cells = torch.from_numpy(batch.cells).to(device)
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        logits, features, attention = net(torch.from_numpy(batch.pixels).to(device), batch.layout, fed, cells)
+        pixels = torch.from_numpy(batch.pixels).to(device).float() / 127.5 - 1
+        logits, features, attention = net(pixels, batch.layout, fed, cells)
         chars = net.aid_chars(features).float().view(-1, SLOTS, CHAR_CLASSES)
         lines = net.aid_lines(features).float().view(-1, LINE_CLASSES)
     text = F.cross_entropy(logits.flatten(0, 1), answers.flatten(), ignore_index=-100)
-    slots = torch.from_numpy(batch.slots).to(device).view(-1, SLOTS)
+    slots = torch.from_numpy(batch.slots).to(device).long().view(-1, SLOTS)
     weight = torch.ones(CHAR_CLASSES, device=device)
     weight[0] = 0.3
     dense = F.cross_entropy(chars[:, :8].flatten(0, 1), slots[:, :8].flatten(), weight=weight)
     dense = dense + F.cross_entropy(chars[:, 8:].flatten(0, 1), slots[:, 8:].flatten(), weight=weight)
-    line_labels = torch.from_numpy(batch.lines).to(device).view(-1)
+    line_labels = torch.from_numpy(batch.lines).to(device).long().view(-1)
     line_weight = torch.ones(LINE_CLASSES, device=device)
     line_weight[0] = 0.3
     line = F.cross_entropy(lines, line_labels, weight=line_weight)
@@ -132,13 +133,27 @@ class Run:
         saved = None
         if self.path.exists():
             saved = torch.load(self.path, map_location=self.device)
-            self.net.load_state_dict(saved["net"])
+            same_shapes = self._take(saved["net"])
             self.step, self.level, self.minutes = saved["step"], saved["level"], saved["minutes"]
         self.optimisers = make_optimisers(self.net, args.rate)
-        if saved and "optimisers" in saved:
+        if saved and "optimisers" in saved and same_shapes:
             for optimiser, state in zip(self.optimisers, saved["optimisers"], strict=True):
                 optimiser.load_state_dict(state)
         self.level = max(self.level, args.level)
+
+    def _take(self, weights: dict[str, torch.Tensor]) -> bool:
+        """Load `weights`. Where the character set has grown, the aid keeps what it knows; False then."""
+        fresh = self.net.state_dict()
+        grown = False
+        for name, weight in weights.items():
+            if name.startswith("aid_") and fresh[name].shape != weight.shape:
+                old, new = weight.unflatten(0, (SLOTS, -1)), fresh[name].unflatten(0, (SLOTS, -1))
+                new[:, : old.shape[1]] = old
+                if name.endswith("bias"):
+                    new[:, old.shape[1] :] = old.min() - 2  # unseen so far
+                weights[name], grown = new.flatten(0, 1), True
+        self.net.load_state_dict(weights)
+        return not grown
 
     def save(self, minutes: float) -> None:
         state = {
@@ -162,10 +177,10 @@ def train(args: argparse.Namespace) -> None:
     run = Run(args)
     context = multiprocessing.get_context("spawn")
     level = context.Value("i", run.level)
-    queue = context.Queue(4)
+    queue = context.Queue(max(4, args.workers))
     for worker in range(args.workers):
         seed = args.seed + run.step * 17 + worker
-        context.Process(target=_producer, args=(queue, level, seed, args.workers), daemon=True).start()
+        context.Process(target=_producer, args=(queue, level, seed, args.workers, args.scale), daemon=True).start()
     log = (run.path.parent / "curve.jsonl").open("a")
     start = saved_at = time.monotonic()
     first_step, average = run.step, 0.5
@@ -213,6 +228,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--workers", type=int, default=1, help="processes that render pictures")
+    parser.add_argument("--scale", type=int, default=1, help="how many times more pictures a step; 8 suits a GPU")
     parser.add_argument("--save-minutes", type=float, default=5)
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
     train(parser.parse_args())

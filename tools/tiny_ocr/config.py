@@ -12,11 +12,15 @@ MERGE = 2
 CELL = PATCH * MERGE  # one image token covers CELL x CELL pixels
 VOCAB_SIZE = 280
 OCR_PROMPT = "Text Recognition:"
-CHAR_CLASSES = 96
 SLOTS = 12  # 2 half rows x 4 characters in order, then 4 sub-columns
 LINE_CLASSES = 12
-CHARACTERS = "".join(chr(code) for code in range(32, 127))
+ASCII = "".join(chr(code) for code in range(32, 127))
+# Latin-1's letters and signs, and the signs outside it that ordinary pages hold.
+ACCENTED = "".join(chr(code) for code in range(0xC0, 0x100) if code not in (0xD7, 0xF7))
+SIGNS = "€£§°±×÷©®µ¿¡«»·½¼•–—‘’“”…"
+CHARACTERS = ASCII + ACCENTED + SIGNS
 CHAR_CLASS = {char: index + 1 for index, char in enumerate(CHARACTERS)}  # 0 = nothing there
+CHAR_CLASSES = len(CHARACTERS) + 1
 
 SPECIAL_TOKENS = (
     "<|endoftext|>",

@@ -11,11 +11,12 @@ from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
+from fontTools.ttLib import TTFont
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from .config import CELL, CHAR_CLASS, CHARACTERS, LINE_CLASSES, SLOTS
+from .config import ASCII, CELL, CHAR_CLASS, CHARACTERS, LINE_CLASSES, SLOTS
 
-HELD_OUT_FONTS = ("Carlito", "Inconsolata", "Cantarell")
+HELD_OUT_FONTS = ("Carlito", "Inconsolata", "Cantarell", "Lato")
 _NOT_PLAIN_TEXT = re.compile(
     r"Thin|Hairline|ExtraLight|Math|Black|Heavy|LightItalic|CondLight|ExtraBold|Symbol|D050000L"
     r"|fallback|Keyboard|Initials|Dingbat|Z003|Icons|RZ|_DR|VariableFont|\[wght\]"
@@ -46,17 +47,26 @@ def fonts() -> tuple[list[str], list[int], list[str]]:
         and not _NOT_PLAIN_TEXT.search(name)
         and ("Noto" not in name or _LATIN_NOTO.search(name))
     )
+    found = [f for f in found if glyphs(f).issuperset(ASCII)]
     held = [f for f in found if any(h in f for h in HELD_OUT_FONTS)]
     train = [f for f in found if f not in held]
     weights = [1 if re.search("Ital|Obliq|Didot", f) else 3 for f in train]
     return train, weights, held
 
 
-@lru_cache(maxsize=800)
+@cache
+def glyphs(path: str) -> frozenset[str]:
+    """The characters that a font can draw; others would come out as boxes."""
+    with TTFont(path, lazy=True) as found:
+        known = found.getBestCmap() or {}
+    return frozenset(c for c in CHARACTERS if ord(c) in known)
+
+
+@lru_cache(maxsize=4000)
 def _font(path: str, size: int) -> tuple[ImageFont.FreeTypeFont, dict[str, float], int, int]:
     font = ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
     ascent, descent = font.getmetrics()
-    return font, {c: font.getlength(c) for c in CHARACTERS}, ascent, descent
+    return font, {c: font.getlength(c) for c in glyphs(path)}, ascent, descent
 
 
 @dataclass
@@ -110,7 +120,7 @@ def _colours(r: random.Random, clean: bool) -> tuple[tuple[int, int, int], tuple
 def _fit_line(text: str, advance: dict[str, float], left: float, limit: float, most: int) -> tuple[str, list]:
     x, spans = left, []
     for char in text[:most]:
-        if x + advance[char] > limit:
+        if char not in advance or x + advance[char] > limit:
             break
         spans.append((x, x + advance[char]))
         x += advance[char]

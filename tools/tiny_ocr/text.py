@@ -10,7 +10,7 @@ import zlib
 from functools import cache
 from pathlib import Path
 
-from .config import CHAR_CLASS
+from .config import ACCENTED, ASCII, CHAR_CLASS, SIGNS
 
 _WORD = re.compile(r"[A-Za-z]{4,}")
 
@@ -107,11 +107,91 @@ def training_text(r: random.Random, length: int) -> str:
     elif kind < 0.91:
         text = _groups(r, string.digits * 3 + ".,-/:$%()", length)
     else:
-        text = "".join(r.choice(tuple(CHAR_CLASS)) for _ in range(length))
+        text = "".join(r.choice(ASCII) for _ in range(length))
     if kind < 0.62:
         style = r.random()
         text = text.upper() if style < 0.1 else text.title() if style < 0.2 else text
     return clean(text) or "a"
+
+
+_ACCENTS = {
+    "a": "àáâãäåæ", "c": "ç", "e": "èéêë", "i": "ìíîï", "n": "ñ", "o": "òóôõöø", "s": "ß", "u": "ùúûü", "y": "ýÿ",
+    "A": "ÀÁÂÃÄÅÆ", "C": "Ç", "E": "ÈÉÊË", "I": "ÌÍÎÏ", "N": "Ñ", "O": "ÒÓÔÕÖØ", "U": "ÙÚÛÜ", "Y": "Ý", "D": "Ð",
+}  # fmt: skip
+
+
+def _accented(r: random.Random, text: str, share: float) -> str:
+    return "".join(r.choice(_ACCENTS[c]) if c in _ACCENTS and r.random() < share else c for c in text)
+
+
+def _sum(r: random.Random) -> str:
+    """An amount as receipts, invoices and tables write it: commas against full stops matter here."""
+    whole = r.choice((r.randint(0, 99), r.randint(0, 9999), r.randint(0, 9_999_999)))
+    amount = f"{whole:,}.{r.randint(0, 99):02d}"
+    style = r.random()
+    if style < 0.25:
+        amount = amount.translate(str.maketrans(",.", ".,"))
+    elif style < 0.4:
+        amount = f"{whole:,}"
+    elif style < 0.5:
+        amount = f"{whole}.{r.randint(0, 99):02d}"
+    sign = r.random()
+    if sign < 0.35:
+        amount = r.choice("$€£") + r.choice(("", "", " ")) + amount
+    elif sign < 0.45:
+        amount += r.choice((" €", " EUR", " USD", "%", " £"))
+    return r.choice(("-", "")) + amount if style > 0.9 else amount
+
+
+def _doubled(r: random.Random, words: list[str]) -> str:
+    word = r.choice(words)
+    return word if re.search(r"(.)\1", word) else r.choice(words)
+
+
+def line_text(r: random.Random, length: int) -> str:
+    """What one line of a page holds: prose, items, amounts, code, log lines, entries of a list."""
+    prose, code, _ = corpus()
+    kind = r.random()
+    if kind < 0.30:
+        return training_text(r, length)
+    if kind < 0.42:
+        text = " ".join(_doubled(r, prose) for _ in range(length // 4 + 1))
+    elif kind < 0.52:
+        text = r.choice(prose).title() + " " + " ".join(_sum(r) for _ in range(length // 8 + 1))
+    elif kind < 0.60:
+        text = " ".join(_sum(r) for _ in range(length // 6 + 1))
+    elif kind < 0.68:
+        mark = r.choice(("•", "•", "-", "–", "*", "1.", "2)", "a)", "—", "·"))
+        text = mark + " " + _run(r, prose, length)
+    elif kind < 0.76:
+        text = _accented(r, _run(r, prose, length), r.choice((0.03, 0.15, 0.4)))
+    elif kind < 0.80:
+        text = _quoted(r, _run(r, prose, length))
+    elif kind < 0.86:
+        text = _run(r, code, length)
+    elif kind < 0.92:
+        stamp = f"{r.randint(1990, 2039)}-{r.randint(1, 12):02d}-{r.randint(1, 28):02d}"
+        clock = f"{r.randint(0, 23):02d}:{r.randint(0, 59):02d}:{r.randint(0, 59):02d}"
+        level = r.choice(("INFO", "WARN", "ERROR", "DEBUG"))
+        text = f"{stamp} {clock} {level} {_run(r, code, length)}"
+    elif kind < 0.96:
+        text = _groups(r, SIGNS + ACCENTED + ASCII, length)
+    else:
+        text = r.choice(("-", "=", "_", ".", "*")) * r.randint(3, 9) + " " + r.choice(prose)
+    return clean(text) or "a"
+
+
+def _quoted(r: random.Random, text: str) -> str:
+    words = text.split()
+    if len(words) > 3:
+        at = r.randrange(len(words) - 2)
+        left, right = r.choice(("“”", "‘’", "«»", '""', "()", "[]"))
+        words[at] = left + words[at]
+        end = min(len(words) - 1, at + r.randint(0, 3))
+        words[end] += right
+        if r.random() < 0.3:
+            words.insert(at, r.choice(("–", "—", "…")))
+    return " ".join(words).replace("'", r.choice("'’"))
 
 
 def held_out_text(r: random.Random, length: int) -> str:
