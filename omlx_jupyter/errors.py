@@ -21,3 +21,11 @@ class RequestError(OmlxError):
 
 class EngineClosedError(OmlxError):
     """The engine was closed; load a new one."""
+
+
+class EngineFaultError(OmlxError):
+    """The device or the engine failed under the running requests; the next request starts a fresh batch."""
+
+
+class ProcessError(OmlxError):
+    """An engine was used in a process that it doesn't live in: after a fork, or pickled into another."""

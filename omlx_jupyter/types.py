@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from numbers import Integral, Real
 from typing import Any, Literal
 
 from .errors import RequestError
@@ -38,23 +39,18 @@ class SamplingParams:
     json_schema: Mapping[str, Any] | None = None  # the answer is JSON that follows it; {} is any JSON
 
     def __post_init__(self) -> None:
-        if isinstance(self.stop, str):
-            object.__setattr__(self, "stop", (self.stop,))
-        elif self.stop is not None:
-            object.__setattr__(self, "stop", tuple(self.stop))
-        object.__setattr__(self, "stop_token_ids", tuple(self.stop_token_ids))
-        _check("temperature", self.temperature, 0, 100)
-        _check("top_p", self.top_p, 0, 1)
-        _check("min_p", self.min_p, 0, 1)
-        _check("top_k", self.top_k, 0, None)
-        _check("max_tokens", self.max_tokens, 1, None)
-        _check("presence_penalty", self.presence_penalty, -2, 2)
-        _check("frequency_penalty", self.frequency_penalty, -2, 2)
-        _check("logprobs", self.logprobs, 0, 20)
+        for name, (least, most) in _WHOLE.items():
+            _set(self, name, _checked(name, getattr(self, name), least, most, whole=True))
+        for name, (low, high) in _REAL.items():
+            _set(self, name, _checked(name, getattr(self, name), low, high))
         if self.repetition_penalty is not None and not self.repetition_penalty > 0:
             raise RequestError(f"repetition_penalty is {self.repetition_penalty}; it must be above 0 (1 is off).")
-        if self.stop is not None and not all(self.stop):
-            raise RequestError("a stop string is empty; leave it out instead.")
+        _set(self, "stop", _stops(self.stop))
+        _set(self, "stop_token_ids", tuple(_token("stop_token_ids", i) for i in _listed(self.stop_token_ids)))
+        if self.logit_bias is not None:
+            _set(self, "logit_bias", _biases(self.logit_bias))
+        if self.json_schema is not None and not isinstance(self.json_schema, Mapping):
+            raise RequestError(f"json_schema is a {type(self.json_schema).__name__}; give the schema as a dict.")
 
     def with_defaults(self, defaults: SamplingParams) -> SamplingParams:
         """A copy whose unset fields are taken from `defaults`. What is set here wins."""
@@ -62,14 +58,74 @@ class SamplingParams:
         return replace(self, **unset)
 
 
-def _check(name: str, value: float | None, low: float, high: float | None) -> None:
+_WHOLE: dict[str, tuple[int, int | None]] = {
+    "top_k": (0, None),
+    "max_tokens": (1, None),
+    "logprobs": (0, 20),
+    "seed": (-(2**63), 2**64 - 1),
+}
+_REAL: dict[str, tuple[float, float | None]] = {
+    "temperature": (0, 100),
+    "top_p": (0, 1),
+    "min_p": (0, 1),
+    "repetition_penalty": (0, 100),
+    "presence_penalty": (-2, 2),
+    "frequency_penalty": (-2, 2),
+}
+
+
+def _set(params: SamplingParams, name: str, value: object) -> None:
+    object.__setattr__(params, name, value)
+
+
+def _checked(name: str, value: object, low: float, high: float | None, whole: bool = False) -> float | int | None:
+    """The value as a plain number, or None.
+
+    :raises RequestError: it is no number, no whole one where that is wanted, or outside [low, high].
+    """
     if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise RequestError(f"{name} is {value!r}; it must be a number.")
-    if not value >= low or (high is not None and value > high):
+        return None
+    kind = "a whole number" if whole else "a number"
+    if isinstance(value, bool) or not isinstance(value, Integral if whole else Real):
+        raise RequestError(f"{name} is {value!r}; it must be {kind}.")
+    number = int(value) if isinstance(value, Integral) else float(value)
+    if not number >= low or (high is not None and number > high):
         limit = f"between {low} and {high}" if high is not None else f"at least {low}"
-        raise RequestError(f"{name} is {value}; it must be {limit}.")
+        raise RequestError(f"{name} is {number}; it must be {limit}.")
+    return number
+
+
+def _listed(value: object) -> Sequence[object]:
+    if value is None:
+        return ()
+    return list(value) if isinstance(value, Iterable) and not isinstance(value, str | bytes) else [value]
+
+
+def _stops(value: object) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    stops = [value] if isinstance(value, str) else _listed(value)
+    for stop in stops:
+        if not isinstance(stop, str):
+            raise RequestError(f"stop holds {stop!r}; stop strings are text, stop_token_ids takes ids.")
+        if not stop:
+            raise RequestError("a stop string is empty; leave it out instead.")
+    return tuple(str(stop) for stop in stops)
+
+
+def _token(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < 0:
+        raise RequestError(f"{name} names the token {value!r}; token ids are whole numbers from 0.")
+    return int(value)
+
+
+def _biases(value: object) -> dict[int, float]:
+    if not isinstance(value, Mapping):
+        raise RequestError("logit_bias maps token ids to numbers.")
+    made = {}
+    for token, bias in value.items():
+        made[_token("logit_bias", token)] = float(_checked(f"logit_bias[{token}]", bias, -1e30, 1e30) or 0)
+    return made
 
 
 @dataclass(frozen=True)

@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from typing import Any
 
 from ..engine.engine import Engine as _Engine
+from ..engine.request import RequestHandle
+from ..errors import RequestError
+from ..types import SamplingParams
 from .completions import AsyncCompletions, Chat, Completions
+from .messages import checked_text, conversation
 
 
 class Engine(_Engine):
     __doc__ = _Engine.__doc__
 
-    @cached_property
+    def submit(
+        self,
+        prompt: object = None,
+        images: Any = (),
+        sampling: SamplingParams | None = None,
+        *,
+        system: str | None = None,
+        tools: Any = None,
+    ) -> RequestHandle:
+        if system is not None and not isinstance(system, str):
+            raise RequestError(f"system is a {type(system).__name__}; give text.")
+        said = checked_text(system, "the system prompt") if system else None
+        return super().submit(conversation(prompt), images, sampling, system=said, tools=tools)
+
+    submit.__doc__ = _Engine.submit.__doc__
+
+    @property
     def chat(self) -> Chat:
         """`engine.chat.completions.create(messages=[...])`, with the `openai` package's types."""
         return Chat(Completions(self))
 
-    @cached_property
+    @property
     def async_chat(self) -> Chat:
         """The same, awaited: `await engine.async_chat.completions.create(...)`."""
         return Chat(AsyncCompletions(self))

@@ -48,17 +48,15 @@ class DecodeBatch:
     def join(self, row: Row) -> None:
         """Move a prefilled row into the lowest free slot; modifies the row's cache."""
         assert row.cache is not None
-        if self._store is None:
-            self._store = new_batch(row.cache)
-            self._tokens = mx.zeros((0,), mx.int32)
+        store = self._store if self._store is not None else new_batch(row.cache)
+        tokens = self._tokens if self._store is not None else mx.zeros((0,), mx.int32)
         slot = next((i for i, r in enumerate(self._rows) if r is None), len(self._rows))
         if slot == len(self._rows):
-            self._rows.append(None)
-            self._chosen.append(None)
-            self._tokens = mx.concatenate([self._tokens, mx.zeros((1,), mx.int32)])
-        self._store.put(slot, row.cache)
-        self._tokens = self._tokens.at[slot].add(row.last_prompt_token - self._tokens[slot])
-        self._rows[slot], self._chosen[slot], row.cache = row, None, None
+            tokens = mx.concatenate([tokens, mx.zeros((1,), mx.int32)])
+        tokens = tokens.at[slot].add(row.last_prompt_token - tokens[slot])
+        store.put(slot, row.cache)  # from here on nothing can fail: a fault before leaves the batch as it was
+        self._store, self._tokens = store, tokens
+        self._rows[slot : slot + 1], self._chosen[slot : slot + 1], row.cache = [row], [None], None
         self._fresh.add(slot)
         for other in self.rows:
             other.request.peak_rows = max(other.request.peak_rows, len(self.rows))

@@ -7,25 +7,27 @@ import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import anyio
 import anyio.to_thread
 
 from ..cache.defaults import default_settings
 from ..cache.prefix_cache import CacheSettings
-from ..errors import EngineClosedError
+from ..errors import EngineClosedError, ProcessError
 from ..images.decoded import Limits as ImageLimits
 from ..images.source import open_images
 from ..types import Generation, ImagePart, Message, SamplingParams
 from .lanes import Finished, Lane, lanes_of
 from .loop import EngineLoop
+from .process import check_can_load
 from .prompt import as_messages, with_ocr_defaults
 from .request import Request, RequestHandle
 from .scheduler import Limits
 from .stats import EngineStats
 
 _DEFAULT_MODEL: list[str | Path | None] = [None]
+_LOOPS: weakref.WeakSet[EngineLoop] = weakref.WeakSet()  # to be closed before the interpreter goes
 
 
 def set_default_model(name: str | Path | None) -> None:
@@ -34,7 +36,9 @@ def set_default_model(name: str | Path | None) -> None:
 
 
 class Engine:
-    """A loaded model behind one thread. Safe to use from any thread and from async code.
+    """A loaded model behind one thread. Safe to use from any thread and from async code, not after a fork.
+
+    One that nobody holds any longer ends, and frees its model, when its last request has.
 
     engine = Engine.load()
     out = engine.generate("What does it say?", images=["receipt.png"])
@@ -52,7 +56,8 @@ class Engine:
         self.path: Path = loop.model.checkpoint.path
         self.family: str = loop.model.checkpoint.model_type
         self.warnings: tuple[str, ...] = loop.model.warnings
-        atexit.register(_close_at_exit, weakref.ref(self))
+        _LOOPS.add(loop)
+        weakref.finalize(self, loop.retire).atexit = False
 
     @classmethod
     def load(
@@ -76,9 +81,10 @@ class Engine:
         share of the weights, 0 to 1, that is in memory.
 
         :raises ModelError: one sentence that names the mend.
+        :raises ProcessError: this is a forked child of a process that had an engine.
         """
+        check_can_load()
         name = _DEFAULT_MODEL[0] if path_or_repo_id is None else path_or_repo_id
-
         read = [0.0]
 
         def load() -> Any:
@@ -122,9 +128,10 @@ class Engine:
         model = self._loaded()
         messages = as_messages(prompt, images, system)
         messages, chosen = with_ocr_defaults(messages, sampling or SamplingParams(), model.defaults, model.ocr)
+        loop = self._loop
         request = Request(chosen, self._preparation(model, messages, tools), stop_loops=model.ocr is not None)
-        self._loop.submit(request)
-        return RequestHandle(request, self._loop.wake)
+        loop.submit(request)
+        return RequestHandle(request, self._loop.wake, lambda: loop.alive)
 
     def _loaded(self) -> Any:
         model = self._loop.model
@@ -234,11 +241,16 @@ class Engine:
     ) -> None:
         self.close()
 
+    def __reduce__(self) -> NoReturn:
+        raise ProcessError("an engine can't be pickled, it lives in this process; load one in the other process.")
+
     def __repr__(self) -> str:
         return f"<Engine {self.name} ({self.stats().state})>"
 
 
-def _close_at_exit(reference: weakref.ref[Engine]) -> None:
-    engine = reference()
-    if engine is not None:
-        engine.close()
+def _close_at_exit() -> None:
+    for loop in list(_LOOPS):
+        loop.close()
+
+
+atexit.register(_close_at_exit)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import itertools
-import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import anyio
 
-from ..errors import OmlxError, RequestError
+from ..errors import EngineClosedError, OmlxError, ProcessError, RequestError
 from ..types import Delta, FinishReason, Generation, SamplingParams, TokenLogprob, Usage
 from .events import EventQueue
 
 Phase = Literal["queued", "reading", "prefill", "decode", "done"]
 _numbers = itertools.count(1)
+WATCH_S = 0.5  # a reader looks this often whether the engine thread still lives
 ASYNC_TICK_S = 0.02  # an async reader notices cancellation within this time
 
 
@@ -33,6 +33,8 @@ class Request:
     prompt: Any = None
     prompt_tokens: int = 0
     bytes_needed: int = 0  # estimate: KV of prompt and answer, and the vision tower's peak
+    context_ends: bool = False  # the model's context ends before max_tokens would
+    detached: bool = False  # runs to its end though nobody holds its handle
     stop_loops: bool = False
     grammar: Any = None
     prefilled: int = 0
@@ -77,8 +79,12 @@ class Request:
             peak_rows=self.peak_rows,
         )
 
+    @property
+    def ended(self) -> bool:
+        return self.result is not None or self.error is not None
+
     def finish(self, reason: FinishReason, detail: str = "") -> None:
-        if self.result is not None or self.error is not None:
+        if self.ended:
             return
         self.phase = "done"
         self.result = Generation(
@@ -93,10 +99,10 @@ class Request:
         self.events.end()
 
     def fail(self, error: BaseException) -> None:
-        if self.result is not None or self.error is not None:
+        if self.ended:
             return
-        self.phase = "done"
         self.error = error
+        self.phase = "done"
         self.events.end()
 
 
@@ -112,12 +118,27 @@ class Progress:
 
 
 class RequestHandle:
-    """What `Engine.submit` returns. Iterate it (also with `async for`) for the pieces of the answer."""
+    """What `Engine.submit` returns. Iterate it (also with `async for`) for the pieces of the answer.
 
-    def __init__(self, request: Request, wake: Callable[[], None]) -> None:
+    A request whose handle nobody holds any longer is cancelled and gives its row back, unless it was detached.
+    """
+
+    def __init__(self, request: Request, wake: Callable[[], None], alive: Callable[[], bool]) -> None:
         self._request = request
         self._wake = wake
-        self._lock = threading.Lock()
+        self._alive = alive
+
+    def __del__(self) -> None:
+        if not (self._request.detached or self._request.ended or self._request.cancelled):
+            self.cancel()
+
+    def __reduce__(self) -> NoReturn:
+        raise ProcessError("a request can't be pickled; send its `result()` instead.")
+
+    def detach(self) -> RequestHandle:
+        """Let the request run to its end though nobody holds its handle, say to warm the cache."""
+        self._request.detached = True
+        return self
 
     @property
     def number(self) -> int:
@@ -125,7 +146,7 @@ class RequestHandle:
 
     @property
     def done(self) -> bool:
-        return self._request.events.ended
+        return self._request.events.ended or self._request.ended
 
     @property
     def progress(self) -> Progress:
@@ -144,20 +165,33 @@ class RequestHandle:
 
     def poll(self, timeout: float | None = 0.0) -> tuple[list[Delta], bool]:
         """(new pieces, whether the answer is complete), waiting at most `timeout` seconds for one."""
-        return self._request.events.wait(timeout)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            over = self.done or self._ended_unseen()  # asked first: what is written before the end isn't missed
+            left = WATCH_S if deadline is None else min(WATCH_S, deadline - time.monotonic())
+            items, ended = self._request.events.wait(0.0 if over else max(0.0, left))
+            if items or ended or over or (deadline is not None and time.monotonic() >= deadline):
+                return items, ended or over
+
+    def _ended_unseen(self) -> bool:
+        """The watchdog: an engine thread that has died, or a fork, can't end the request; its reader does."""
+        if not self._request.ended and not self._alive():
+            time.sleep(0.02)  # a thread that ends by itself ends its requests first
+            self._request.fail(EngineClosedError("the engine has ended without an answer; load it again."))
+        return self._request.ended
 
     def __iter__(self) -> Iterator[Delta]:
         """:raises OmlxError: the request failed."""
         ended = False
         while not ended:
-            items, ended = self._request.events.wait()
+            items, ended = self.poll(None)
             yield from items
         self._raise()
 
     async def __aiter__(self) -> AsyncIterator[Delta]:
         ended = False
         while not ended:
-            items, ended = self._request.events.poll()
+            items, ended = self.poll()
             for item in items:
                 yield item
             if not items and not ended:
@@ -170,15 +204,19 @@ class RequestHandle:
         :raises OmlxError: the request failed.
         :raises TimeoutError: it didn't end in time; it goes on running.
         """
-        if not self._request.events.wait_ended(timeout):
-            raise TimeoutError(f"request {self.number} is still running after {timeout} s")
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not (self.done or self._ended_unseen()):
+            left = WATCH_S if deadline is None else deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError(f"request {self.number} is still running after {timeout} s")
+            self._request.events.wait_ended(min(WATCH_S, left))
         self._raise()
         assert self._request.result is not None
         return self._request.result
 
     async def aresult(self) -> Generation:
         """`result` for async code, under asyncio and trio."""
-        while not self.done:
+        while not (self.done or self._ended_unseen()):
             await anyio.sleep(ASYNC_TICK_S)
         return self.result()
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any
+
+import mlx.core as mx
 
 from ..cache.keys import BLOCK_TOKENS, Chain, Span
 from ..cache.planner import Needs, Plan
@@ -14,9 +15,9 @@ from ..cache.prefix_cache import CacheSettings, Part, PrefixCache, Restored
 from ..models import kv_records
 from ..models.identity import identity_of
 from ..models.kv_records import Layout, Payload, Room
+from .guard import Guard, costs_the_cache
 from .row import Row
 
-_log = logging.getLogger(__name__)
 _STATE_EVERY = 4 * BLOCK_TOKENS  # recurrent layers' state is kept at least this often in a prompt
 _TRIES = 3  # plans for one prompt, when what was planned has gone
 
@@ -35,25 +36,46 @@ class RowPrefix:
 
 
 class Reuse:
-    """Engine thread only. Does nothing for models whose caches it can't slice."""
+    """Engine thread only. Does nothing for models whose caches it can't slice.
 
-    def __init__(self, model: Any, settings: CacheSettings, busy: Any) -> None:
+    Its faults cost the cache, never a request: the row goes on without it.
+    """
+
+    def __init__(self, model: Any, settings: CacheSettings, busy: Any, guard: Guard) -> None:
         self._model = model
+        self.guard = guard
         self._layout: Layout = kv_records.layout_of(model.new_cache())
         self.cache: PrefixCache | None = None
         self._io: ThreadPoolExecutor | None = None
         self._promoting: list[tuple[RowPrefix, Plan, Future[Any]]] = []
         if self._layout.usable and settings.ram_bytes > 0:
-            needs = Needs(self._layout.window, self._layout.stateful)
-            identity = identity_of(model.checkpoint, model.dtype)
-            self.cache = PrefixCache(identity, model.name, needs, self._layout.names, settings, busy)
+            try:
+                needs = Needs(self._layout.window, self._layout.stateful)
+                identity = identity_of(model.checkpoint, model.dtype)
+                self.cache = PrefixCache(identity, model.name, needs, self._layout.names, settings, busy)
+            except Exception as error:
+                guard.cache(error)
             self._io = ThreadPoolExecutor(2, "omlx-cache-reader")
         self.seconds_per_token = self.seconds_per_image = 0.0
         if self.cache is not None and self.cache.ssd is not None:
             self.seconds_per_token = self.cache.ssd.seconds_per_token
 
+    def detach(self, row: Row) -> None:
+        """Part a row from the cache; a row that hasn't computed anything begins at its first token."""
+        unread = row.prefix is not None and row.prefix.reading is not None
+        row.prefix = None
+        if unread:
+            self._start_over(row)
+
+    def _start_over(self, row: Row) -> None:
+        request = row.request
+        row.cache, row.images_done = self._model.new_cache(), 0
+        request.prefilled = request.cached_tokens = request.cached_tokens_ram = request.cached_tokens_ssd = 0
+        request.images_reused, request.saved_s = 0, 0.0
+
     # -- before prefill ---------------------------------------------------------------------
 
+    @costs_the_cache(None)
     def begin(self, row: Row) -> None:
         """Look the prompt up and start reading what is on disk."""
         if self.cache is None:
@@ -81,24 +103,22 @@ class Reuse:
                 prefix.reading = Future()
                 prefix.reading.set_result(read())
 
+    @costs_the_cache(True)
     def restored(self, row: Row, wait_s: float) -> bool:
         """Whether the row can be prefilled; waits at most `wait_s` for the disk. Modifies the row's caches."""
         prefix: RowPrefix | None = row.prefix
         if prefix is None or prefix.reading is None:
             return True
-        try:
-            found = prefix.reading.result(wait_s)
-        except TimeoutError:
-            return False
+        if not prefix.reading.done():
+            wait([prefix.reading], wait_s)  # not result(wait_s): a disk that times out raises TimeoutError too
+            if not prefix.reading.done():
+                return False
+        found = prefix.reading.result()
         if found is None:
             self._plan(row)
             return prefix.reading is None
+        self._fill(row, prefix, found)
         prefix.reading = None
-        try:
-            self._fill(row, prefix, found)
-        except Exception:  # never a request's fault: compute it instead
-            _log.warning("a prefix could not be restored and is computed again", exc_info=True)
-            row.cache, row.prefix, row.images_done, row.request.prefilled = self._model.new_cache(), None, 0, 0
         return True
 
     def _fill(self, row: Row, prefix: RowPrefix, found: Restored) -> None:
@@ -171,11 +191,14 @@ class Reuse:
         for prefix, plan, reading in waiting:
             if not reading.done():
                 self._promoting.append((prefix, plan, reading))
-            elif reading.exception() is None and reading.result() is not None:
+            elif (failed := reading.exception()) is not None:
+                self.guard.cache(RuntimeError(f"a restore could not be read again ({failed})"))
+            elif reading.result() is not None:
                 self._promote(prefix, plan, [Part(reading.result(), plan.length, False)])
 
     # -- during prefill and decode ----------------------------------------------------------
 
+    @costs_the_cache(())
     def stops(self, row: Row) -> tuple[int, ...]:
         """Where prefill chunks have to end."""
         prefix: RowPrefix | None = row.prefix
@@ -186,6 +209,7 @@ class Reuse:
             stops += [span.end for span in prefix.chain.spans]
         return tuple(sorted(stops))
 
+    @costs_the_cache(None)
     def prefilled(self, row: Row, start: int, end: int, last: bool) -> None:
         """Take in what a chunk [start, end) made: whole blocks, and at the prompt's end the rest."""
         prefix: RowPrefix | None = row.prefix
@@ -212,6 +236,7 @@ class Reuse:
         if not self.cache.ram.has_block(block.key):
             self.cache.put(block, kv_records.take_block(caches, self._layout, start, end, deltas))
 
+    @costs_the_cache(None)
     def decoded(self, row: Row, batch: Any) -> None:
         """A block of a running answer, once it is full."""
         prefix: RowPrefix | None = row.prefix
@@ -223,6 +248,7 @@ class Reuse:
         if known - prefix.chain.done > BLOCK_TOKENS:
             self._answer(row, prefix, batch, prefix.chain.done + BLOCK_TOKENS, ended=False)
 
+    @costs_the_cache(None)
     def ended(self, row: Row, batch: Any) -> None:
         """The rest of an answer, when its row is about to leave the batch."""
         prefix: RowPrefix | None = row.prefix
@@ -257,6 +283,7 @@ class Reuse:
         if self._layout.stateful and ended and end == length:
             self.cache.put_state(chain.parent, kv_records.take_state(caches, self._layout))
 
+    @costs_the_cache(None)
     def left(self, row: Row) -> None:
         """A row that ends during prefill: keep what is whole."""
         prefix: RowPrefix | None = row.prefix
@@ -265,21 +292,44 @@ class Reuse:
             return
         self._store(row.cache, prefix, row.request.prefilled)
 
+    # -- pictures ---------------------------------------------------------------------------
+
+    @costs_the_cache(None)
+    def stored_features(self, row: Row, digest: str) -> mx.array | None:
+        """A picture's features from disk."""
+        stored = self.cache.features(digest) if self.cache is not None else None
+        return None if stored is None else kv_records.features_in(stored)
+
+    @costs_the_cache(None)
+    def keep_features(self, row: Row, digest: str, features: mx.array) -> None:
+        if self.cache is not None:
+            self.cache.put_features(digest, kv_records.features_out(features))
+
     # -- figures ----------------------------------------------------------------------------
 
-    def measured(self, tokens: int, seconds: float) -> None:
+    @costs_the_cache(None)
+    def measured(self, row: Row, tokens: int, seconds: float) -> None:
         """A chunk's time, for the estimate of what a hit saves."""
         rate = seconds / max(1, tokens)
         self.seconds_per_token = rate if not self.seconds_per_token else 0.8 * self.seconds_per_token + 0.2 * rate
         if self.cache is not None and self.cache.ssd is not None:
             self.cache.ssd.note_rate(self.seconds_per_token)
 
-    def measured_image(self, seconds: float) -> None:
+    @costs_the_cache(None)
+    def measured_image(self, row: Row, seconds: float) -> None:
         old = self.seconds_per_image
         self.seconds_per_image = seconds if not old else 0.8 * old + 0.2 * seconds
 
-    def close(self) -> None:
-        if self._io is not None:
-            self._io.shutdown(wait=True, cancel_futures=True)
+    def forget(self) -> None:
+        """Empty the RAM tier; running rows keep what is theirs."""
         if self.cache is not None:
-            self.cache.close()
+            self.cache.ram.clear()
+
+    def close(self) -> None:
+        try:
+            if self._io is not None:
+                self._io.shutdown(wait=True, cancel_futures=True)
+            if self.cache is not None:
+                self.cache.close()
+        except Exception as error:
+            self.guard.cache(error)

@@ -57,12 +57,14 @@ class Row:
             return "stop", "the model repeated itself without end"
         if count >= (request.sampling.max_tokens or 1):
             self.flush()
+            if request.context_ends:
+                return "length", f"the model's context of {request.prompt_tokens + count:,} tokens is full"
             return "length", f"max_tokens ({request.sampling.max_tokens}) reached"
         return None
 
     def flush(self) -> None:
-        """Say what was held back: an unfinished character, the beginning of a stop string."""
-        self._say(self._stops.feed(self._stream.finish()) + self._stops.finish(), None)
+        """Say what was held back, the beginning of a stop string. The answer was cut: half a character is left out."""
+        self._say(self._stops.feed(self._stream.finish(cut=True)) + self._stops.finish(), None)
 
     def _say(self, text: str, token: int | None) -> None:
         if text:

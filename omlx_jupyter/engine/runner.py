@@ -13,10 +13,11 @@ from ..cache.prefix_cache import CacheSettings
 from ..errors import RequestError
 from ..models import memory
 from ..models.grammar import Grammars
-from ..models.kv_records import features_in, features_out
 from ..models.sampling import RowSampler
 from ..models.tokenizer import TextStream
+from ..types import SamplingParams
 from .batch import DecodeBatch, Sampled
+from .guard import Guard
 from .request import Request
 from .reuse import Reuse
 from .row import Row
@@ -31,9 +32,11 @@ class Runner:
         self, model: Any, chunk: int, feature_bytes: int, byte_limit: int = 0, cache: CacheSettings | None = None
     ) -> None:
         self.model = model
+        self.guard = Guard()
         alone = not model.family.batchable
         self.batch: Any = SoloBatch(model) if alone else DecodeBatch(model)
-        self.reuse = Reuse(model, CacheSettings(0) if alone or cache is None else cache, lambda: bool(self.batch.rows))
+        settings = CacheSettings(0) if alone or cache is None else cache
+        self.reuse = Reuse(model, settings, lambda: bool(self.batch.rows), self.guard)
         self.features = FeatureCache(feature_bytes)
         self._chunk = chunk
         self.vocabulary = self._vocabulary()
@@ -50,6 +53,7 @@ class Runner:
 
         :raises OmlxError: a picture or the prompt can't be taken, or it can never fit.
         """
+        self._check_ids(request.sampling)
         request.prompt = request.prepare()
         request.prompt_tokens = len(request.prompt.ids)
         request.images = len(request.prompt.images)
@@ -63,6 +67,7 @@ class Runner:
         if self._context and tokens + most > self._context:
             most = self._context - tokens
             request.sampling = replace(request.sampling, max_tokens=most)
+            request.context_ends = True
         if request.sampling.json_schema is not None:
             request.grammar = self._grammars.json(request.sampling.json_schema)
         vision = memory.vision_bytes(request.prompt.images, self.model.checkpoint.config)
@@ -72,6 +77,13 @@ class Runner:
                 f"the request needs about {request.bytes_needed / 2**30:.1f} GiB, but only "
                 f"{self.byte_limit / 2**30:.1f} GiB are free for requests; use fewer or smaller pictures."
             )
+
+    def _check_ids(self, sampling: SamplingParams) -> None:
+        for name, ids in (("stop_token_ids", sampling.stop_token_ids), ("logit_bias", sampling.logit_bias or ())):
+            wrong = [i for i in ids if not 0 <= i < self.vocabulary]
+            if wrong:
+                last = self.vocabulary - 1
+                raise RequestError(f"{name} names the token {wrong[0]}; {self.model.name} has tokens 0 to {last}.")
 
     def _vocabulary(self) -> int:
         """The width of the logits: the config's, which may be more than the tokenizer's."""
@@ -126,16 +138,13 @@ class Runner:
 
     def _encode_next(self, row: Row) -> None:
         image = row.prompt.images[row.images_done + len(row.features)]
-        found = self.features.get(image.digest)
-        if found is None:
-            found = self._stored_features(image.digest)
+        found = self._known_features(row, image.digest)
         if found is None:
             began = time.perf_counter()
             found = self.model.encode_image(image)
-            self.reuse.measured_image(time.perf_counter() - began)
-            self.features.put(image.digest, found)
-            if self.reuse.cache is not None:
-                self.reuse.cache.put_features(image.digest, features_out(found))
+            self.reuse.measured_image(row, time.perf_counter() - began)
+            self._keep(image.digest, found)
+            self.reuse.keep_features(row, image.digest, found)
             row.request.images_encoded += 1
             self.images_encoded += 1
         else:
@@ -143,13 +152,23 @@ class Runner:
             row.request.saved_s += self.reuse.seconds_per_image
         row.features.append(found)
 
-    def _stored_features(self, digest: str) -> Any:
-        stored = self.reuse.cache.features(digest) if self.reuse.cache is not None else None
-        if stored is None:
-            return None
-        found = features_in(stored)
-        self.features.put(digest, found)
+    def _known_features(self, row: Row, digest: str) -> mx.array | None:
+        try:
+            found = self.features.get(digest)
+        except Exception as error:
+            self.guard.cache(error)
+            found = None
+        if found is None:
+            found = self.reuse.stored_features(row, digest)
+            if found is not None:
+                self._keep(digest, found)
         return found
+
+    def _keep(self, digest: str, features: mx.array) -> None:
+        try:
+            self.features.put(digest, features)
+        except Exception as error:
+            self.guard.cache(error)
 
     def _prefill(self, row: Row, start: int, end: int) -> None:
         assert row.cache is not None
@@ -161,7 +180,7 @@ class Runner:
         logits = self.model.forward(ids, row.cache, embeds, positions)
         mx.eval([c.state for c in row.cache])
         del logits  # never evaluated: only the last prompt token's logits are wanted
-        self.reuse.measured(end - start, time.perf_counter() - began)
+        self.reuse.measured(row, end - start, time.perf_counter() - began)
         self.reuse.prefilled(row, start, end, last=end == row.request.prompt_tokens - 1)
 
     def decode(self) -> list[Sampled]:
@@ -172,23 +191,27 @@ class Runner:
 
     def leave(self, row: Row) -> None:
         """Take a decoding row out of the batch; the prefix cache keeps its answer."""
-        try:
-            self.reuse.ended(row, self.batch)
-        finally:
-            self.batch.leave(row)
+        self.reuse.ended(row, self.batch)
+        self.batch.leave(row)
+
+    def reset(self) -> None:
+        """After a fault under the running rows: drop the batch, so that the next request begins a fresh one."""
+        self.batch.drop()
+        mx.clear_cache()
 
     def forget(self) -> None:
         """Empty what RAM holds of prefixes and pictures; running rows keep theirs."""
         self.features.clear()
-        if self.reuse.cache is not None:
-            self.reuse.cache.ram.clear()
+        self.reuse.forget()
 
     def close(self) -> None:
-        self.reuse.close()
-        self.batch.drop()
-        self.features.clear()
-        self.model = None
-        end_thread()
+        try:
+            self.reuse.close()
+            self.batch.drop()
+            self.features.clear()
+        finally:
+            self.model = None
+            end_thread()
 
 
 def end_thread() -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..cache.prefix_cache import CacheStats
+from .guard import FaultCounts, Guard
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,12 @@ class EngineStats:
     feature_bytes: int
     cache: CacheStats = field(default_factory=CacheStats)
     waiting_for: str = ""  # why the first waiting request isn't admitted
+    faults: FaultCounts = field(default_factory=FaultCounts)
 
 
-def snapshot(state: str, model: Any, runner: Any, waiting_for: str, counts: dict[str, int]) -> EngineStats:
+def snapshot(
+    state: str, model: Any, runner: Any, waiting_for: str, counts: dict[str, int], guard: Guard
+) -> EngineStats:
     """The figures as they stand; `model` and `runner` are None before loading and after closing."""
     batch = runner.batch if runner else None
     return EngineStats(
@@ -45,5 +49,6 @@ def snapshot(state: str, model: Any, runner: Any, waiting_for: str, counts: dict
         feature_bytes=runner.features.nbytes if runner else 0,
         cache=runner.reuse.cache.stats() if runner and runner.reuse.cache else CacheStats(),
         waiting_for=waiting_for,
+        faults=guard.counts,
         **counts,
     )

@@ -71,7 +71,9 @@ class SlotKVCache:
         self.lengths[slot] = length
 
     def clear(self, slot: int) -> None:
-        self.lengths[slot] = 0
+        """Empty a slot; one that was never filled is empty."""
+        if slot < len(self.lengths):
+            self.lengths[slot] = 0
 
     def row(self, slot: int) -> SlotRow:
         assert self.keys is not None
@@ -151,8 +153,13 @@ class SlotBatch:
         self.caches: list[Any] = [SlotKVCache() for _ in range(layers)]
 
     def put(self, slot: int, row: list[Any]) -> None:
-        for cache, part in zip(self.caches, row, strict=True):
-            cache.put(slot, part)
+        """Copy a row into `slot`. A fault leaves the slot empty and the other rows as they were."""
+        try:
+            for cache, part in zip(self.caches, row, strict=True):
+                cache.put(slot, part)
+        except BaseException:
+            self.remove(slot)
+            raise
 
     def remove(self, slot: int) -> None:
         for cache in self.caches:
@@ -186,16 +193,24 @@ class MergedBatch:
         self._lengths: list[int] = []
 
     def put(self, slot: int, row: list[Any]) -> None:
-        """Append a row; `slot` must be the next one."""
+        """Append a row; `slot` must be the next one. A fault leaves the batch as it was."""
         if slot != len(self._lengths):
             raise ValueError("merged rows are appended")
         merged = [type(part).merge([part]) for part in row]
+        length = max(row_length(part) for part in row)
         if not self._lengths:
-            self.caches = merged
-        else:
+            self.caches, self._lengths = merged, [length]
+            return
+        extended: list[Any] = []
+        try:
             for cache, part in zip(self.caches, merged, strict=True):
                 cache.extend(part)
-        self._lengths.append(max(row_length(part) for part in row))
+                extended.append(cache)
+        except BaseException:
+            for cache in extended:
+                cache.filter(mx.arange(slot))
+            raise
+        self._lengths.append(length)
 
     def remove(self, slot: int) -> None:
         del self._lengths[slot]

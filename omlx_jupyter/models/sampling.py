@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from dataclasses import dataclass
 
 import mlx.core as mx
+import numpy as np
 from mlx_lm.sample_utils import apply_min_p, apply_top_k, apply_top_p
 
 from ..types import SamplingParams
@@ -22,6 +24,13 @@ class Chosen:
     top_logprobs: mx.array | None = None
 
 
+def position_key(seed: int, position: int, choice: int = 0) -> mx.array:
+    """The key (2,) uint32 of one position of an answer: a hash, so that near seeds share nothing and any
+    position can be drawn without the ones before it. `choice` counts the answers to one prompt."""
+    name = b"%d:%d:%d" % (seed, choice, position)
+    return mx.array(np.frombuffer(hashlib.blake2b(name, digest_size=8).digest(), np.uint32))
+
+
 class RowSampler:
     """Samples one row. The same seed gives the same tokens, whatever else is in the batch.
 
@@ -33,8 +42,7 @@ class RowSampler:
     def __init__(self, params: SamplingParams, vocabulary: int, grammar: RowGrammar | None = None) -> None:
         self.params = params
         self.grammar = grammar
-        seed = params.seed if params.seed is not None else random.getrandbits(63)
-        self._key = mx.random.key(seed % 2**63)
+        self._seed = params.seed if params.seed is not None else random.getrandbits(63)
         self._step = 0
         penalties = (params.presence_penalty or 0, params.frequency_penalty or 0)
         self._repetition = params.repetition_penalty or 1.0
@@ -42,8 +50,8 @@ class RowSampler:
         self._presence, self._frequency = penalties
         self._bias = None
         if params.logit_bias:
-            inside = {int(i): float(b) for i, b in params.logit_bias.items() if 0 <= int(i) < vocabulary}
-            self._bias = (mx.array(list(inside), dtype=mx.int32), mx.array(list(inside.values())))
+            tokens, biases = list(params.logit_bias), list(params.logit_bias.values())
+            self._bias = (mx.array(tokens, dtype=mx.int32), mx.array(biases))
 
     @property
     def plain_greedy(self) -> bool:
@@ -87,11 +95,7 @@ class RowSampler:
             logprobs = apply_top_p(logprobs, p.top_p)
         if p.min_p:
             logprobs = apply_min_p(logprobs, p.min_p, 1)
-        return mx.random.categorical(logprobs[0] / p.temperature, key=self._step_key())
-
-    def _step_key(self) -> mx.array:
-        """The key of this step alone: it depends on the seed and the token's index, on nothing else."""
-        return self._key + mx.array([0, self._step], dtype=mx.uint32)
+        return mx.random.categorical(logprobs[0] / p.temperature, key=position_key(self._seed, self._step))
 
     def _with_logprobs(self, token: mx.array, logits: mx.array) -> Chosen:
         wanted = self.params.logprobs

@@ -157,12 +157,13 @@ class TextStream:
         self._from, self._read = self._read, len(self._ids)
         return text[len(shown) :]
 
-    def finish(self) -> str:
-        """What is left: an incomplete character comes out as U+FFFD."""
+    def finish(self, cut: bool = False) -> str:
+        """What is left. An incomplete character comes out as U+FFFD, or not at all where the answer was `cut`."""
         shown = self._tokenizer.decode(self._ids[self._from : self._read])
         text = self._tokenizer.decode(self._ids[self._from :])
         self._from = self._read = len(self._ids)
-        return text[len(shown) :]
+        left = text[len(shown) :]
+        return left.rstrip("\ufffd") if cut else left
 
 
 def require_template_pictures(pieces: int, pictures: int) -> None:
