@@ -4,55 +4,101 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
+
+import anyio
 
 from ..errors import RequestError
 from ..types import Delta, Generation, SamplingParams
 from .messages import from_openai, tool_schemas
 from .tool_stream import ToolStream
 
-_IGNORED = {"user", "metadata", "store", "service_tier", "parallel_tool_calls", "tool_choice", "timeout"}
+# What says who asks or how it is billed, not what is answered: taken, and without effect by nature.
+_LABELS = {"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "extra_headers"}
+_SAMPLING = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "seed",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+)
 
 
 def sampling_from(options: dict[str, Any]) -> SamplingParams:
     """OpenAI's option names -> ours; `top_k`, `min_p` and `repetition_penalty` as in `extra_body`.
 
-    :raises RequestError: an option that isn't known: it would else be ignored in silence.
+    :raises RequestError: an option that isn't known or can't be met: nothing is ignored in silence.
     """
-    options = {k: v for k, v in options.items() if v is not None and k not in _IGNORED}
+    options = {k: v for k, v in options.items() if v is not None and k not in _LABELS}
     options.update(options.pop("extra_body", {}))
     if options.pop("n", 1) != 1:
         raise RequestError("n must be 1; submit the request several times, they share a batch.")
-    taken = {
-        name: options.pop(name)
-        for name in (
-            "temperature",
-            "top_p",
-            "top_k",
-            "min_p",
-            "seed",
-            "presence_penalty",
-            "frequency_penalty",
-            "repetition_penalty",
-        )
-        if name in options
-    }
+    taken = {name: options.pop(name) for name in _SAMPLING if name in options}
     most = options.pop("max_completion_tokens", options.pop("max_tokens", None))
     stop = options.pop("stop", None)
     bias = options.pop("logit_bias", None)
-    wanted = options.pop("logprobs", False)
-    top = options.pop("top_logprobs", 0)
     if options:
         raise RequestError(f"unknown option {next(iter(options))!r}.")
-    return SamplingParams(
-        max_tokens=most,
-        stop=(stop,) if isinstance(stop, str) else tuple(stop) if stop else None,
-        logit_bias={int(k): float(v) for k, v in bias.items()} if bias else None,
-        logprobs=int(top) if wanted else None,
-        **taken,
+    return SamplingParams(max_tokens=most, stop=stop, logit_bias=_bias(bias), **taken)
+
+
+def _bias(bias: Any) -> Any:
+    """OpenAI's keys are token ids as text."""
+    if not isinstance(bias, Mapping):
+        return bias
+    return {int(k) if isinstance(k, str) and k.lstrip("-").isdigit() else k: v for k, v in bias.items()} or None
+
+
+def _logprobs(options: dict[str, Any]) -> int | None:
+    """:raises RequestError: `logprobs` is no truth value, or `top_logprobs` comes without it."""
+    wanted, top = options.pop("logprobs", None), options.pop("top_logprobs", None)
+    if wanted not in (None, True, False):
+        raise RequestError(f"logprobs is {wanted!r}; it is true or false, top_logprobs says how many.")
+    if not wanted:
+        if top is not None:
+            raise RequestError("top_logprobs needs logprobs=True.")
+        return None
+    if top is not None and (isinstance(top, bool) or not isinstance(top, int) or not 0 <= top <= 20):
+        raise RequestError(f"top_logprobs is {top!r}; it must be a whole number between 0 and 20.")
+    return top or 0
+
+
+def _check_tool_choice(options: dict[str, Any], tools: Any) -> bool:
+    """Whether the tools are shown to the model.
+
+    :raises RequestError: a choice that can't be enforced here.
+    """
+    choice = options.pop("tool_choice", None)
+    parallel = options.pop("parallel_tool_calls", None)
+    if parallel is False:
+        raise RequestError("parallel_tool_calls=False can't be enforced; leave it out and take the first call.")
+    if choice in (None, "auto"):
+        return True
+    if choice == "none":
+        return False
+    if not tools:
+        raise RequestError(f"tool_choice is {choice!r}, but there are no tools; give tools, or leave it out.")
+    raise RequestError(
+        f"tool_choice {choice!r} can't be enforced; use 'auto' or 'none' and say in the prompt what to call."
     )
+
+
+def _timeout(value: Any) -> float | None:
+    """Seconds, as a number or as httpx has them.
+
+    :raises RequestError: something else.
+    """
+    seconds = getattr(value, "read", value)
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+        raise RequestError(f"timeout is {value!r}; it must be a number of seconds above 0.")
+    return float(seconds)
 
 
 class _Call:
@@ -60,14 +106,17 @@ class _Call:
 
     def __init__(self, engine: Any, model: str | None, messages: Iterable[Any], tools: Any, options: dict[str, Any]):
         schema = _schema(options.pop("response_format", None))
-        options.pop("stream_options", None)
+        _check_stream_options(options.pop("stream_options", None))
+        shown = _check_tool_choice(options, tools)
+        self.timeout = _timeout(options.pop("timeout", None))
+        logprobs = _logprobs(options)
         self._engine = engine
         self.identity = f"chatcmpl-{uuid.uuid4().hex}"
         self.created = int(time.time())
         self.model = model or engine.name
-        self.tools = tool_schemas(tools)
+        self.tools = tool_schemas(tools) if shown else None
         self._stream = ToolStream(engine.tool_parser, self.tools) if self.tools else None
-        sampling = replace(sampling_from(options), json_schema=schema)
+        sampling = replace(sampling_from(options), json_schema=schema, logprobs=logprobs)
         self.handle = engine.submit(from_openai(messages), sampling=sampling, tools=self.tools)
 
     def completion(self, result: Generation) -> Any:
@@ -146,6 +195,17 @@ class _Call:
             yield self.chunk({"tool_calls": made})
 
 
+def _check_stream_options(options: Any) -> None:
+    """The usage comes with the last chunk, asked for or not.
+
+    :raises RequestError: a word that OpenAI doesn't have.
+    """
+    if options is not None and (
+        not isinstance(options, Mapping) or set(options) - {"include_usage", "include_obfuscation"}
+    ):
+        raise RequestError(f"stream_options is {options!r}; it takes include_usage.")
+
+
 def _schema(wanted: Any) -> dict[str, Any] | None:
     """The JSON schema of a `response_format`: a dict of OpenAI's, or a pydantic model.
 
@@ -158,8 +218,9 @@ def _schema(wanted: Any) -> dict[str, Any] | None:
     kind = wanted.get("type") if isinstance(wanted, dict) else None
     if kind == "json_object":
         return {"type": "object"}
-    if kind == "json_schema" and isinstance(wanted.get("json_schema", {}).get("schema"), dict):
-        return dict(wanted["json_schema"]["schema"])
+    given = wanted.get("json_schema") if kind == "json_schema" and isinstance(wanted, dict) else None
+    if isinstance(given, dict) and isinstance(given.get("schema"), dict):
+        return dict(given["schema"])
     raise RequestError("response_format is text, json_object, json_schema with a schema, or a pydantic model.")
 
 
@@ -204,13 +265,13 @@ class Completions:
         :raises OmlxError: the request can't be served; unknown options are errors.
         """
         call = _Call(self._engine, model, messages, tools, options)
-        return self._stream(call) if stream else call.completion(_finished(call.handle))
+        return self._stream(call) if stream else call.completion(_finished(call))
 
     @staticmethod
     def _stream(call: _Call) -> Iterator[Any]:
         try:
             yield call.chunk({"role": "assistant", "content": ""})
-            for piece in call.handle:
+            for piece in _pieces(call):
                 yield from call.chunks(piece)
             yield call.last_chunk()
         finally:
@@ -237,7 +298,8 @@ class AsyncCompletions:
         if stream:
             return self._stream(call)
         try:
-            return call.completion(await call.handle.aresult())
+            with anyio.fail_after(call.timeout):
+                return call.completion(await call.handle.aresult())
         finally:
             call.handle.cancel()
 
@@ -245,7 +307,13 @@ class AsyncCompletions:
     async def _stream(call: _Call) -> AsyncIterator[Any]:
         try:
             yield call.chunk({"role": "assistant", "content": ""})
-            async for piece in call.handle:
+            pieces = aiter(call.handle)
+            while True:
+                try:
+                    with anyio.fail_after(call.timeout):
+                        piece = await anext(pieces)
+                except StopAsyncIteration:
+                    break
                 for chunk in call.chunks(piece):
                     yield chunk
             yield call.last_chunk()
@@ -253,11 +321,22 @@ class AsyncCompletions:
             call.handle.cancel()
 
 
-def _finished(handle: Any) -> Generation:
+def _finished(call: _Call) -> Generation:
+    """:raises TimeoutError: no answer within the call's timeout; the request is cancelled."""
     try:
-        return handle.result()
+        return call.handle.result(call.timeout)
     finally:
-        handle.cancel()
+        call.handle.cancel()
+
+
+def _pieces(call: _Call) -> Iterator[Delta]:
+    """:raises TimeoutError: nothing came for the call's timeout."""
+    ended = False
+    while not ended:
+        items, ended = call.handle.poll(call.timeout)
+        if not items and not ended:
+            raise TimeoutError(f"nothing came for {call.timeout} s; the request was cancelled.")
+        yield from items
 
 
 class Chat:

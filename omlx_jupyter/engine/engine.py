@@ -21,7 +21,7 @@ from ..types import Generation, ImagePart, Message, SamplingParams
 from .lanes import Finished, Lane, lanes_of
 from .loop import EngineLoop
 from .process import check_can_load
-from .prompt import as_messages, with_ocr_defaults
+from .prompt import as_messages, refuse_endless, with_ocr_defaults
 from .request import Request, RequestHandle
 from .scheduler import Limits
 from .stats import EngineStats
@@ -127,6 +127,7 @@ class Engine:
             images = [images]
         model = self._loaded()
         messages = as_messages(prompt, images, system)
+        refuse_endless(messages, model.name, model.context)
         messages, chosen = with_ocr_defaults(messages, sampling or SamplingParams(), model.defaults, model.ocr)
         loop = self._loop
         request = Request(chosen, self._preparation(model, messages, tools), stop_loops=model.ocr is not None)

@@ -31,6 +31,20 @@ def as_messages(prompt: str | Sequence[Message] | None, images: Sequence[Any], s
     return messages
 
 
+_CHARACTERS_PER_TOKEN = 32  # more than any text has over the length of a prompt
+
+
+def refuse_endless(messages: Sequence[Message], name: str, context: int) -> None:
+    """Before a text is tokenized, which takes seconds and gigabytes where it is endless. `context` 0 is unknown.
+
+    :raises RequestError: it can't fit the model's context however it is tokenized.
+    """
+    characters = sum(len(part) for message in messages for part in message.parts if isinstance(part, str))
+    if characters > _CHARACTERS_PER_TOKEN * (context or 2**20):
+        takes = f"{name} takes {context:,} tokens" if context else "no model takes as much"
+        raise RequestError(f"the prompt has {characters:,} characters, but {takes}; shorten it.")
+
+
 def lacks_instruction(messages: Sequence[Message]) -> bool:
     """Whether the last user turn has pictures and no words."""
     turns = [m for m in messages if m.role == "user"]

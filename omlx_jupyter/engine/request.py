@@ -20,6 +20,10 @@ WATCH_S = 0.5  # a reader looks this often whether the engine thread still lives
 ASYNC_TICK_S = 0.02  # an async reader notices cancellation within this time
 
 
+def _spent() -> NoReturn:
+    raise RuntimeError("the request was prepared already")
+
+
 @dataclass
 class Request:
     """Written by the engine thread, except `cancelled`, which anyone may set."""
@@ -96,6 +100,7 @@ class Request:
             notes=tuple(self.notes),
             logprobs=list(self.logprobs) if self.sampling.logprobs is not None else None,
         )
+        self._let_go()
         self.events.end()
 
     def fail(self, error: BaseException) -> None:
@@ -103,7 +108,12 @@ class Request:
             return
         self.error = error
         self.phase = "done"
+        self._let_go()
         self.events.end()
+
+    def _let_go(self) -> None:
+        """A handle may be kept for long: it holds the answer, not the model, its pixels or a grammar."""
+        self.prepare, self.prompt, self.grammar = _spent, None, None
 
 
 @dataclass(frozen=True)

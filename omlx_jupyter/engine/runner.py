@@ -42,7 +42,7 @@ class Runner:
         self.vocabulary = self._vocabulary()
         self.images_encoded = 0
         self._grammars = Grammars(model.tokenizer, self.vocabulary, model.end_tokens)
-        self._context = memory.context_length(model.checkpoint.config)
+        self._context = model.context
         self._token_bytes = memory.kv_bytes_per_token(model.checkpoint.config, model.dtype)
         self.byte_limit = byte_limit or memory.usable_bytes(model.nbytes)
 
@@ -54,10 +54,10 @@ class Runner:
         :raises OmlxError: a picture or the prompt can't be taken, or it can never fit.
         """
         self._check_ids(request.sampling)
-        request.prompt = request.prepare()
-        request.prompt_tokens = len(request.prompt.ids)
-        request.images = len(request.prompt.images)
-        request.notes.extend(request.prompt.notes)
+        prompt = request.prompt = request.prepare()
+        request.prompt_tokens = len(prompt.ids)
+        request.images = len(prompt.images)
+        request.notes.extend(prompt.notes)
         tokens, most = request.prompt_tokens, request.sampling.max_tokens or 1
         if self._context and tokens >= self._context:
             raise RequestError(
@@ -70,7 +70,7 @@ class Runner:
             request.context_ends = True
         if request.sampling.json_schema is not None:
             request.grammar = self._grammars.json(request.sampling.json_schema)
-        vision = memory.vision_bytes(request.prompt.images, self.model.checkpoint.config)
+        vision = memory.vision_bytes(prompt.images, self.model.checkpoint.config)
         request.bytes_needed = (tokens + most) * self._token_bytes + vision
         if tokens * self._token_bytes + vision > self.byte_limit:
             raise RequestError(
@@ -95,17 +95,17 @@ class Runner:
         sampler = RowSampler(request.sampling, self.vocabulary, request.grammar)
         row = Row(request, self.model, sampler, TextStream(self.model.tokenizer))
         row.cache = self.model.new_cache()
-        positions = self.model.positions(request.prompt)
+        positions = self.model.positions(row.prompt)
         if positions is not None:
             row.positions, row.delta = mx.array(positions.ids[:, None]), positions.delta
-        request.phase = "reading" if request.prompt.images else "prefill"
+        request.phase = "reading" if row.prompt.images else "prefill"
         self.reuse.begin(row)
         return row
 
     def advance(self, row: Row) -> bool:
         """One bounded piece of a row's prefill: a picture or a chunk. True when it has joined the batch."""
         request = row.request
-        if request.prompt.inputs is not None:
+        if row.prompt.inputs is not None:
             return self._prefill_whole(row)
         if not self.reuse.restored(row, 0.0 if self.batch.rows else 0.005):
             return False

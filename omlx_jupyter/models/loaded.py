@@ -13,7 +13,7 @@ from mlx.utils import tree_flatten
 
 from ..errors import ModelError, RequestError
 from ..types import ImagePart, Message, SamplingParams
-from . import kv_state, towers
+from . import kv_state, memory, towers
 from .detect import Checkpoint
 from .families import Family, OcrProfile
 from .positions import Positions, mrope_positions
@@ -53,6 +53,11 @@ class LoadedModel:
     @property
     def nbytes(self) -> int:
         return sum(int(value.nbytes) for _, value in tree_flatten(self.model.parameters()))
+
+    @cached_property
+    def context(self) -> int:
+        """Tokens that prompt and answer may have together; 0 where the checkpoint doesn't say."""
+        return memory.context_length(self.checkpoint.config)
 
     @cached_property
     def tool_parser(self) -> ToolParser:

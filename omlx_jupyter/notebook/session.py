@@ -72,8 +72,12 @@ def unload() -> str | None:
 
 def submit(start: Callable[[Any], Any], say: Callable[[str], None] | None = None) -> Any:
     """`start(engine)`, once more with a new engine where the old one was closed meanwhile."""
+    running = engine(say=say)
     try:
-        return start(engine(say=say))
+        return start(running)
     except EngineClosedError:
-        unload()
+        with _lock:  # of several threads that meet a closed engine one puts it away; all use the next
+            if current_engine() is running:
+                _engine.clear()
+        running.close()
         return start(engine(say=say))

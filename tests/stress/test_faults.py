@@ -39,6 +39,9 @@ OWN = ("images/", "engine/row.py", "engine/stops.py", "engine/repetition.py", "m
 CACHE = ("cache/", "engine/reuse.py", "models/kv_records.py", "models/identity.py", "os.")
 
 
+HUNG = (-1,)
+
+
 @dataclass(frozen=True)
 class Outcome:
     tokens: tuple[tuple[int, ...] | None, ...]  # None where the request failed with an error of ours
@@ -76,9 +79,11 @@ def run(engine: Any) -> Outcome:
     found: list[tuple[int, ...] | None] = [None] * (8 - len(handles))
     for handle in handles:
         try:
-            found.append(tuple(handle.result(timeout=20).token_ids))
+            found.append(tuple(handle.result(timeout=8).token_ids))
         except OmlxError:
             found.append(None)
+        except TimeoutError:
+            found.append(HUNG)
     return Outcome(tuple(found), time.monotonic() - started)
 
 
@@ -138,7 +143,7 @@ def bench(
 def check(bench: Bench, place: Place, outcome: Outcome, always: bool, fired: int) -> list[str]:
     """What went further than it may."""
     wrong = [
-        f"row {i} has wrong tokens"
+        f"row {i} {'hangs' if tokens == HUNG else 'has wrong tokens'}"
         for i, tokens in enumerate(outcome.tokens)
         if tokens not in (None, bench.expected.tokens[i])
     ]
@@ -166,11 +171,16 @@ def test_a_fault_goes_no_further_than_it_may(bench: Bench, capsys: Any) -> None:
             outcome = bench.run()
         fired += bool(armed.fired)
         wrong = check(bench, place, outcome, always, armed.fired)
+        if HUNG in outcome.tokens:
+            bench.close()
         if bench.engine.stats().decoding or bench.engine.stats().prefilling:
             wrong.append("a row is left")
         after = bench.run()
         if after.tokens != bench.expected.tokens:
             wrong.append(f"afterwards {after.tokens.count(None)} requests fail or are wrong")
+        if wrong and EVERYWHERE:
+            with capsys.disabled():
+                print(place.name, first, always, ERRORS[number % len(ERRORS)], wrong, flush=True)
         if wrong:
             problems[f"{place.name} {first} {'always' if always else 'once'} ({ERRORS[number % len(ERRORS)]!r})"] = (
                 wrong
