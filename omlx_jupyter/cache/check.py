@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from .files import Damaged, SegmentReader, checksum
-from .index import READY, SCHEMA, Index
+from .index import READY, SCHEMA, Index, kind_of, set_aside
 from .shelf import segment_path
 from .ssd import SYMBOLS, seed_of
 
+_log = logging.getLogger(__name__)
 _PREFIX = 2 * 16 + len("state:") * 2  # hex digits of the longest extra key
 
 
@@ -47,17 +49,41 @@ def exists(folder: Path) -> bool:
 
 
 def entries(folder: Path) -> list[ModelEntry]:
-    """One entry per model, by name."""
+    """One entry per model, by name; none where the index is damaged (`verify` says so)."""
     if not exists(folder):
         return []
-    with contextlib.closing(Index(folder)) as index:
-        return [ModelEntry(name, size, blocks, tokens) for _, name, size, blocks, tokens in index.models()]
+    try:
+        with contextlib.closing(Index(folder)) as index:
+            return [
+                ModelEntry(str(name), int(size), blocks, int(tokens))
+                for _, name, size, blocks, tokens in index.models()
+            ]
+    except Exception as error:
+        _log.warning("the prefix cache's index can't be read (%s)", error)
+        return []
 
 
 def clear(folder: Path, name: str | None = None) -> int:
-    """Drop a model's entries, or everything; the bytes that were freed. Running kernels go on."""
+    """Drop a model's entries, or everything; the bytes that were freed. Running kernels go on.
+
+    A damaged index is moved away with everything that it named.
+    """
     if not exists(folder):
         return 0
+    try:
+        return _clear(folder, name)
+    except Exception as error:
+        if kind_of(error) != "damaged":
+            raise
+        set_aside(folder)
+        freed = 0
+        for path in (folder / "segments").glob("*.safetensors"):
+            freed += path.lstat().st_size
+            path.unlink(missing_ok=True)
+        return freed
+
+
+def _clear(folder: Path, name: str | None) -> int:
     freed = 0
     with contextlib.closing(Index(folder)) as index:
         for model, found, size, *_ in index.models():
@@ -74,6 +100,20 @@ def verify(folder: Path, progress: Callable[[int, int], None] | None = None) -> 
     """Read every published segment and check every block and extra. Changes nothing."""
     if not exists(folder):
         return Report(0, 0, 0, 0, 0, True, ())
+    try:
+        return _verify(folder, progress)
+    except Exception as error:
+        if kind_of(error) == "busy":
+            raise
+        return Report(0, 0, 0, 0, _on_disk(folder), False, (f"the index is damaged ({error})",))
+
+
+def _on_disk(folder: Path) -> int:
+    place = folder / "segments"
+    return sum(path.lstat().st_size for path in place.iterdir()) if place.is_dir() else 0
+
+
+def _verify(folder: Path, progress: Callable[[int, int], None] | None) -> Report:
     problems: list[str] = []
     blocks = extras = 0
     with contextlib.closing(Index(folder)) as index:
@@ -90,9 +130,7 @@ def verify(folder: Path, progress: Callable[[int, int], None] | None = None) -> 
                 if any(segment == row[0] and row[2] == READY for row in index.segments()):  # not evicted meanwhile
                     problems.append(f"segment {segment:012x}: {error}")
         counted, sound = index.total_bytes(), index.check() == "ok"
-    place = folder / "segments"
-    on_disk = sum(path.stat().st_size for path in place.iterdir()) if place.exists() else 0
-    return Report(len(segments), blocks, extras, counted, on_disk, sound, tuple(problems))
+    return Report(len(segments), blocks, extras, counted, _on_disk(folder), sound, tuple(problems))
 
 
 def _check_segment(reader: SegmentReader, rows: list, others: list) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import stat
 import struct
 import time
 import zlib
@@ -21,6 +23,10 @@ _NUMPY = {name: np.dtype(dtype) for dtype, name in _DTYPES.items()}
 
 class Damaged(Exception):
     """A segment that is gone, short, altered or not ours."""
+
+
+class Unreadable(Damaged):
+    """The disk failed under a segment, which may be sound: a network folder that timed out, say."""
 
 
 def header_of(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
@@ -72,15 +78,41 @@ def _write_all(handle: int, view: memoryview) -> None:
         view = view[os.write(handle, view) :]
 
 
+_HEADER_LIMIT = 16 * 2**20  # a segment of a million tensors stays below it
+
+
+def _no_constant(text: str) -> float:
+    raise ValueError(f"{text} in its header")
+
+
+def parse_header(data: bytes) -> dict[str, Any]:
+    """A safetensors header's entries.
+
+    :raises ValueError: it isn't flat JSON with plain numbers. Nesting is counted before it is parsed: a parser
+        that calls itself for every bracket ends the process at a few ten thousand of them.
+    """
+    if data.count(b"[") > 2 * data.count(b'"data_offsets"') or data.count(b"{") > data.count(b'"data_offsets"') + 2:
+        raise ValueError("its header is nested")
+    try:
+        found = json.loads(data, parse_constant=_no_constant)
+    except RecursionError:
+        raise ValueError("its header is nested") from None
+    if not isinstance(found, dict):
+        raise ValueError("its header is no object")
+    return found
+
+
 class SegmentReader:
     """An open segment. An open file can be read to its end even when another process unlinks it.
+
+    Only a regular file is opened, never through a link: a pipe would wait for ever.
 
     :raises Damaged: it isn't there, is short or isn't a segment.
     """
 
     def __init__(self, path: Path) -> None:
         try:
-            self._handle = os.open(path, os.O_RDONLY)
+            self._handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError as error:
             raise Damaged(f"{path.name} can't be opened ({error.strerror})") from error
         try:
@@ -91,18 +123,22 @@ class SegmentReader:
 
     def _read_header(self, path: Path) -> None:
         try:
+            about = os.fstat(self._handle)
+            if not stat.S_ISREG(about.st_mode):
+                raise ValueError("it is no regular file")
             (length,) = struct.unpack("<Q", os.pread(self._handle, 8, 0))
-            size = os.fstat(self._handle).st_size
-            if length > min(size, 64 * 2**20):
+            if length > min(about.st_size, _HEADER_LIMIT):
                 raise ValueError("its header is too long")
-            self.entries: dict[str, Any] = json.loads(os.pread(self._handle, length, 8))
+            self.entries: dict[str, Any] = parse_header(os.pread(self._handle, length, 8))
             self.metadata = self.entries.pop("__metadata__", {})
             self._data = 8 + length
-            end = max((entry["data_offsets"][1] for entry in self.entries.values()), default=0)
-            if size != self._data + end:
+            end = max((int(entry["data_offsets"][1]) for entry in self.entries.values()), default=0)
+            if about.st_size != self._data + end:
                 raise ValueError("its length is wrong")
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError, struct.error, OSError) as error:
-            raise Damaged(f"{path.name} is damaged ({error})") from error
+        except OSError as error:
+            raise Unreadable(f"{path.name} can't be read ({error.strerror or error})") from error
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, struct.error) as error:
+            raise Damaged(f"{path.name} is damaged ({str(error)[:200]})") from error
 
     def close(self) -> None:
         os.close(self._handle)
@@ -136,10 +172,10 @@ class SegmentReader:
             shape = [int(n) for n in entry["shape"]]
             dtype = _NUMPY[entry["dtype"]]
             begin, end = (int(n) for n in entry["data_offsets"])
-            if int(np.prod(shape)) * dtype.itemsize != end - begin or min(shape, default=0) < 0:
+            if min(shape, default=0) < 0 or begin < 0 or math.prod(shape) * dtype.itemsize != end - begin:
                 raise ValueError("shape and bytes disagree")
-        except (KeyError, ValueError, TypeError) as error:
-            raise Damaged(f"tensor {name}: {error}") from error
+        except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
+            raise Damaged(f"tensor {name}: {str(error)[:200]}") from error
         return shape, dtype, begin
 
     def read_into(self, out: np.ndarray, name: str, start: int, stop: int) -> None:
@@ -159,7 +195,7 @@ class SegmentReader:
 
     def _scatter(self, views: list[memoryview], offset: int) -> None:
         """One read into several places: the heads of a whole tensor lie side by side in the file."""
-        count = os.preadv(self._handle, views, self._data + offset)
+        count = self._preadv(views, self._data + offset)
         at = 0
         for view in views:  # what a short read left out
             have = min(len(view), max(0, count - at))
@@ -167,13 +203,21 @@ class SegmentReader:
                 self._fill_view(view[have:], offset + at + have)
             at += len(view)
 
+    def _preadv(self, views: list[memoryview], at: int) -> int:
+        try:
+            return os.preadv(self._handle, views, at)
+        except OSError as error:
+            raise Unreadable(f"it can't be read ({error.strerror or error})") from error
+        except OverflowError:
+            raise Damaged("its offsets lie outside any file") from None
+
     def _fill(self, out: np.ndarray, offset: int) -> None:
         self._fill_view(_bytes_of(out), offset)
 
     def _fill_view(self, view: memoryview, offset: int) -> None:
         at = self._data + offset
         while len(view):
-            count = os.preadv(self._handle, [view], at)
+            count = self._preadv([view], at)
             if count <= 0:
                 raise Damaged("the file ended early")
             view, at = view[count:], at + count

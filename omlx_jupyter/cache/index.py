@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
+import stat
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 SCHEMA = 1  # another schema has another file name, so it is never read by mistake
 WRITING, READY, DOOMED = 0, 1, 2  # a segment's life
@@ -37,9 +39,57 @@ CREATE TRIGGER IF NOT EXISTS segment_out AFTER DELETE ON segments BEGIN
   UPDATE totals SET bytes = bytes - OLD.bytes; END;
 """
 
+_NAMES = frozenset(re.findall(r"(?:TABLE|INDEX|TRIGGER) IF NOT EXISTS (\w+)", _TABLES))
 _COLUMNS = "key, parent, first, segment, start, length, crc, window, symbols_crc"
 
 Error = sqlite3.Error
+_PAUSES = ("unable to open", "readonly", "read-only", "disk i/o", "full", "permission")
+
+
+class UnsafeFolder(Exception):
+    """A folder that others could put files into."""
+
+
+def kind_of(error: Exception) -> Literal["busy", "disk", "damaged"]:
+    """What an exception means that came out of the index: wait, leave the disk alone, or begin anew.
+
+    A damaged file gives more than SQLite's own errors: text where a number was, bytes that are no text, no row.
+    """
+    text = str(error).lower()
+    if isinstance(error, sqlite3.Error):
+        if "locked" in text or "busy" in text:
+            return "busy"
+        return "disk" if any(word in text for word in _PAUSES) else "damaged"
+    return "disk" if isinstance(error, OSError | UnsafeFolder | MemoryError) else "damaged"
+
+
+def check_folder(folder: Path) -> None:
+    """Make the folder where it isn't there yet.
+
+    :raises UnsafeFolder: it belongs to somebody else, or others can write into it.
+    :raises OSError: it can't be made.
+    """
+    make_folder(folder)
+    about = os.stat(folder)
+    if about.st_uid != os.geteuid():
+        raise UnsafeFolder(f"{folder} belongs to another user; set another cache folder")
+    if about.st_mode & 0o022:
+        raise UnsafeFolder(f"others can write into {folder}; run: chmod 700 {folder}")
+
+
+def make_folder(folder: Path) -> None:
+    """:raises OSError: there is something else in its place."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if folder.name == "segments" and folder.is_symlink():
+        raise NotADirectoryError(f"{folder} is a link")
+
+
+def set_aside(folder: Path) -> None:
+    """Move a damaged index away, whatever it is."""
+    path = folder / f"index-v{SCHEMA}.sqlite3"
+    for end in ("", "-wal", "-shm"):
+        with suppress(OSError):
+            os.rename(f"{path}{end}", f"{path}{end}.damaged")
 
 
 @dataclass(frozen=True)
@@ -77,18 +127,25 @@ class Index:
     """
 
     def __init__(self, folder: Path, busy_s: float = 5.0) -> None:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(folder)
         self.path = folder / f"index-v{SCHEMA}.sqlite3"
-        new = not self.path.exists()
-        if new:
-            os.close(os.open(self.path, os.O_CREAT | os.O_WRONLY, 0o600))
+        # A pipe would wait for ever, a link could lead anywhere: only a file of its own is opened.
+        handle = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+        try:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise sqlite3.DatabaseError("the index is no regular file")
+        finally:
+            os.close(handle)
         self._db = sqlite3.connect(self.path, timeout=busy_s, isolation_level=None, check_same_thread=False)
         try:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.execute("PRAGMA cache_size = -8192")
-            if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'segment_out'").fetchone():
+            known = {row[0] for row in self._db.execute("SELECT name FROM sqlite_master")}
+            if not known:
                 self._db.executescript(f"BEGIN IMMEDIATE; {_TABLES} COMMIT;")
+            elif not known >= _NAMES:
+                raise sqlite3.DatabaseError(f"the index lacks {min(_NAMES - known)}")
         except BaseException:
             self._db.close()
             raise
@@ -154,7 +211,10 @@ class Index:
         return self._db.execute("SELECT id, bytes, ready, owner, made FROM segments ORDER BY used").fetchall()
 
     def total_bytes(self) -> int:
-        return int(self._db.execute("SELECT bytes FROM totals").fetchone()[0])
+        row = self._db.execute("SELECT bytes FROM totals").fetchone()
+        if row is None or not isinstance(row[0], int):
+            raise sqlite3.DatabaseError("the index has no total")
+        return int(row[0])
 
     def models(self) -> list[tuple[int, str, int, int, int]]:
         """(id, name, bytes, blocks, tokens) per model."""

@@ -11,10 +11,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from . import index as sql
+from .files import Unreadable
 from .index import Index
 
 _log = logging.getLogger(__name__)
 _SWEEP_S = 3600.0  # a kernel that stays open for days looks after what others left
+_MOST_UNREAD = 3  # reads that a failing disk may cost before it is left alone
 _OLD_S = 600.0  # an unfinished segment or a file without a row is rubbish after this time
 
 
@@ -31,6 +33,8 @@ class Shelf:
     def __init__(self, folder: Path, budget: int, identity: str, name: str) -> None:
         self.folder, self.budget = folder, budget
         self.paused = ""
+        self._begun_anew = False
+        self._unread = 0
         self.evictions = self.damaged = self.stored_bytes = 0
         self._identity, self._name = identity, name
         self._rate = 0.0
@@ -42,20 +46,22 @@ class Shelf:
         self._swept = time.monotonic()
         self.seconds_per_token = 0.0
         with self._guarded():
+            sql.check_folder(folder)
             self.seconds_per_token = self._reading().seconds_per_token(identity)
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:
+        """The boundary of the disk: a busy index is a miss, a damaged one is begun anew once, all else pauses."""
         try:
             yield
-        except (OSError, sql.Error) as error:
-            if self.folder.exists() and "locked" in str(error):
+        except Exception as error:
+            kind = sql.kind_of(error)
+            if kind == "busy" and self.folder.exists():
                 _log.info("the prefix cache's index is busy (%s)", error)
-                return
-            if isinstance(error, sql.Error) and any(word in str(error) for word in ("malformed", "not a database")):
+            elif kind == "damaged" and not self._begun_anew:
                 self._set_aside_index(error)
-                return
-            self.pause(str(error))
+            else:
+                self.pause(str(error) or type(error).__name__)
 
     def pause(self, why: str) -> None:
         if not self.paused:
@@ -64,12 +70,10 @@ class Shelf:
 
     def _set_aside_index(self, error: object) -> None:
         """A damaged index is moved away; an empty one takes its place and the sweep removes its segments."""
+        self._begun_anew = True
         _log.warning("the prefix cache's index was damaged (%s) and is begun anew", error)
-        path = self.folder / f"index-v{sql.SCHEMA}.sqlite3"
-        for end in ("", "-wal", "-shm"):
-            with contextlib.suppress(OSError):
-                os.rename(f"{path}{end}", f"{path}{end}.damaged")
         self.close()
+        sql.set_aside(self.folder)
 
     def _reading(self) -> Index:
         if self._reader is None or not self._reader.alive():
@@ -79,7 +83,7 @@ class Shelf:
     def _writing(self) -> Index:
         if self._writer is None or not self._writer.alive():
             self._writer = Index(self.folder)
-            (self.folder / "segments").mkdir(exist_ok=True, mode=0o700)
+            sql.make_folder(self.folder / "segments")
         return self._writer
 
     def _path(self, segment: int) -> Path:
@@ -88,11 +92,18 @@ class Shelf:
     def close(self) -> None:
         for connection in (self._reader, self._writer):
             if connection is not None:
-                connection.close()
+                with contextlib.suppress(sql.Error):
+                    connection.close()
         self._reader = self._writer = None
 
     def _lost(self, segments: Sequence[int], error: object) -> None:
         """Drop what can't be read; the tokens are computed and stored again. Any thread."""
+        if isinstance(error, Unreadable):  # the disk's fault, not the file's: a miss, and no more of it after a few
+            _log.info("a file of the prefix cache could not be read (%s)", error)
+            self._unread += 1
+            if self._unread >= _MOST_UNREAD:
+                self.pause(str(error))
+            return
         with self._guarded(), contextlib.closing(Index(self.folder)) as opened:
             # A segment that another process evicted just now is no damage; rows that name none are.
             evicted = not any(opened.is_ready(s) for s in segments) and not any(map(opened.segment_blocks, segments))

@@ -99,17 +99,23 @@ class Writer:
         self._thread.join(timeout)
 
     def _run(self) -> None:
-        self._tier.sweep()
+        try:
+            self._tier.sweep()
+        except Exception:
+            _log.warning("the prefix cache could not be swept", exc_info=True)
         while True:
             pending = self._next()
-            if pending is None:
-                self._tier.tend(0.0)
-                return
             try:
+                if pending is None:
+                    self._tier.tend(0.0)
+                    return
                 self._tier.store(_run_of(pending), self._rest)
                 self._tier.tend()
             except Exception:
                 _log.warning("a run of the prefix cache could not be written", exc_info=True)
+                self.dropped += 1
+                if pending is None:
+                    return
             with self._changed:
                 self.queued_bytes -= pending.nbytes
                 self._writing = False

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -80,7 +80,7 @@ class EngineLoop:
                 raise EngineClosedError("the engine was closed; load a new one.")
             self._preparing[request.number] = self._open[request.number] = request
         try:
-            self._workers.submit(self._prepare, request)
+            self._workers.submit(self._prepare, request).add_done_callback(lambda made: self._prepared(request, made))
         except RuntimeError:  # closed between the two: the request was never taken
             self._forget_request(request)
             raise EngineClosedError("the engine was closed; load a new one.") from None
@@ -151,6 +151,15 @@ class EngineLoop:
                 if not (request.ended or taken):
                     self._ready.append(request)
                 self._changed.notify_all()
+
+    def _prepared(self, request: Request, made: Future[None]) -> None:
+        """The worker's last word: also where it fell over before or after the boundary."""
+        error = None if made.cancelled() else made.exception()
+        if error is not None:
+            with self._changed:
+                self._preparing.pop(request.number, None)
+                self._ready = [r for r in self._ready if r is not request]
+            self._fail(request, error)
 
     # -- the engine thread ------------------------------------------------------------------
 
@@ -308,7 +317,7 @@ class EngineLoop:
     def _shut_down(self) -> None:
         """End every request and free the model; what fails here is noted, and the rest goes on."""
         with self._changed:
-            self._closing = True
+            self._closing, self._state = True, "closed"
             self._preparing.clear()
             self._ready.clear()
             left = list(self._open.values())
@@ -331,4 +340,3 @@ class EngineLoop:
             release(error)
         self._runner = self.model = None
         gc.collect()
-        self._state = "closed"

@@ -109,6 +109,7 @@ def fault(place: Place, error: BaseException, first: int = 1, always: bool = Fal
     kept = function.__code__
     original = FunctionType(kept, function.__globals__, function.__name__, function.__defaults__, function.__closure__)
     original.__kwdefaults__ = function.__kwdefaults__
+    original.__dict__["copied"] = True
     armed = _armed[place.name] = Armed(original, error, first, always)
     constants = tuple(place.name if c == "PLACE" else c for c in _template.__code__.co_consts)
     function.__code__ = _template.__code__.replace(co_consts=constants)
@@ -116,6 +117,7 @@ def fault(place: Place, error: BaseException, first: int = 1, always: bool = Fal
         yield armed
     finally:
         function.__code__ = kept
+        del _armed[place.name]
 
 
 def function_of(code: CodeType) -> FunctionType | None:
@@ -123,4 +125,5 @@ def function_of(code: CodeType) -> FunctionType | None:
     if code.co_freevars:
         return None
     found = [f for f in gc.get_referrers(code) if isinstance(f, FunctionType) and f.__code__ is code]
+    found = [f for f in found if "copied" not in f.__dict__]
     return found[0] if found else None
