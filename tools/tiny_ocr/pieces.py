@@ -7,6 +7,7 @@ it (skew, blur, JPEG, rescaling, noise, a contrast stretch), and comes out PIECE
 from __future__ import annotations
 
 import io
+import itertools
 import random
 
 import numpy as np
@@ -25,17 +26,19 @@ def make_piece(r: random.Random, width: int, font_path: str, source: TextSource)
     if r.random() < 0.025:
         return nothing(r, width, PIECE_HEIGHT)
     size = round(SMALLEST * (LARGEST / SMALLEST) ** (r.random() ** 1.6))
-    ink = INK * (r.uniform(0.92, 1.08) if r.random() < 0.8 else r.uniform(0.75, 1.25))
-    left = r.uniform(1, 12)
-    text, spans, box = _fitted(r, font_path, size, ink, width - left - 2, source)
+    ink = INK * (r.uniform(0.94, 1.06) if r.random() < 0.8 else r.uniform(0.8, 1.25))
+    # A piece of a line keeps the line's scale and rows: "5.60" stands beside letters that reach further.
+    neighbour = "" if r.random() < 0.6 else r.choice(("g", "Ag", "(y", "Q|", "\u00c1j" if r.random() < 0.3 else "hp"))
+    left = r.uniform(2, 12)
+    text, spans, box = _fitted(r, font_path, size, ink, width - left - 3, source, neighbour)
     back, dark = r.randint(225, 255), r.randint(0, 110)
     margin = size
     drawn = Image.new("L", (int(spans[-1][1]) + 2 * margin, box[3] - box[1] + 2 * margin), back)
     font = _font(font_path, size)[0]
     ImageDraw.Draw(drawn).text((margin, margin - box[1]), text, font=font, fill=dark)
     drawn = _worn(r, drawn, back)
-    factor = ink / (box[3] - box[1])
-    top = (PIECE_HEIGHT - ink) / 2 + r.uniform(-2.5, 2.5)
+    factor = ink / max(1, box[3] - box[1])
+    top = (PIECE_HEIGHT - ink) / 2 + r.uniform(-1.5, 1.5)
     image = _placed(r, drawn, width, factor, (left - margin * factor, top - margin * factor), back)
     middle = top + (-box[1] + _font(font_path, size)[2] - 0.33 * size) * factor
     placed = [Placed(c, left + a * factor, left + b * factor, middle, 0) for c, (a, b) in zip(text, spans, strict=True)]
@@ -43,7 +46,7 @@ def make_piece(r: random.Random, width: int, font_path: str, source: TextSource)
 
 
 def _fitted(
-    r: random.Random, font_path: str, size: int, ink: float, room: float, source: TextSource
+    r: random.Random, font_path: str, size: int, ink: float, room: float, source: TextSource, neighbour: str
 ) -> tuple[str, list[tuple[float, float]], tuple[int, int, int, int]]:
     """Text that fits `room` once its ink is scaled: the text, its characters' extents, its box in drawn pixels."""
     font, advance, _, _ = _font(font_path, size)
@@ -52,19 +55,23 @@ def _fitted(
     wanted = max(1, int(room / 7)) if r.random() < 0.75 else r.randint(1, max(2, int(room / 9)))
     text = "".join(c for c in source(r, wanted)[: wanted + 6] if c in known).strip() or "a"
     while True:
-        box = font.getbbox(text)
+        box = font.getbbox(text + neighbour)
+        least = 0.5 * (_font(font_path, size)[2] + _font(font_path, size)[3])  # of a line of small signs alone
+        if box[3] - box[1] < least:
+            middle = (box[1] + box[3]) / 2
+            box = (box[0], round(middle - least / 2), box[2], round(middle + least / 2))
         factor = ink / max(1, box[3] - box[1])
         edges = [0.0]
         for c in text:
             edges.append(edges[-1] + advance[c])
         fits = sum(edge * factor <= room for edge in edges) - 1
         if fits >= len(text):
-            return text, list(zip(edges, edges[1:], strict=False)), box
+            return text, list(itertools.pairwise(edges)), box
         cut = text[: max(1, fits)]
         space = cut.rfind(" ")
         text = (cut[:space] if space > len(cut) * 0.5 else cut).strip() or "a"
         if len(text) == 1 and edges[1] * factor > room:  # one wide letter in a narrow piece
-            return text, [(0.0, edges[1])], font.getbbox(text)
+            return text, [(0.0, edges[1])], box
 
 
 def _worn(r: random.Random, image: Image.Image, back: int) -> Image.Image:
@@ -104,9 +111,10 @@ def _finished(r: random.Random, image: Image.Image, back: int) -> Image.Image:
         y = r.choice((0, 1, PIECE_HEIGHT - 2, PIECE_HEIGHT - 1))
         start = r.randint(0, image.width - 1)
         ImageDraw.Draw(image).line((start, y, start + r.randint(4, image.width), y), fill=r.randint(60, 200))
-    if r.random() < 0.75:
+    if r.random() < 0.85:
         grey = np.asarray(image, np.float32)
-        low, high = np.percentile(grey, 0.5), back - r.uniform(2, 14)
+        low = np.percentile(grey, 0.5)
+        high = back - r.uniform(0.05, 0.16) * (back - low)
         image = Image.fromarray(((grey - low) / max(1, high - low) * 255).clip(0, 255).astype(np.uint8))
     return image
 
