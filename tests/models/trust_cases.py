@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -39,22 +40,24 @@ def edit(folder: Path, file: str, **values: Any) -> None:
 
 
 def plant(folder: Path, canary: Path) -> None:
-    """A module that tells on itself, wherever it is imported from, and a pickle beside it."""
+    """A module that tells on itself, wherever it is imported from; no two alike, so that none is remembered."""
     folder.mkdir(parents=True, exist_ok=True)
-    code = f"open({str(canary)!r}, 'a').write('ran')\nclass T:\n    pass\nModel = ModelArgs = ModelConfig = T\n"
+    code = f"# {folder}\nfrom transformers import PreTrainedTokenizerFast\nopen({str(canary)!r}, 'a').write('ran')\n"
+    code += "class T(PreTrainedTokenizerFast):\n    pass\nModel = ModelArgs = ModelConfig = T\n"
     for name in ("evil.py", "custom_generate/generate.py"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(code)
 
 
-def in_hub_cache(canary: Path) -> None:
-    """`someone/code` as if it had been downloaded, so that no network is needed to run it."""
+def in_hub_cache(name: str, canary: Path) -> Path:
+    """A repository as if it had been downloaded, so that no network is needed to run it."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    repo, commit = Path(HF_HUB_CACHE) / "models--someone--code", "0" * 40
+    repo, commit = Path(HF_HUB_CACHE) / f"models--{name.replace('/', '--')}", "0" * 40
     plant(repo / "snapshots" / commit, canary)
     (repo / "refs").mkdir(exist_ok=True)
     (repo / "refs" / "main").write_text(commit)
+    return repo / "snapshots" / commit
 
 
 def cases() -> Iterator[tuple[str, dict[str, dict[str, Any]]]]:
@@ -74,6 +77,7 @@ def cases() -> Iterator[tuple[str, dict[str, dict[str, Any]]]]:
     }
     yield "custom_generate", {"generation_config.json": {"custom_generate": "."}}
     yield "custom_pipelines", {"config.json": {"custom_pipelines": {"x": {"impl": "evil.T", "type": "text"}}}}
+    yield "escaped", {"tokenizer_config.json": {"auto_map": {"AutoTokenizer": ["evil.T", "evil.T"]}}}
     yield "model_file", {"config.json": {"model_file": "evil.py"}}
 
 
@@ -99,8 +103,8 @@ def tried(folder: Path, canary: Path, trust: bool) -> dict[str, Any]:
     return {"outcome": outcome, "said": said, "ran": canary.exists()}
 
 
-def processor_of(family: str, folder: Path, canary: Path) -> dict[str, Any]:
-    """The family's own processor code over a folder that names code in every file, inside the gate."""
+def processor_of(family: str, folder: Path, canary: Path, gated: bool) -> dict[str, Any]:
+    """The family's own processor code over a folder that names code in every file, inside the gate or without it."""
     import importlib
 
     from transformers import AutoProcessor
@@ -110,13 +114,14 @@ def processor_of(family: str, folder: Path, canary: Path) -> dict[str, Any]:
     canary.unlink(missing_ok=True)
     package = {"moondream1": "moondream2", "phi4-siglip": "phi4_siglip"}.get(family, family)
     importlib.import_module(f"mlx_vlm.models.{package}")
-    with gate(folder, False) as opened:
+    with gate(folder, False) if gated else nullcontext() as opened:
         try:
-            AutoProcessor.from_pretrained(str(opened.view))
+            AutoProcessor.from_pretrained(str(opened.view if opened else folder))
             outcome = "loaded"
         except Exception as error:
             outcome = type(error).__name__
-        opened.close()
+        if opened:
+            opened.close()
     return {"outcome": outcome, "ran": canary.exists()}
 
 
@@ -124,7 +129,10 @@ def main(root: Path) -> None:
     from omlx_jupyter.models.hub import embedded_path
 
     canary = root / "canary"
-    in_hub_cache(canary)
+    in_hub_cache("someone/code", canary)
+    starmie = in_hub_cache("moondream/starmie-v1", canary)  # where moondream's processors look, and trust
+    shutil.copy(embedded_path() / "tokenizer.json", starmie)
+    edit(starmie, "tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.T"] * 2}, tokenizer_class="NoSuchClass")
     found: dict[str, Any] = {}
     for index, (name, files) in enumerate(cases()):
         for trust in (False, True):
@@ -133,6 +141,9 @@ def main(root: Path) -> None:
             plant(folder, canary)
             for file, values in files.items():
                 edit(folder, file, **values)
+            if name == "escaped":
+                path = folder / "tokenizer_config.json"
+                path.write_text(path.read_text().replace("auto_map", "auto\\u005fmap"))
             found[f"{name} {trust}"] = tried(folder, canary, trust)
     for family in HARD_CODED:
         folder = root / f"family-{family}"
@@ -142,7 +153,8 @@ def main(root: Path) -> None:
             edit(folder, file, auto_map={c: "evil.T" if c != "AutoTokenizer" else ["evil.T"] * 2 for c in classes})
         edit(folder, "config.json", model_type=family)
         edit(folder, "tokenizer_config.json", tokenizer_class="NoSuchTokenizer")
-        found[f"family {family}"] = processor_of(family, folder, canary)
+        found[f"family {family}"] = processor_of(family, folder, canary, gated=True)
+        found[f"ungated {family}"] = processor_of(family, folder, canary, gated=False)
     print(json.dumps(found))
 
 
