@@ -99,7 +99,9 @@ class ChatTokenizer:
                 )
             return check_output(str(text), size)
         except TemplateLimitError as error:
-            raise RequestError(f"the model's chat template was ended ({error}); use a checkpoint with another.") from None
+            raise RequestError(
+                f"the model's chat template was ended ({error}); use a checkpoint with another."
+            ) from None
         except Exception as error:
             raise RequestError(f"the model's chat template refuses these messages ({error}).") from error
 

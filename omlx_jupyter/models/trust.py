@@ -97,7 +97,9 @@ def _closed_ways(opened: Gate) -> dict[str, _Replacement]:
         opened.refused.append(str(wanted))
         raise CodeRefusedError(f"{wanted} is code, which isn't trusted")
 
-    def resolve(trust: object, name: object, local: object = False, remote: object = True, *_: object, **__: object) -> bool:
+    def resolve(
+        trust: object, name: object, local: object = False, remote: object = True, *_: object, **__: object
+    ) -> bool:
         if local or not remote:
             return False
         return bool(refuse(name))

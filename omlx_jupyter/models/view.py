@@ -85,7 +85,9 @@ def _place(path: Path, target: Path, trusted: bool) -> None:
     if not trusted and _may_name_code(path):
         parsed = parsed_json(path)
         if any(True for _ in _named(parsed)):
-            target.write_text(json.dumps(without_code(parsed), ensure_ascii=False), encoding="utf-8", errors="surrogatepass")
+            target.write_text(
+                json.dumps(without_code(parsed), ensure_ascii=False), encoding="utf-8", errors="surrogatepass"
+            )
             return
     target.symlink_to(path.resolve())
 

@@ -71,10 +71,13 @@ def cases() -> Iterator[tuple[str, dict[str, dict[str, Any]]]]:
             yield f"{file} all {reference}", {file: {"auto_map": everything, **without_class(file)}}
     nested = {"image_processor": {"auto_map": {"AutoImageProcessor": "evil.T"}}}
     yield "processor_config.json nested", {"processor_config.json": nested}
-    yield "trust_remote_code by file", {
-        "tokenizer_config.json": {"auto_map": {"AutoTokenizer": ["evil.T", "evil.T"]}, "trust_remote_code": True},
-        "processor_config.json": {"trust_remote_code": True, "auto_map": {"AutoProcessor": "evil.T"}},
-    }
+    yield (
+        "trust_remote_code by file",
+        {
+            "tokenizer_config.json": {"auto_map": {"AutoTokenizer": ["evil.T", "evil.T"]}, "trust_remote_code": True},
+            "processor_config.json": {"trust_remote_code": True, "auto_map": {"AutoProcessor": "evil.T"}},
+        },
+    )
     yield "custom_generate", {"generation_config.json": {"custom_generate": "."}}
     yield "custom_pipelines", {"config.json": {"custom_pipelines": {"x": {"impl": "evil.T", "type": "text"}}}}
     yield "escaped", {"tokenizer_config.json": {"auto_map": {"AutoTokenizer": ["evil.T", "evil.T"]}}}
@@ -114,6 +117,8 @@ def processor_of(family: str, folder: Path, canary: Path, gated: bool) -> dict[s
     canary.unlink(missing_ok=True)
     package = {"moondream1": "moondream2", "phi4-siglip": "phi4_siglip"}.get(family, family)
     importlib.import_module(f"mlx_vlm.models.{package}")
+    if family.startswith("minicpm"):
+        (folder / "tokenizer.json").write_text("{")  # only then they ask for code
     with gate(folder, False) if gated else nullcontext() as opened:
         try:
             AutoProcessor.from_pretrained(str(opened.view if opened else folder))
