@@ -26,6 +26,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
+from ..errors import RequestError
+
 SECONDS = 5.0
 _TURNS, _TURNS_PER_INPUT = 200_000, 4  # loop turns and macro calls, and more of them for longer prompts
 _CHARS, _CHARS_PER_INPUT = 16 * 2**20, 64  # characters and elements made on the way
@@ -34,8 +36,11 @@ _ONE_STEP = 4 * 2**20  # characters or elements of what one operation makes, bey
 _DIGITS = 4096  # bits of a whole number
 
 
-class TemplateLimitError(Exception):
-    """A template that works too long or makes too much. The text is half a sentence."""
+class TemplateLimitError(RequestError):
+    """A template that works too long or makes too much."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the model's chat template was ended ({why}); use a checkpoint with another.")
 
 
 @dataclass
@@ -178,7 +183,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         _may_combine(operator, left, right)
         return _charged(super().call_binop(context, operator, left, right))
 
-    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
+    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         account = _account.get()
         if account is not None:
             account.turn()

@@ -98,10 +98,8 @@ class ChatTokenizer:
                     rendered, chat_template=self._template(), tools=tools, tokenize=False, add_generation_prompt=True
                 )
             return check_output(str(text), size)
-        except TemplateLimitError as error:
-            raise RequestError(
-                f"the model's chat template was ended ({error}); use a checkpoint with another."
-            ) from None
+        except TemplateLimitError:
+            raise
         except Exception as error:
             raise RequestError(f"the model's chat template refuses these messages ({error}).") from error
 

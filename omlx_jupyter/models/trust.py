@@ -98,11 +98,14 @@ def _closed_ways(opened: Gate) -> dict[str, _Replacement]:
         raise CodeRefusedError(f"{wanted} is code, which isn't trusted")
 
     def resolve(
-        trust: object, name: object, local: object = False, remote: object = True, *_: object, **__: object
+        trust_remote_code: object,
+        model_name: object,
+        has_local_code: object,
+        has_remote_code: object,
+        *_: object,
+        **__: object,
     ) -> bool:
-        if local or not remote:
-            return False
-        return bool(refuse(name))
+        return False if has_local_code or not has_remote_code else bool(refuse(model_name))
 
     return {way: resolve if way.startswith("resolve") else refuse for way in _WAYS}
 
@@ -156,7 +159,7 @@ def _swap(name: str, old: object, new: object) -> None:
 
 @contextmanager
 def _type_as_named(folder: Path) -> Iterator[None]:
-    """mlx-vlm tells some families apart by `auto_map` alone, so its answer is asked for before the view leaves that out."""
+    """mlx-vlm tells some families apart by `auto_map` alone, so it is asked before the view leaves that out."""
     import mlx_vlm.utils as upstream
 
     config = parsed_json(folder / "config.json")

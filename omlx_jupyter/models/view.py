@@ -16,8 +16,16 @@ from .hub import PATTERNS
 
 # Every key by which transformers, mlx-vlm, mlx-lm or peft may be led to a class, a file or a repository of code.
 CODE_KEYS = frozenset(
-    ("auto_map", "auto_mapping", "code_revision", "custom_generate", "custom_pipelines", "model_file")
-    + ("trust_remote_code", "trust_code")
+    [
+        "auto_map",
+        "auto_mapping",
+        "code_revision",
+        "custom_generate",
+        "custom_pipelines",
+        "model_file",
+        "trust_code",
+        "trust_remote_code",
+    ]
 )
 _VOCABULARIES = ("tokenizer.json", "vocab*.json", "added_tokens.json", "*.index.json")  # keys are tokens, or tensors
 _MOST_BYTES = 64 * 2**20
@@ -27,7 +35,7 @@ Json = dict[str, "Json"] | list["Json"] | str | int | float | bool | None
 
 @dataclass(frozen=True)
 class Named:
-    """Code that a file of a checkpoint names: `reference` is what its `key` says, e.g. ``evil.T`` or ``a/b--evil.T``."""
+    """Code that a file of a checkpoint names: `reference` is what its `key` says, e.g. ``a.T`` or ``org/b--a.T``."""
 
     file: str
     key: str
@@ -85,9 +93,7 @@ def _place(path: Path, target: Path, trusted: bool) -> None:
     if not trusted and _may_name_code(path):
         parsed = parsed_json(path)
         if any(True for _ in _named(parsed)):
-            target.write_text(
-                json.dumps(without_code(parsed), ensure_ascii=False), encoding="utf-8", errors="surrogatepass"
-            )
+            target.write_text(json.dumps(without_code(parsed)), encoding="utf-8")
             return
     target.symlink_to(path.resolve())
 

@@ -12,12 +12,13 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
+from jinja2 import TemplateError
 from mlx.utils import tree_map
 
 from ..errors import ModelError, RequestError
 from ..types import ImagePart, Message
 from .prepared import Prepared, VisionInput
-from .templates import TemplateLimitError, check_output, limits, render_plain
+from .templates import check_output, limits, render_plain
 from .tokenizer import ChatTokenizer
 
 _JOINER = "\u2060"  # put into user text that spells a special token, so that it stays text
@@ -84,12 +85,8 @@ class WholeProcessor:
             with limits(size):
                 text, guarded = self._tokenizer.render_formatted(messages, form, join)
             return check_output(text, size), guarded
-        except TemplateLimitError as error:
-            raise RequestError(
-                f"the model's chat template was ended ({error}); use a checkpoint with another."
-            ) from None
-        except ValueError as error:
-            raise RequestError(f"{error}") from error
+        except (ValueError, TemplateError) as error:
+            raise RequestError(f"the model's chat template refuses these messages ({error}).") from error
 
 
 def _unsandboxed(processor: Any) -> str | None:

@@ -75,12 +75,15 @@ HONEST = """{%- set ns = namespace(found=false, n=0) -%}
   {%- if loop.first and not ns.found %}{% set ns.found = true %}{{ bos_token }}{% endif -%}
   <|{{ m['role'] }}|>{{ loop.index }}/{{ loop.length }}{{ ',' if not loop.last }}
   {%- if m.content is string %}{{ show(m.content) }}{% else %}
-  {%- for p in m.content %}{% if p.type == 'image' %}<image>{% continue %}{% endif %}{{ p.text }}{% endfor %}{% endif -%}
+  {%- for p in m.content %}{% if p.type == 'image' %}<image>{% continue %}{% endif %}{{ p.text }}
+  {%- endfor %}{% endif -%}
   {{ m.content|length }} {{ undefined_name }}{{ none }} {{ (1, 2) }} {{ {'a': [1, 2.5]} }} {{ m|tojson(indent=2) }}
-  {%- set a, b = m.role, 3 %}{{ a ~ '-' ~ b ~ none }} {{ '%s:%d' % (a, b) }} {{ '{:>4}'.format(b) }} {{ 'a,b'.split(',') }}
+  {%- set a, b = m.role, 3 %}{{ a ~ '-' ~ b ~ none }} {{ '%s:%d' % (a, b) }} {{ '{:>4}'.format(b) }}
+  {{- 'a,b'.split(',') }}
   {{- m.content.split('\n')[-1] if m.content is string }} {{ messages[1:]|map(attribute='role')|join('+') }}
   {%- set text %}block {{ b }}{% endset %}{{ text|upper }}{% filter replace('a', 'b') %}banana{% endfilter %}
-  {%- call(x) wrap('c') %}body{{ x }}{% endcall %}{{ range(3)|list }} {{ 7 // 2 }} {{ 2 ** 5 }} {{ [1] + [2] }} {{ 'ab' * 2 }}
+  {%- call(x) wrap('c') %}body{{ x }}{% endcall %}{{ range(3)|list }} {{ 7 // 2 }} {{ 2 ** 5 }} {{ [1] + [2] }}
+  {{- 'ab' * 2 }}
 {% endfor %}
 {%- if tools %}{{ tools|tojson }}{% endif %}{% generation %}z{% endgeneration %}{{ strftime_now('%%')|length }}
 {%- for x in [3, 1] recursive %}{{ x }}{{ loop([]) }}{% else %}none{% endfor -%}
@@ -104,7 +107,7 @@ def rendered(tokenizer: ChatTokenizer, template: str, tools: Any = None) -> str:
 def test_a_template_without_end_is_ended(
     tokenizer: ChatTokenizer, template: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(templates, "SECONDS", 1.0)
+    monkeypatch.setattr(templates, "SECONDS", 0.3)
     began = time.monotonic()
     with pytest.raises(RequestError, match=r"chat template (was ended|refuses these messages \(maximum recursion)"):
         rendered(tokenizer, template)
@@ -140,9 +143,8 @@ def test_the_families_templates_render_as_transformers_does(checkpoint: Callable
 
 def test_a_long_conversation_has_room(tokenizer: ChatTokenizer) -> None:
     long = [Message("user", ["word " * 100]) for _ in range(3000)]
-    tokenizer._template_owner.chat_template = (
-        "{% for m in messages %}{{ m.role ~ ': ' + m.content|trim }}\n{% endfor %}"
-    )
+    template = "{% for m in messages %}{{ m.role ~ ': ' + m.content|trim }}\n{% endfor %}"
+    tokenizer._template_owner.chat_template = template
     assert tokenizer.render(long)[0].count("\n") == 3000
 
 
@@ -172,6 +174,6 @@ def test_processors_that_leave_the_sandbox_out_get_one(tmp_path: Path) -> None:
     canary.unlink()
     inner = SimpleNamespace(get_vocab=dict, chat_template=None)
     whole = WholeProcessor(processor, ChatTokenizer(inner, inner), SimpleNamespace(model_type="phi3_v"))
-    with pytest.raises(Exception, match="unsafe"):
+    with pytest.raises(RequestError, match="unsafe"):
         whole.render([Message("user", [ImagePart("a.png"), "Hi"])])
     assert not canary.exists()

@@ -54,7 +54,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def test_untrusted_code_never_runs(outcomes: dict[str, Any]) -> None:
-    untrusted = {name: found for name, found in outcomes.items() if name.endswith((" False")) or "family" in name}
+    untrusted = {name: found for name, found in outcomes.items() if name.endswith(" False") or "family" in name}
     assert len(untrusted) == len(list(cases())) + len(HARD_CODED)
     assert not [name for name, found in untrusted.items() if found["ran"]]
     assert not [name for name, found in untrusted.items() if found["outcome"] == "raised"]
@@ -153,8 +153,8 @@ def test_one_load_at_a_time(hostile: Path) -> None:
 
 
 def test_a_family_that_only_auto_map_tells_is_told_before(tmp_path: Path) -> None:
-    from mlx_vlm.utils import load_config
     import mlx_vlm.utils as upstream
+    from mlx_vlm.utils import load_config
 
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "lfm2_vl", "auto_map": {"AutoModel": "m.D1Model"}}))
     with gate(tmp_path, False) as opened:

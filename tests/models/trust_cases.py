@@ -26,10 +26,39 @@ CLASSES = {
 REFERENCES = ("evil.T", "someone/code--evil.T")
 # Families of mlx-vlm whose processors hard-code, default to or set trust_remote_code=True.
 HARD_CODED = (
-    ("inkling", "minicpmv4_6", "minicpmo", "internvl_chat", "got", "moondream1", "moondream2", "moondream3")
-    + ("glm4v", "glm4v_moe", "glm_ocr", "paddleocr_vl", "molmo", "molmo2", "molmo_point", "kimi_k25", "kimi_vl")
-    + ("phi3_v", "phi4mm", "gemma4", "gemma4_unified", "hunyuan_vl", "falcon_ocr", "falcon_perception", "fastvlm")
-    + ("locateanything", "nemotron_parse", "lfm2_vl", "glm5_next", "phi4-siglip", "kimi_k3", "mage_vl", "unlimited_ocr")
+    "inkling",
+    "minicpmv4_6",
+    "minicpmo",
+    "internvl_chat",
+    "got",
+    "moondream1",
+    "moondream2",
+    "moondream3",
+    "glm4v",
+    "glm4v_moe",
+    "glm_ocr",
+    "paddleocr_vl",
+    "molmo",
+    "molmo2",
+    "molmo_point",
+    "kimi_k25",
+    "kimi_vl",
+    "phi3_v",
+    "phi4mm",
+    "gemma4",
+    "gemma4_unified",
+    "hunyuan_vl",
+    "falcon_ocr",
+    "falcon_perception",
+    "fastvlm",
+    "locateanything",
+    "nemotron_parse",
+    "lfm2_vl",
+    "glm5_next",
+    "phi4-siglip",
+    "kimi_k3",
+    "mage_vl",
+    "unlimited_ocr",
 )
 
 
@@ -67,7 +96,7 @@ def cases() -> Iterator[tuple[str, dict[str, dict[str, Any]]]]:
             for name in classes:
                 value: Any = [reference, reference] if name == "AutoTokenizer" else reference
                 yield f"{file} {name} {reference}", {file: {"auto_map": {name: value}}}
-            everything = {name: reference for name in classes}
+            everything = dict.fromkeys(classes, reference)
             yield f"{file} all {reference}", {file: {"auto_map": everything, **without_class(file)}}
     nested = {"image_processor": {"auto_map": {"AutoImageProcessor": "evil.T"}}}
     yield "processor_config.json nested", {"processor_config.json": nested}
