@@ -7,10 +7,13 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+
+import psutil
 
 from .hub import PATTERNS
 
@@ -29,6 +32,7 @@ CODE_KEYS = frozenset(
 )
 _VOCABULARIES = ("tokenizer.json", "vocab*.json", "added_tokens.json", "*.index.json")  # keys are tokens, or tensors
 _MOST_BYTES = 64 * 2**20
+_PREFIX, _DAY = "omlx-model-", 24 * 3600
 
 Json = dict[str, "Json"] | list["Json"] | str | int | float | bool | None
 
@@ -68,7 +72,8 @@ def make_view(folder: Path, trusted: bool) -> tuple[Path, dict[str, str]]:
     Not trusted: links to the kinds of files that the hub is asked for, without Python files and pickles; a JSON file
     that names code is written anew without. Trusted: every file, Python files as copies of what was hashed.
     """
-    view = Path(tempfile.mkdtemp(prefix="omlx-model-")) / (folder.resolve().name or "model")
+    _sweep()
+    view = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-")) / (folder.resolve().name or "model")
     view.mkdir()
     hashes: dict[str, str] = {}
     for path in _files(folder):
@@ -83,6 +88,18 @@ def make_view(folder: Path, trusted: bool) -> tuple[Path, dict[str, str]]:
             target.parent.mkdir(parents=True, exist_ok=True)
             _place(path, target, trusted)
     return view, hashes
+
+
+def _sweep() -> None:
+    """Views of processes that were killed. Not young ones: another container's processes can't be seen from here."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
+        owner = left.name.removeprefix(_PREFIX).split("-")[0]
+        try:
+            old = time.time() - left.lstat().st_mtime > _DAY
+        except OSError:
+            continue
+        if old and owner.isdigit() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def remove_view(view: Path) -> None:

@@ -186,6 +186,22 @@ def test_the_view_goes_with_the_model() -> None:
     assert not view.exists()
 
 
+def test_views_of_killed_processes_go_after_a_day(
+    hostile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tempfile
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left = {name: tmp_path / f"omlx-model-{name}" for name in ("99999999-a", "99999999-young", f"{os.getpid()}-b")}
+    for folder in left.values():
+        folder.mkdir()
+    for name in ("99999999-a", f"{os.getpid()}-b"):
+        os.utime(left[name], (0, 0))
+    with gate(hostile, False) as opened:
+        assert [folder.exists() for folder in left.values()] == [False, True, True]
+    opened.close()
+
+
 def test_code_is_fetched_only_where_it_is_trusted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import huggingface_hub
 
