@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError
 from .families import canonical
+from .headers import safetensors_header
 
 _VISION_CONFIG_KEYS = ("vision_config", "vit_config", "vision_tower", "visual", "mm_vision_tower", "vision_encoder")
+PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".npz", ".npy", ".h5", ".msgpack", ".joblib")
 _VISION_WEIGHT_PARTS = ("vision", "visual", "vit.", "sam_model", "image_encoder", "image_newline", "mm_projector")
 
 
@@ -49,6 +50,7 @@ def inspect_checkpoint(path: Path, trust_code: bool = False) -> Checkpoint:
         raise ModelError(f"{path} runs its own code ({config['model_file']}); pass trust_code=True if you trust it.")
     names = tensor_names(path)
     if not names:
+        _refuse_pickles(path)
         raise ModelError(f"{path} has no .safetensors weights; finish the download or convert the model first.")
     vision_config = any(config.get(key) for key in _VISION_CONFIG_KEYS)
     vision_weights = any(part in name.lower() for name in names for part in _VISION_WEIGHT_PARTS)
@@ -56,33 +58,28 @@ def inspect_checkpoint(path: Path, trust_code: bool = False) -> Checkpoint:
 
 
 def tensor_names(path: Path) -> list[str]:
-    """All tensor names of a checkpoint, from its index or its files' headers.
+    """All tensor names of a checkpoint. Every weights file's header is checked, whether or not an index names it.
 
-    :raises ModelError: a weights file that is cut short.
+    :raises ModelError: a weights file that is damaged, pickled or outside the folder.
     """
+    headers = {file.name: safetensors_header(file) for file in sorted(path.glob("*.safetensors"))}
     index = path / "model.safetensors.index.json"
-    if index.exists():
-        try:
-            return sorted(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
-        except (ValueError, KeyError, TypeError):
-            raise ModelError(f"{index} is damaged; get the file again.") from None
-    return sorted(name for file in sorted(path.glob("*.safetensors")) for name in safetensors_header(file))
-
-
-def safetensors_header(file: Path) -> dict[str, Any]:
-    """Tensor name -> {dtype, shape, data_offsets}.
-
-    :raises ModelError: the file is cut short or is no safetensors file.
-    """
+    if not index.exists():
+        return sorted(name for header in headers.values() for name in header)
     try:
-        with file.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            if length > 100 * 2**20:
-                raise ValueError("header too long")
-            header = json.loads(stream.read(length))
-            end = max((entry["data_offsets"][1] for n, entry in header.items() if n != "__metadata__"), default=0)
-            if file.stat().st_size < 8 + length + end:
-                raise ValueError("data cut short")
-    except (OSError, ValueError, struct.error, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{file} is damaged or cut short ({error}); download it again.") from None
-    return {name: entry for name, entry in header.items() if name != "__metadata__"}
+        weights = {str(name): str(file) for name, file in json.loads(index.read_bytes())["weight_map"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise ModelError(f"{index} is damaged; get the file again.") from None
+    for file in sorted(set(weights.values()) - set(headers)):
+        if Path(file).name != file or not file.endswith(".safetensors"):
+            raise ModelError(f"{index} names {file}, which is no .safetensors file of its folder; get the file again.")
+    return sorted(weights)
+
+
+def _refuse_pickles(path: Path) -> None:
+    found = sorted(f.name for f in path.iterdir() if f.suffix in PICKLED)
+    if found:
+        raise ModelError(
+            f"{path} has only pickled weights ({', '.join(found[:3])}), and reading a pickle runs what is in it; "
+            "convert them to .safetensors, or get a checkpoint that has them."
+        )

@@ -8,7 +8,8 @@ from pathlib import Path
 from ..errors import ModelError
 
 EMBEDDED = "tiny-ocr"
-_PATTERNS = ["*.json", "*.jsonl", "*.safetensors", "*.model", "*.tiktoken", "*.txt", "*.jinja"]
+PATTERNS = ("*.json", "*.jsonl", "*.safetensors", "*.model", "*.tiktoken", "*.txt", "*.jinja")
+_CODE = "*.py"
 
 
 def embedded_path() -> Path:
@@ -16,10 +17,11 @@ def embedded_path() -> Path:
     return Path(str(files("omlx_jupyter") / "assets" / EMBEDDED))
 
 
-def resolve_model(name: str | Path | None) -> Path:
-    """Find a model, downloading it from the hub where its name is a hub id.
+def resolve_model(name: str | Path | None, trust_code: bool = False) -> Path:
+    """Find a model, downloading it from the hub where its name is a hub id; with `trust_code`, its code too.
 
-    Downloads use huggingface_hub: its cache, its progress bar, its offline switch (HF_HUB_OFFLINE).
+    Downloads use huggingface_hub: its cache, its progress bar, its offline switch (HF_HUB_OFFLINE). All files of a
+    download are of one commit, whose hash is the folder's name.
 
     :raises ModelError: one sentence for a missing, gated or unreachable model.
     """
@@ -31,15 +33,23 @@ def resolve_model(name: str | Path | None) -> Path:
     text = str(name)
     if text.startswith((".", "/", "~")) or text.count("/") != 1:
         raise ModelError(f"there is no model folder {text}; name a folder or a hub id like org/name.")
-    return _download(text)
+    return _download(text, [*PATTERNS, *([_CODE] if trust_code else [])])
 
 
-def _download(repo_id: str) -> Path:
+def code_of(repo_id: str) -> Path:
+    """The Python files of a repository that a trusted checkpoint names, all of one commit.
+
+    :raises ModelError: as `resolve_model`.
+    """
+    return _download(repo_id, [_CODE])
+
+
+def _download(repo_id: str, patterns: list[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 
     try:
-        return Path(snapshot_download(repo_id, allow_patterns=_PATTERNS))
+        return Path(snapshot_download(repo_id, allow_patterns=patterns))
     except GatedRepoError:
         raise ModelError(
             f"{repo_id} is gated; accept its terms on its hub page and run `hf auth login` once."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from .detect import Checkpoint, inspect_checkpoint
 from .families import OCR_STOPS, TEXT_ONLY, Family, family_of, ocr_profile_of
 from .hub import resolve_model
 from .tokenizer import ChatTokenizer
+from .trust import Gate, gate
 from .vision import VisionProcessor
 
 _log = logging.getLogger(__name__)
@@ -29,11 +31,11 @@ def load_model(
 
     :raises ModelError: one sentence with the mend.
     """
-    path = resolve_model(name)
+    path = resolve_model(name, trust_code)
     checkpoint = inspect_checkpoint(path, trust_code)
     preload_openblas()
     shown = path.name if name is None else str(name)
-    model = _load(shown, checkpoint)
+    model = _load_gated(shown, checkpoint, trust_code)
     try:
         read_weights(model.model, on_progress or (lambda _: None))
     except Exception as error:
@@ -41,17 +43,31 @@ def load_model(
     return model
 
 
-def _load(name: str, checkpoint: Checkpoint) -> Any:
+def _load_gated(name: str, checkpoint: Checkpoint, trust_code: bool) -> Any:
+    with gate(checkpoint.path, trust_code) as opened:
+        try:
+            model = _load(name, checkpoint, opened)
+        except ModelError as error:
+            why = opened.why()
+            raise ModelError(f"{str(error).removesuffix('.')}: {why}.") if why else error from error.__cause__
+        for line in opened.notice():
+            _log.warning(line)
+            model.warnings = (*model.warnings, line)
+    weakref.finalize(model, opened.close)  # a tokenizer may come back to its folder
+    return model
+
+
+def _load(name: str, checkpoint: Checkpoint, opened: Gate) -> Any:
     """The model with its weights still on disk: MLX reads an array when it is evaluated."""
     if not checkpoint.is_vlm:
         why = () if not checkpoint.vision_config else (NO_VISION_WEIGHTS.format(name),)
         for line in why:
             _log.warning(line)
-        return _load_text(name, checkpoint, why)
+        return _load_text(name, checkpoint, opened, why)
     try:
-        return _load_vlm(name, checkpoint)
+        return _load_vlm(name, checkpoint, opened)
     except _CannotLoad as error:
-        return _fall_back(name, checkpoint, error)
+        return _fall_back(name, checkpoint, opened, error)
 
 
 def read_weights(model: Any, on_progress: Callable[[float], None]) -> None:
@@ -84,18 +100,18 @@ class _CannotLoad(ModelError):
 NO_VISION_WEIGHTS = "{} names a vision tower, but its weights hold none, so pictures are off"
 
 
-def _fall_back(name: str, checkpoint: Checkpoint, error: _CannotLoad) -> Any:
+def _fall_back(name: str, checkpoint: Checkpoint, opened: Gate, error: _CannotLoad) -> Any:
     """A vision-language model that only mlx-lm can load: text works, and the warning says that pictures don't."""
     warning = f"{name} was loaded as a text model and pictures are off ({error})"
     try:
-        model = _load_text(name, checkpoint, (warning,))
+        model = _load_text(name, checkpoint, opened, (warning,))
     except ModelError:
         raise ModelError(str(error)) from error
     _log.warning(warning)
     return model
 
 
-def _load_vlm(name: str, checkpoint: Checkpoint) -> Any:
+def _load_vlm(name: str, checkpoint: Checkpoint, opened: Gate) -> Any:
     import mlx_vlm
 
     from .loaded import LoadedModel
@@ -104,7 +120,7 @@ def _load_vlm(name: str, checkpoint: Checkpoint) -> Any:
     if checkpoint.model_type in LOUD:
         _silence(f"mlx_vlm.models.{checkpoint.model_type}.{LOUD[checkpoint.model_type]}")
     try:
-        model, processor = mlx_vlm.load(str(checkpoint.path), lazy=True)
+        model, processor = mlx_vlm.load(str(opened.view), lazy=True, **opened.arguments)
     except Exception as error:
         raise _CannotLoad(f"{name} can't be loaded ({type(error).__name__}: {error}).") from error
     inner = getattr(processor, "tokenizer", processor)
@@ -146,14 +162,14 @@ def _silence(module: str) -> None:
     vars(importlib.import_module(module))["print"] = lambda *_: None
 
 
-def _load_text(name: str, checkpoint: Checkpoint, warnings: tuple[str, ...]) -> Any:
+def _load_text(name: str, checkpoint: Checkpoint, opened: Gate, warnings: tuple[str, ...]) -> Any:
     """Through mlx-lm: checkpoints without a vision tower, and those that mlx-vlm can't load."""
     import mlx_lm
 
     from .loaded import LoadedModel
 
     try:
-        model, wrapper = mlx_lm.load(str(checkpoint.path), lazy=True)[:2]
+        model, wrapper = mlx_lm.load(str(opened.view), opened.arguments, lazy=True, **opened.arguments)[:2]
     except Exception as error:
         raise ModelError(f"{name} can't be loaded ({type(error).__name__}: {error}).") from error
     inner = getattr(wrapper, "_tokenizer", wrapper)

@@ -89,13 +89,19 @@ class ChatTokenizer:
         return parts
 
     def _apply(self, rendered: list[Any], tools: Any) -> str:
+        from .templates import TemplateLimitError, check_output, limits
+
+        size = _characters(rendered) + _characters(tools)
         try:
-            text = self.inner.apply_chat_template(
-                rendered, chat_template=self._template(), tools=tools, tokenize=False, add_generation_prompt=True
-            )
+            with limits(size):
+                text = self.inner.apply_chat_template(
+                    rendered, chat_template=self._template(), tools=tools, tokenize=False, add_generation_prompt=True
+                )
+            return check_output(str(text), size)
+        except TemplateLimitError:
+            raise
         except Exception as error:
             raise RequestError(f"the model's chat template refuses these messages ({error}).") from error
-        return str(text)
 
     def _plain(self, rendered: list[dict[str, Any]]) -> str:
         """For checkpoints with no chat template: the parts one after the other, a line for each picture."""
@@ -138,6 +144,14 @@ class ChatTokenizer:
         for index, part in enumerate(_GUARD.split(piece)):
             ids += self.encode_literal(guarded[int(part)]) if index % 2 else self.encode(part)
         return ids
+
+
+def _characters(value: Any) -> int:
+    if isinstance(value, dict):
+        return sum(8 + _characters(held) for held in value.values())
+    if isinstance(value, (list, tuple)):
+        return sum(8 + _characters(held) for held in value)
+    return len(value) if isinstance(value, str) else 8
 
 
 class TextStream:

@@ -12,11 +12,13 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
+from jinja2 import TemplateError
 from mlx.utils import tree_map
 
 from ..errors import ModelError, RequestError
 from ..types import ImagePart, Message
 from .prepared import Prepared, VisionInput
+from .templates import check_output, limits, render_plain
 from .tokenizer import ChatTokenizer
 
 _JOINER = "\u2060"  # put into user text that spells a special token, so that it stays text
@@ -73,12 +75,27 @@ class WholeProcessor:
         def join(formed: list[Any]) -> str:
             if any(isinstance(f, str) for f in formed):
                 return "\n".join(map(str, formed))
+            template = _unsandboxed(self._processor)
+            if template is not None:
+                return render_plain(template, formed)
             return str(get_chat_template(self._processor, formed, add_generation_prompt=True))
 
+        size = sum(len(str(part)) for m in messages for part in m.parts if not isinstance(part, ImagePart))
         try:
-            return self._tokenizer.render_formatted(messages, form, join)
-        except ValueError as error:
-            raise RequestError(f"{error}") from error
+            with limits(size):
+                text, guarded = self._tokenizer.render_formatted(messages, form, join)
+            return check_output(text, size), guarded
+        except (ValueError, TemplateError) as error:
+            raise RequestError(f"the model's chat template refuses these messages ({error}).") from error
+
+
+def _unsandboxed(processor: Any) -> str | None:
+    """The template of a processor whose own renderer is jinja without its sandbox, as some of mlx-vlm's have it."""
+    code = getattr(type(processor).__dict__.get("apply_chat_template"), "__code__", None)
+    if code is None or "jinja2" not in code.co_names:
+        return None
+    owners = (processor, getattr(processor, "tokenizer", None))
+    return next((t for t in (getattr(o, "chat_template", None) for o in owners) if isinstance(t, str) and t), None)
 
 
 def _pictures(message: Message) -> int:
