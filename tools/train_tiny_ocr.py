@@ -36,9 +36,9 @@ def pick_device(name: str) -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def _producer(queue: Any, level: Any, seed: int, stride: int, scale: int) -> None:
+def _producer(queue: Any, level: Any, seed: int, stride: int, scale: int, older: float) -> None:
     while True:
-        queue.put(make_batch(seed, level.value, scale))
+        queue.put(make_batch(seed, level.value, scale, older))
         seed += stride
 
 
@@ -180,7 +180,9 @@ def train(args: argparse.Namespace) -> None:
     queue = context.Queue(max(4, args.workers))
     for worker in range(args.workers):
         seed = args.seed + run.step * 17 + worker
-        context.Process(target=_producer, args=(queue, level, seed, args.workers, args.scale), daemon=True).start()
+        context.Process(
+            target=_producer, args=(queue, level, seed, args.workers, args.scale, args.older), daemon=True
+        ).start()
     log = (run.path.parent / "curve.jsonl").open("a")
     start = saved_at = time.monotonic()
     first_step, average = run.step, 0.5
@@ -229,6 +231,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--workers", type=int, default=1, help="processes that render pictures")
     parser.add_argument("--scale", type=int, default=1, help="how many times more pictures a step; 8 suits a GPU")
+    parser.add_argument("--older", type=float, default=0.34, help="share of the batches from the three levels before")
     parser.add_argument("--save-minutes", type=float, default=5)
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
     train(parser.parse_args())

@@ -144,13 +144,13 @@ def _pictures(
     return made
 
 
-def make_batch(seed: int, top: int, scale: int = 1) -> Batch:
-    """A deterministic batch at level `top`, or at an earlier one a third of the time.
+def make_batch(seed: int, top: int, scale: int = 1, older: float = 0.34) -> Batch:
+    """A deterministic batch at level `top`, or, in a share `older` of them, at one of the three before.
 
     `scale` multiplies the pictures in it: 1 suits two cores, 8 a GPU.
     """
     r, noise = random.Random(seed), np.random.default_rng(seed)
-    index = top if top == 0 or r.random() < 0.66 else r.randrange(max(0, top - 3), top)
+    index = top if top == 0 or r.random() >= older else r.randrange(max(0, top - 3), top)
     level = LEVELS[index]
     width, height = _span(r, level.width), _span(r, level.height)
     images = 2 if r.random() < level.two_pictures and width * height < 40_000 else 1
