@@ -248,18 +248,18 @@ class EngineLoop:
 
     def _decode(self) -> None:
         for item in self._runner.decode():
-            row = item.row
-            ends: list[tuple[FinishReason, str]] = []
-            with self._guard.request(lambda error, row=row: self._fail(row.request, error)):  # type: ignore[misc]
+            row, errors = item.row, list[BaseException]()
+            end: tuple[FinishReason, str] | None = None
+            with self._guard.request(errors.append):
                 if item.error is not None:
                     raise item.error
                 end = row.accept(item.token, item.logprob)
-                if end is not None:
-                    ends.append(end)
-            if ends or row.request.ended:
-                self._runner.leave(row)
-            if ends:
-                self._finish(row.request, *ends[0])
+            if errors or end is not None:
+                self._runner.leave(row)  # first: whoever waits for the answer finds the row free
+            if errors:
+                self._fail(row.request, errors[0])
+            elif end is not None:
+                self._finish(row.request, *end)
 
     def _batch_fault(self, error: EngineFaultError) -> None:
         """End what runs; where nothing ran, what waits, so that a fault can't repeat without end."""
@@ -285,9 +285,12 @@ class EngineLoop:
             self._runner.reuse.left(row)
             self._finish(row.request, "cancelled")
         for row in [r for r in self._runner.batch.rows if r.request.cancelled]:
-            with self._guard.request(lambda error, row=row: self._fail(row.request, error)):  # type: ignore[misc]
+            errors: list[BaseException] = []
+            with self._guard.request(errors.append):
                 row.flush()
             self._runner.leave(row)
+            if errors:
+                self._fail(row.request, errors[0])
             self._finish(row.request, "cancelled")
 
     def _finish(self, request: Request, reason: FinishReason, detail: str = "") -> None:

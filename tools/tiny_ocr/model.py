@@ -250,4 +250,6 @@ class TinyOcr(nn.Module):
         key = torch.arange(k.shape[1], device=k.device)
         query = first + torch.arange(count, device=k.device)
         scores = scores.masked_fill(key[None, None] > query[None, :, None], -1e9)
-        return F.cross_entropy(scores.flatten(0, 1), targets.flatten(), ignore_index=-1)
+        # A mean over nothing is no number: a batch of counting questions has no character to look at.
+        total = F.cross_entropy(scores.flatten(0, 1), targets.flatten(), ignore_index=-1, reduction="sum")
+        return total / max(1, int((targets >= 0).sum()))
