@@ -11,17 +11,21 @@ STROKE = 17  # px; a stroke is narrower, a background wider
 _FAINTEST = 24  # levels of 255 from the background
 _SHARE = 0.35  # of the strongest ink nearby
 MAX_SKEW = 5.0  # degrees
+_GRAINY = 2.5  # levels
 _POINTS = 20_000  # of ink that the skew is measured on
 
 
 @dataclass(frozen=True)
 class InkMap:
-    """`ink` and `mask` are (h, w) uint8 and bool. `back` (2, 3) turns (x, y) here into the page's pixels."""
+    """`ink`, `mask` and `doubt` are (h, w), uint8, bool and bool. `doubt` is ink that borders on its own colour where
+    that isn't ink. `back` (2, 3) turns (x, y) here into the page's pixels."""
 
     ink: np.ndarray
     mask: np.ndarray
+    doubt: np.ndarray
     back: np.ndarray
     skew: float
+    noisy: bool
 
 
 def upright_ink(rgb: np.ndarray, factor: float = 1.0) -> InkMap:
@@ -30,20 +34,56 @@ def upright_ink(rgb: np.ndarray, factor: float = 1.0) -> InkMap:
         size = (max(1, round(rgb.shape[1] * factor)), max(1, round(rgb.shape[0] * factor)))
         rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
     noise = _noise(rgb)
-    if noise > 2.5:
-        rgb = cv2.GaussianBlur(rgb, (3, 3), 0)
-    ink = _ink(rgb)
     least = max(_FAINTEST, 2.5 * noise)
-    mask = _strong(ink, least)
-    skew = _skew(mask)
-    back = np.eye(2, 3)
+    found = _find(rgb, noise > _GRAINY, least)
+    skew = _skew(found.mask)
+    back: np.ndarray = np.eye(2, 3)
     if skew:
-        turn, size = _turn(ink.shape, skew)
+        turn, size = _turn(rgb.shape, skew)
         # The page is turned, not its ink: a bar's slanted edges would leave remnants.
-        ink = _ink(cv2.warpAffine(rgb, turn, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE))
-        mask = _strong(ink, least)
+        rgb = cv2.warpAffine(rgb, turn, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        found = _find(rgb, noise > _GRAINY, least)
         back = cv2.invertAffineTransform(turn)
-    return InkMap(ink, mask, back / factor, skew)
+    return InkMap(found.ink, found.mask, found.doubt, back / factor, skew, noise > _GRAINY)
+
+
+@dataclass(frozen=True)
+class _Found:
+    ink: np.ndarray
+    mask: np.ndarray
+    doubt: np.ndarray
+
+
+def _find(rgb: np.ndarray, noisy: bool, least: float) -> _Found:
+    """Where the ink is shows best without grain; what is drawn is the ink as it was, for blur makes it bold."""
+    smooth = cv2.GaussianBlur(rgb, (3, 3), 0) if noisy else rgb
+    around = _surroundings(smooth)
+    plain = around.ink_of(smooth)
+    mask = _strong(plain, least)
+    return _Found(around.ink_of(rgb) if noisy else plain, mask, _doubtful(mask, around))
+
+
+@dataclass(frozen=True)
+class _Surroundings:
+    """`paper` and `ground` are what dark and light ink lie on, (h, w, 3). Near an edge: which pixels are `dark` and
+    which `light`, and where dark is the ink."""
+
+    paper: np.ndarray
+    ground: np.ndarray
+    dark: np.ndarray
+    light: np.ndarray
+    dark_is_ink: np.ndarray
+
+    def ink_of(self, rgb: np.ndarray) -> np.ndarray:
+        below, above = cv2.subtract(self.paper, rgb), cv2.subtract(rgb, self.ground)
+        return np.where(self.dark_is_ink, _largest(below), _largest(above))
+
+
+def _doubtful(mask: np.ndarray, sides: _Surroundings) -> np.ndarray:
+    """The sliver of a bar between its rim and its writing is narrow too, but goes on as the bar."""
+    window = np.ones((3, 3), np.uint8)
+    dark, light = (cv2.dilate((side & ~mask).astype(np.uint8), window) > 0 for side in (sides.dark, sides.light))
+    return mask & np.where(sides.dark_is_ink, dark, light)
 
 
 def _noise(rgb: np.ndarray) -> float:
@@ -55,21 +95,20 @@ def _noise(rgb: np.ndarray) -> float:
     return float(np.median(second)) * 1.4826 / 6**0.5
 
 
-def _ink(rgb: np.ndarray) -> np.ndarray:
+def _surroundings(rgb: np.ndarray) -> _Surroundings:
     """Closing takes away narrow dark things, opening narrow light ones; what they took is ink.
 
     Which of the two is ink is what fewer pixels near an edge are: letters fill less than their surroundings.
     """
     window = np.ones((STROKE, STROKE), np.uint8)
     light, dark = cv2.dilate(rgb, window), cv2.erode(rgb, window)
-    below = _largest(cv2.subtract(cv2.erode(light, window), rgb))
-    above = _largest(cv2.subtract(rgb, cv2.dilate(dark, window)))
     grey, high, low = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (rgb, light, dark))
     edge = cv2.subtract(high, low) > _FAINTEST
-    nearer_dark = cv2.subtract(high, grey) > cv2.subtract(grey, low)
-    vote = np.where(edge, np.where(nearer_dark, np.float32(1), np.float32(-1)), np.float32(0))
+    from_dark, from_light = cv2.subtract(grey, low), cv2.subtract(high, grey)
+    vote = np.where(edge, np.where(from_light > from_dark, np.float32(1), np.float32(-1)), np.float32(0))
     vote = cv2.blur(vote, (65, 25), borderType=cv2.BORDER_CONSTANT)
-    return np.where(vote > 0, above, below)
+    nearly_dark, nearly_light = edge & (from_light // 3 > from_dark), edge & (from_dark // 3 > from_light)
+    return _Surroundings(cv2.erode(light, window), cv2.dilate(dark, window), nearly_dark, nearly_light, vote <= 0)
 
 
 def _largest(rgb: np.ndarray) -> np.ndarray:
@@ -120,5 +159,6 @@ def _turn(shape: tuple[int, ...], degrees: float) -> tuple[np.ndarray, tuple[int
     turn = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1.0)
     cosine, sine = abs(turn[0, 0]), abs(turn[0, 1])
     size = (int(width * cosine + height * sine) + 1, int(width * sine + height * cosine) + 1)
-    turn[:, 2] += (size[0] - width) / 2, (size[1] - height) / 2
+    turn[0, 2] += (size[0] - width) / 2
+    turn[1, 2] += (size[1] - height) / 2
     return turn, size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -104,7 +105,7 @@ class Layout:
             self.strips.append(Strip(left, top, right, bottom, block, solid=bottom - top > 2.6 * usual))
             return
         edges = [0, *cuts, bottom - top]
-        for a, b in zip(edges, edges[1:], strict=False):
+        for a, b in pairwise(edges):
             self.strips.append(Strip(left, top + a, right, top + b, block, solid=b - a > 2.6 * usual))
 
 

@@ -8,33 +8,52 @@ import cv2
 import numpy as np
 
 _GRAIN = 3  # px; marks with fewer aren't counted when sizes are measured
+_DOUBT = 0.03  # of a mark's pixels
 _RULE = 3.0  # line heights; what is longer and thin is no letter
 
 
 @dataclass(frozen=True)
 class Marks:
-    """Connected marks of a page. `boxes` is (n, 4): left, top, right, bottom; `labels` (h, w) numbers them from 1,
-    0 is paper. `height` is the usual height of a line's ink, in pixels, 0 if there is none."""
+    """Connected marks of a page.
+
+    `boxes` is (n, 4): left, top, right, bottom; `labels` (h, w) numbers them from 1, 0 is paper. `erased` is ink that is no writing, such as rules.
+    `height` is the usual height of a line's ink, in pixels, 0 if there is none.
+    """
 
     boxes: np.ndarray
     labels: np.ndarray
     mask: np.ndarray
+    erased: np.ndarray
     height: float
 
 
-def marks_of(mask: np.ndarray) -> Marks:
-    """Marks of a (h, w) bool mask that may be writing."""
-    boxes, areas, _ = _connected(mask)
+def marks_of(mask: np.ndarray, doubt: np.ndarray, noisy: bool) -> Marks:
+    """Marks of a (h, w) bool mask that may be writing; `doubt` is the part of it that may be none. In a `noisy`
+    page single pixels are grain, in others they may be dots."""
+    everything = mask
+    boxes, areas, labels = _connected(mask)
+    doubtful = np.bincount(labels[doubt], minlength=len(boxes) + 1)[1:]
+    sure = (doubtful < 4) | (doubtful < _DOUBT * areas)
+    if not sure.all():
+        mask = np.concatenate(([False], sure))[labels]
+        boxes, areas = boxes[sure], areas[sure]
     height = _line_height(boxes, areas)
     if not height:
-        return Marks(np.zeros((0, 4), np.int64), np.zeros(mask.shape, np.int32), np.zeros_like(mask), 0.0)
+        return Marks(np.zeros((0, 4), np.int64), np.zeros(mask.shape, np.int32), np.zeros_like(mask), everything, 0.0)
     mask = _without_rules(mask, height)
     boxes, areas, labels = _connected(mask)
-    keep = _writing(boxes, areas, height)
+    grain = np.maximum(*_sizes(boxes)) < max(2.0, 0.09 * height) if noisy else np.zeros(len(boxes), bool)
+    keep = ~grain & ~_drawings(boxes, height)
     numbers = np.concatenate(([0], np.where(keep, np.cumsum(keep), 0))).astype(np.int32)
+    writing = np.concatenate(([False], keep | grain))[labels]
     labels = numbers[labels]
     boxes, areas = boxes[keep], areas[keep]
-    return Marks(boxes, labels, labels > 0, _line_height(boxes, areas))
+    return Marks(boxes, labels, labels > 0, everything & ~writing, _line_height(boxes, areas))
+
+
+def _sizes(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(widths, heights)."""
+    return boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
 
 
 def _connected(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -47,8 +66,7 @@ def _connected(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _line_height(boxes: np.ndarray, areas: np.ndarray) -> float:
     """From the marks alone: letters without ascender and with one are about 0.55 and 0.75 of their line."""
-    tall = boxes[:, 3] - boxes[:, 1]
-    wide = boxes[:, 2] - boxes[:, 0]
+    wide, tall = _sizes(boxes)
     letters = (areas > _GRAIN) & (tall >= 5) & (wide < 6 * tall)
     return float(np.median(tall[letters])) * 1.45 if letters.any() else 0.0
 
@@ -58,12 +76,12 @@ def _without_rules(mask: np.ndarray, height: float) -> np.ndarray:
     plain = mask.astype(np.uint8)
     thin = max(3, round(0.3 * height))
     length = max(24, round(_RULE * height))
-    gone = np.zeros_like(plain)
+    gone: np.ndarray = np.zeros_like(plain)
     for along, across, least in ((0, 1, length), (1, 0, round(1.3 * length))):
         run = cv2.dilate(plain, _bar(across, 3))  # a run may be a pixel off
         run = cv2.morphologyEx(run, cv2.MORPH_OPEN, _bar(along, least))
         thick = cv2.morphologyEx(run, cv2.MORPH_OPEN, _bar(across, thin + 3))
-        gone |= cv2.subtract(run, thick)
+        gone = cv2.max(gone, cv2.subtract(run, thick))
     return mask & (gone == 0)
 
 
@@ -71,9 +89,6 @@ def _bar(vertical: int, length: int) -> np.ndarray:
     return np.ones((length, 1) if vertical else (1, length), np.uint8)
 
 
-def _writing(boxes: np.ndarray, areas: np.ndarray, height: float) -> np.ndarray:
-    tall = boxes[:, 3] - boxes[:, 1]
-    wide = boxes[:, 2] - boxes[:, 0]
-    grain = np.maximum(tall, wide) < max(2.0, 0.09 * height)
-    drawing = (tall > 5 * height) | (wide > 12 * height) & (tall > 1.6 * height)
-    return ~grain & ~drawing
+def _drawings(boxes: np.ndarray, height: float) -> np.ndarray:
+    wide, tall = _sizes(boxes)
+    return (tall > 5 * height) | (wide > 12 * height) & (tall > 1.6 * height)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -80,7 +81,7 @@ def cut(rgb: np.ndarray, recipe: Recipe) -> Page:
 
 def _look(rgb: np.ndarray, factor: float) -> tuple[InkMap, Marks, list[Strip]]:
     found = upright_ink(rgb, factor)
-    marks = marks_of(found.mask)
+    marks = marks_of(found.mask, found.doubt, found.noisy)
     return found, marks, Layout(marks).strips
 
 
@@ -120,7 +121,7 @@ def _lines(found: InkMap, marks: Marks, strips: list[Strip], recipe: Recipe) -> 
 
 def _blank_gaps(tops: list[int], bottoms: list[int], blocks: list[int]) -> list[bool]:
     """Whether a blank line stands before each line: the step to it is well over the block's usual one."""
-    steps = [b - a for a, b in zip(bottoms, bottoms[1:], strict=False)]
+    steps = [b - a for a, b in pairwise(bottoms)]
     made = [False]
     for index, step in enumerate(steps, 1):
         if blocks[index] != blocks[index - 1]:

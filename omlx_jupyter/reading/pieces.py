@@ -63,7 +63,7 @@ class PieceMaker:
         tall = max(bottom - top, _SMALL * self._usual, 6.0)
         level = _levels(ink, mask)
         pieces = []
-        for start, end, before in self._cuts(mask.any(0), tall):
+        for start, end, before in self._cuts(mask, tall):
             pixels = self._draw(ink, start, end, tall, level)
             pieces.append(DrawnPiece(pixels, (left + start, top, left + end, bottom), before))
         return DrawnLine(left, top, right, bottom, pieces)
@@ -73,14 +73,15 @@ class PieceMaker:
         labels = self._marks.labels[top:bottom, left:right]
         ink = self._found.ink[top:bottom, left:right]
         mine = np.concatenate(([False], own))[labels]
-        other = self._found.mask[top:bottom, left:right] & ~mine
+        other = (labels > 0) & ~mine | self._marks.erased[top:bottom, left:right]
         if other.any():
             spread = cv2.dilate(other.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
             ink = np.where(spread & ~mine, 0, ink)
         return ink, mine
 
-    def _cuts(self, columns: np.ndarray, tall: float) -> list[tuple[int, int, str]]:
+    def _cuts(self, mask: np.ndarray, tall: float) -> list[tuple[int, int, str]]:
         """(start, end, what joins it) of a line's pieces: at wide gaps, then where they are too wide."""
+        columns = np.asarray(mask.any(0))
         inked = np.flatnonzero(columns)
         breaks = np.flatnonzero(np.diff(inked) > self._recipe.gap * tall)
         starts = [int(inked[0]), *(int(inked[b + 1]) for b in breaks)]
@@ -117,7 +118,7 @@ class PieceMaker:
 
 def _levels(ink: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
     """(ink that is still paper, ink that is black)."""
-    full = float(np.percentile(ink[mask], 95)) if mask.any() else 255.0
+    full = float(np.percentile(ink[mask], 97)) if mask.any() else 255.0
     grain = ink[~mask]
     paper = 1.5 * float(np.median(grain)) + 4 if grain.size else 4.0
     return min(paper, 0.4 * full), max(full, 8.0)

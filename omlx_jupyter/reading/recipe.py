@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..errors import ModelError
@@ -56,7 +56,7 @@ def parse(found: object, name: str = FILE_NAME) -> Recipe:
     """:raises ModelError: one sentence that names the word and what it may be."""
     if not isinstance(found, dict):
         raise ModelError(f"{name} holds a {type(found).__name__}; it must be an object such as {{}}.")
-    kinds = {field.name: type(field.default) for field in fields(Recipe)}
+    kinds: dict[str, type] = {name: type(value) for name, value in asdict(Recipe()).items()}
     for word, value in found.items():
         if word not in kinds:
             raise ModelError(f"{name} has {word!r}, which isn't known; it may have {', '.join(kinds)}.")
