@@ -39,10 +39,13 @@ def upright_ink(rgb: np.ndarray, factor: float = 1.0) -> InkMap:
     skew = _skew(found.mask)
     back: np.ndarray = np.eye(2, 3)
     if skew:
-        turn, size = _turn(rgb.shape, skew)
+        shape = rgb.shape[:2]
+        turn, size = _turn(shape, skew)
         # The page is turned, not its ink: a bar's slanted edges would leave remnants.
         rgb = cv2.warpAffine(rgb, turn, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         found = _find(rgb, noise > _GRAINY, least)
+        inside = cv2.warpAffine(np.ones(shape, np.uint8), turn, size, flags=cv2.INTER_NEAREST)
+        found.mask[cv2.erode(inside, np.ones((5, 5), np.uint8)) == 0] = False  # grain at the rim makes streaks
         back = cv2.invertAffineTransform(turn)
     return InkMap(found.ink, found.mask, found.doubt, back / factor, skew, noise > _GRAINY)
 
@@ -153,7 +156,7 @@ def _skew(mask: np.ndarray) -> float:
     return -best
 
 
-def _turn(shape: tuple[int, ...], degrees: float) -> tuple[np.ndarray, tuple[int, int]]:
+def _turn(shape: tuple[int, int], degrees: float) -> tuple[np.ndarray, tuple[int, int]]:
     """The turn about the middle that keeps the corners, and the size it needs."""
     height, width = shape
     turn = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1.0)

@@ -16,7 +16,8 @@ _RULE = 3.0  # line heights; what is longer and thin is no letter
 class Marks:
     """Connected marks of a page.
 
-    `boxes` is (n, 4): left, top, right, bottom; `labels` (h, w) numbers them from 1, 0 is paper. `erased` is ink that is no writing, such as rules.
+    `boxes` is (n, 4): left, top, right, bottom; `labels` (h, w) numbers them from 1, 0 is paper.
+    `erased` is ink that is no writing, such as rules.
     `height` is the usual height of a line's ink, in pixels, 0 if there is none.
     """
 
@@ -78,9 +79,8 @@ def _without_rules(mask: np.ndarray, height: float) -> np.ndarray:
     length = max(24, round(_RULE * height))
     gone: np.ndarray = np.zeros_like(plain)
     for along, across, least in ((0, 1, length), (1, 0, round(1.3 * length))):
-        run = cv2.dilate(plain, _bar(across, 3))  # a run may be a pixel off
-        run = cv2.morphologyEx(run, cv2.MORPH_OPEN, _bar(along, least))
-        thick = cv2.morphologyEx(run, cv2.MORPH_OPEN, _bar(across, thin + 3))
+        run = cv2.morphologyEx(plain, cv2.MORPH_OPEN, _bar(along, least))
+        thick = cv2.morphologyEx(run, cv2.MORPH_OPEN, _bar(across, thin + 1))
         gone = cv2.max(gone, cv2.subtract(run, thick))
     return mask & (gone == 0)
 
@@ -91,4 +91,5 @@ def _bar(vertical: int, length: int) -> np.ndarray:
 
 def _drawings(boxes: np.ndarray, height: float) -> np.ndarray:
     wide, tall = _sizes(boxes)
-    return (tall > 5 * height) | (wide > 12 * height) & (tall > 1.6 * height)
+    rule = (wide > _RULE * height) & (tall < 0.3 * height)  # with gaps, so that no run was long
+    return rule | (tall > 5 * height) | (wide > 12 * height) & (tall > 1.6 * height)
