@@ -82,7 +82,7 @@ class Layout:
         """Whether both sides hold running lines. Short cells side by side are a table's."""
         uneven = any(b - a > 2.2 * self._height for a, b in bands)  # lines that don't stand side by side
         for side in (filled[:, :gutter], filled[:, gutter:]):
-            widths = np.array([np.ptp(np.flatnonzero(row)) + 1 for row in side if row.any()])
+            widths = np.array([_longest(row, 0.8 * _GUTTER * self._height) for row in side if row.any()])
             if not uneven and (len(widths) < 3 or np.median(widths) < _FULL * widths.max()):
                 return False
             if np.median(widths) < (0.5 if uneven else 1) * _PROSE * self._height:
@@ -137,6 +137,14 @@ def _widest(free: np.ndarray, inside: np.ndarray, least: float) -> int | None:
     widths = changes[:, 1] - changes[:, 0]
     best = int(widths.argmax())
     return int(inked[0] + changes[best].sum() // 2) if widths[best] >= least else None
+
+
+def _longest(row: np.ndarray, gap: float) -> int:
+    """How wide the widest cell of a line is."""
+    inked = np.flatnonzero(row)
+    ends = np.flatnonzero(np.diff(inked) > gap)
+    starts = np.concatenate(([0], ends + 1))
+    return int((inked[np.concatenate((ends, [len(inked) - 1]))] - inked[starts]).max()) + 1
 
 
 def _valleys(profile: np.ndarray, height: float) -> list[int]:

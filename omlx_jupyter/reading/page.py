@@ -156,10 +156,17 @@ def join(page: Page, texts: Sequence[Sequence[str | None]]) -> str:
                 text += (piece.before if text else "") + word
         if not text:
             continue
-        indent = round(line.indent / advance) if advance else 0
+        indent = round(line.indent / advance) if advance and _is_fixed(line, parts, advance) else 0
         made += (pending if made else "") + " " * indent + text
         pending = ""
     return made
+
+
+def _is_fixed(line: Line, parts: Sequence[str | None], advance: float) -> bool:
+    """Whether this line is of that type: a centred heading isn't set in."""
+    widths = [(p.width, len(part.strip())) for p, part in zip(line.pieces, parts, strict=True) if part and part.strip()]
+    letters = sum(count for _, count in widths)
+    return letters < 4 or abs(sum(width for width, _ in widths) / letters - advance) < 0.12 * advance
 
 
 def _fixed_advance(page: Page, texts: Sequence[Sequence[str | None]]) -> float:
