@@ -9,6 +9,7 @@ import numpy as np
 
 STROKE = 17  # px; a stroke is narrower, a background wider
 _FAINTEST = 24  # levels of 255 from the background
+_ROUGH = 48  # levels
 _SHARE = 0.35  # of the strongest ink nearby
 MAX_SKEW = 5.0  # degrees
 _GRAINY = 2.5  # levels
@@ -17,12 +18,13 @@ _POINTS = 20_000  # of ink that the skew is measured on
 
 @dataclass(frozen=True)
 class InkMap:
-    """`ink`, `mask` and `doubt` are (h, w), uint8, bool and bool. `doubt` is ink that borders on its own colour where
-    that isn't ink. `back` (2, 3) turns (x, y) here into the page's pixels."""
+    """`ink`, `mask`, `doubt` and `rough` are (h, w), the first uint8, the others bool. `doubt` is ink that borders on
+    its own colour where that isn't ink, `rough` ink on no even ground, such as a photograph's. `back` (2, 3) turns (x, y) here into the page's pixels."""
 
     ink: np.ndarray
     mask: np.ndarray
     doubt: np.ndarray
+    rough: np.ndarray
     back: np.ndarray
     skew: float
     noisy: bool
@@ -47,7 +49,7 @@ def upright_ink(rgb: np.ndarray, factor: float = 1.0) -> InkMap:
         inside = cv2.warpAffine(np.ones(shape, np.uint8), turn, size, flags=cv2.INTER_NEAREST)
         found.mask[cv2.erode(inside, np.ones((5, 5), np.uint8)) == 0] = False  # grain at the rim makes streaks
         back = cv2.invertAffineTransform(turn)
-    return InkMap(found.ink, found.mask, found.doubt, back / factor, skew, noise > _GRAINY)
+    return InkMap(found.ink, found.mask, found.doubt, found.rough, back / factor, skew, noise > _GRAINY)
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class _Found:
     ink: np.ndarray
     mask: np.ndarray
     doubt: np.ndarray
+    rough: np.ndarray
 
 
 def _find(rgb: np.ndarray, noisy: bool, least: float) -> _Found:
@@ -63,7 +66,7 @@ def _find(rgb: np.ndarray, noisy: bool, least: float) -> _Found:
     around = _surroundings(smooth)
     plain = around.ink_of(smooth)
     mask = _strong(plain, least)
-    return _Found(around.ink_of(rgb) if noisy else plain, mask, _doubtful(mask, around))
+    return _Found(around.ink_of(rgb) if noisy else plain, mask, _doubtful(mask, around), mask & around.rough())
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,12 @@ class _Surroundings:
     def ink_of(self, rgb: np.ndarray) -> np.ndarray:
         below, above = cv2.subtract(self.paper, rgb), cv2.subtract(rgb, self.ground)
         return np.where(self.dark_is_ink, _largest(below), _largest(above))
+
+    def rough(self) -> np.ndarray:
+        """Where what the ink lies on changes within a stroke's width."""
+        window = np.ones((STROKE, STROKE), np.uint8)
+        spread = (_largest(cv2.morphologyEx(g, cv2.MORPH_GRADIENT, window)) for g in (self.paper, self.ground))
+        return np.where(self.dark_is_ink, *spread) > _ROUGH
 
 
 def _doubtful(mask: np.ndarray, sides: _Surroundings) -> np.ndarray:

@@ -41,10 +41,13 @@ def marks_of(mask: np.ndarray, doubt: np.ndarray, noisy: bool) -> Marks:
     height = _line_height(boxes, areas)
     if not height:
         return Marks(np.zeros((0, 4), np.int64), np.zeros(mask.shape, np.int32), np.zeros_like(mask), everything, 0.0)
-    mask = _without_rules(mask, height)
+    gone = _rules(mask, height)
+    mask = mask & ~gone
     boxes, areas, labels = _connected(mask)
+    near = cv2.dilate(gone.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    beside = np.bincount(labels[near], minlength=len(boxes) + 1)[1:] > 0
     grain = np.maximum(*_sizes(boxes)) < max(2.0, 0.09 * height) if noisy else np.zeros(len(boxes), bool)
-    keep = ~grain & ~_drawings(boxes, height)
+    keep = ~grain & ~_drawings(boxes, height) & ~(beside & _bars(boxes, areas, height))
     numbers = np.concatenate(([0], np.where(keep, np.cumsum(keep), 0))).astype(np.int32)
     writing = np.concatenate(([False], keep | grain))[labels]
     labels = numbers[labels]
@@ -72,8 +75,8 @@ def _line_height(boxes: np.ndarray, areas: np.ndarray) -> float:
     return float(np.median(tall[letters])) * 1.45 if letters.any() else 0.0
 
 
-def _without_rules(mask: np.ndarray, height: float) -> np.ndarray:
-    """Long thin straight runs go: rules, underlines, frames, the bars of tables."""
+def _rules(mask: np.ndarray, height: float) -> np.ndarray:
+    """Long thin straight runs: rules, underlines, frames, the bars of tables."""
     plain = mask.astype(np.uint8)
     thin = max(3, round(0.3 * height))
     length = max(24, round(_RULE * height))
@@ -82,11 +85,18 @@ def _without_rules(mask: np.ndarray, height: float) -> np.ndarray:
         run = cv2.morphologyEx(plain, cv2.MORPH_OPEN, _bar(along, least))
         thick = cv2.morphologyEx(run, cv2.MORPH_OPEN, _bar(across, thin + 1))
         gone = cv2.max(gone, cv2.subtract(run, thick))
-    return mask & (gone == 0)
+    return gone > 0
 
 
 def _bar(vertical: int, length: int) -> np.ndarray:
     return np.ones((length, 1) if vertical else (1, length), np.uint8)
+
+
+def _bars(boxes: np.ndarray, areas: np.ndarray, height: float) -> np.ndarray:
+    """Straight pieces, of a frame if a rule is beside them."""
+    wide, tall = _sizes(boxes)
+    thin = np.minimum(wide, tall) <= max(3.0, 0.25 * height)
+    return thin & (np.maximum(wide, tall) >= 0.7 * height) & (areas >= 0.8 * wide * tall)
 
 
 def _drawings(boxes: np.ndarray, height: float) -> np.ndarray:

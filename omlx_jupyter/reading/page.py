@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -17,6 +17,7 @@ from .recipe import Recipe
 Box = tuple[tuple[float, float], ...]  # four corners (x, y): left top, right top, right bottom, left bottom
 
 _LARGEST = 3_000_000  # pixels that are looked at; a piece's ink is small anyway
+_ROUGH = 0.5  # of a strip's ink
 _TALL = 56  # px; taller lines are looked at once more in a smaller picture, for their strokes
 
 
@@ -82,7 +83,15 @@ def cut(rgb: np.ndarray, recipe: Recipe) -> Page:
 def _look(rgb: np.ndarray, factor: float) -> tuple[InkMap, Marks, list[Strip]]:
     found = upright_ink(rgb, factor)
     marks = marks_of(found.mask, found.doubt, found.noisy)
-    return found, marks, Layout(marks).strips
+    strips = [replace(s, solid=s.solid or _is_rough(found, marks, s)) for s in Layout(marks).strips]
+    return found, marks, strips
+
+
+def _is_rough(found: InkMap, marks: Marks, strip: Strip) -> bool:
+    """Whether a strip is part of a picture rather than a line: most of its ink has no even ground."""
+    inked = marks.mask[strip.top : strip.bottom, strip.left : strip.right]
+    rough = inked & found.rough[strip.top : strip.bottom, strip.left : strip.right]
+    return int(rough.sum()) > _ROUGH * int(inked.sum())
 
 
 def _has_contrast(rgb: np.ndarray) -> bool:
