@@ -153,8 +153,11 @@ def _skew(mask: np.ndarray) -> float:
     x = x - x.mean()
 
     def sharpness(degrees: float) -> float:
-        rows = np.rint(y + x * np.tan(np.radians(degrees))).astype(np.int64)
-        profile = np.bincount(rows - rows.min()).astype(np.float64)
+        rows = y + x * np.tan(np.radians(degrees))
+        rows -= rows.min()
+        above = rows.astype(np.int64)
+        share = rows - above  # a point between two rows counts for both
+        profile = np.bincount(above, 1 - share, above.max() + 2) + np.bincount(above + 1, share, above.max() + 2)
         return float((np.diff(profile) ** 2).sum())
 
     coarse = max(np.arange(-MAX_SKEW, MAX_SKEW + 0.1, 0.5), key=lambda d: (sharpness(float(d)), -abs(d)))

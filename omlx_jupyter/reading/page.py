@@ -18,6 +18,8 @@ Box = tuple[tuple[float, float], ...]  # four corners (x, y): left top, right to
 
 _LARGEST = 3_000_000  # pixels that are looked at; a piece's ink is small anyway
 _ROUGH = 0.5  # of a strip's ink
+_FEW = 4  # letters, of a line on a page that is a picture otherwise
+_BEARING = 0.25  # of a character at a piece's ends is paper
 _TALL = 56  # px; taller lines are looked at once more in a smaller picture, for their strokes
 
 
@@ -106,9 +108,18 @@ def _why_whole(found: InkMap, marks: Marks, strips: list[Strip]) -> str:
     if found.mask.mean() > 0.35:
         return "the page is one dense texture"
     solid = sum(int(marks.mask[s.top : s.bottom, s.left : s.right].sum()) for s in strips if s.solid)
-    if solid > 0.75 * inked:
+    lines = sum(not s.solid and _letters(marks, s) >= _FEW for s in strips)
+    if solid > 0.75 * inked and lines < 2:
         return "the page has no rows of white between lines"
     return ""
+
+
+def _letters(marks: Marks, strip: Strip) -> int:
+    """How many marks of a strip are as tall as letters are."""
+    middles = (marks.boxes[:, 1] + marks.boxes[:, 3]) / 2
+    tall = marks.boxes[:, 3] - marks.boxes[:, 1]
+    inside = (middles >= strip.top) & (middles < strip.bottom) & (tall > 0.3 * strip.height)
+    return int(inside.sum())
 
 
 def _lines(found: InkMap, marks: Marks, strips: list[Strip], recipe: Recipe) -> list[Line]:
@@ -174,7 +185,7 @@ def join(page: Page, texts: Sequence[Sequence[str | None]]) -> str:
 def _is_fixed(line: Line, parts: Sequence[str | None], advance: float) -> bool:
     """Whether this line is of that type: a centred heading isn't set in."""
     widths = [(p.width, len(part.strip())) for p, part in zip(line.pieces, parts, strict=True) if part and part.strip()]
-    letters = sum(count for _, count in widths)
+    letters = sum(count - _BEARING for _, count in widths)
     return letters < 4 or abs(sum(width for width, _ in widths) / letters - advance) < 0.12 * advance
 
 
@@ -183,7 +194,7 @@ def _fixed_advance(page: Page, texts: Sequence[Sequence[str | None]]) -> float:
     if not any(line.indent > 0 for line in page.lines):
         return 0.0
     widths = [
-        piece.width / len(part.strip())
+        piece.width / (len(part.strip()) - _BEARING)
         for line, parts in zip(page.lines, texts, strict=True)
         for piece, part in zip(line.pieces, parts, strict=True)
         if part and len(part.strip()) >= 8
