@@ -18,13 +18,18 @@ _POINTS = 20_000  # of ink that the skew is measured on
 
 @dataclass(frozen=True)
 class InkMap:
-    """`ink`, `mask`, `doubt` and `rough` are (h, w), the first uint8, the others bool. `doubt` is ink that borders on
-    its own colour where that isn't ink, `rough` ink on no even ground, such as a photograph's. `back` (2, 3) turns (x, y) here into the page's pixels."""
+    """A page's ink, upright. All maps are (h, w), `ink` uint8, the others bool.
+
+    `doubt` is ink that borders on its own colour where that isn't ink, `rough` ink on no even ground, such as a
+    photograph's. `missed` is the share of edges that no ink explains: strokes too wide, or pictures.
+    `back` (2, 3) turns (x, y) here into the page's pixels; `skew` is in degrees.
+    """
 
     ink: np.ndarray
     mask: np.ndarray
     doubt: np.ndarray
     rough: np.ndarray
+    missed: float
     back: np.ndarray
     skew: float
     noisy: bool
@@ -49,7 +54,7 @@ def upright_ink(rgb: np.ndarray, factor: float = 1.0) -> InkMap:
         inside = cv2.warpAffine(np.ones(shape, np.uint8), turn, size, flags=cv2.INTER_NEAREST)
         found.mask[cv2.erode(inside, np.ones((5, 5), np.uint8)) == 0] = False  # grain at the rim makes streaks
         back = cv2.invertAffineTransform(turn)
-    return InkMap(found.ink, found.mask, found.doubt, found.rough, back / factor, skew, noise > _GRAINY)
+    return InkMap(found.ink, found.mask, found.doubt, found.rough, found.missed, back / factor, skew, noise > _GRAINY)
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,7 @@ class _Found:
     mask: np.ndarray
     doubt: np.ndarray
     rough: np.ndarray
+    missed: float
 
 
 def _find(rgb: np.ndarray, noisy: bool, least: float) -> _Found:
@@ -66,7 +72,13 @@ def _find(rgb: np.ndarray, noisy: bool, least: float) -> _Found:
     around = _surroundings(smooth)
     plain = around.ink_of(smooth)
     mask = _strong(plain, least)
-    return _Found(around.ink_of(rgb) if noisy else plain, mask, _doubtful(mask, around), mask & around.rough())
+    return _Found(
+        around.ink_of(rgb) if noisy else plain,
+        mask,
+        _doubtful(mask, around),
+        mask & around.rough(),
+        _missed(mask, around.edge),
+    )
 
 
 @dataclass(frozen=True)
@@ -76,6 +88,7 @@ class _Surroundings:
 
     paper: np.ndarray
     ground: np.ndarray
+    edge: np.ndarray
     dark: np.ndarray
     light: np.ndarray
     dark_is_ink: np.ndarray
@@ -107,6 +120,11 @@ def _noise(rgb: np.ndarray) -> float:
     return float(np.median(second)) * 1.4826 / 6**0.5
 
 
+def _missed(mask: np.ndarray, edge: np.ndarray) -> float:
+    explained = cv2.dilate(mask.astype(np.uint8), np.ones((STROKE, STROKE), np.uint8)) > 0
+    return float((edge & ~explained).sum()) / max(1, int(edge.sum()))
+
+
 def _surroundings(rgb: np.ndarray) -> _Surroundings:
     """Closing takes away narrow dark things, opening narrow light ones; what they took is ink.
 
@@ -120,7 +138,7 @@ def _surroundings(rgb: np.ndarray) -> _Surroundings:
     vote = np.where(edge, np.where(from_light > from_dark, np.float32(1), np.float32(-1)), np.float32(0))
     vote = cv2.blur(vote, (65, 25), borderType=cv2.BORDER_CONSTANT)
     nearly_dark, nearly_light = edge & (from_light // 3 > from_dark), edge & (from_dark // 3 > from_light)
-    return _Surroundings(cv2.erode(light, window), cv2.dilate(dark, window), nearly_dark, nearly_light, vote <= 0)
+    return _Surroundings(cv2.erode(light, window), cv2.dilate(dark, window), edge, nearly_dark, nearly_light, vote <= 0)
 
 
 def _largest(rgb: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ Box = tuple[tuple[float, float], ...]  # four corners (x, y): left top, right to
 _LARGEST = 3_000_000  # pixels that are looked at; a piece's ink is small anyway
 _ROUGH = 0.5  # of a strip's ink
 _FEW = 4  # letters, of a line on a page that is a picture otherwise
+_MISSED = 0.3  # of the edges; then the letters may be larger than was thought
 _BEARING = 0.25  # of a character at a piece's ends is paper
 _TALL = 56  # px; taller lines are looked at once more in a smaller picture, for their strokes
 
@@ -68,10 +69,11 @@ def cut(rgb: np.ndarray, recipe: Recipe) -> Page:
     found, marks, strips = _look(rgb, factor)
     heights = [strip.height for strip in strips]
     usual = float(np.median(heights)) if heights else 0.0
-    if usual > _TALL or (not heights and min(height, width) > 2 * _TALL and _has_contrast(rgb)):
-        smaller = factor * (24 / usual if usual > _TALL else 0.25)
-        again = _look(rgb, smaller)
-        if again[2]:
+    wide_strokes = found.missed > _MISSED and sum(not strip.solid for strip in strips) < 3
+    if (usual > _TALL or wide_strokes) and not _why_whole(found, marks, strips):
+        again = _look(rgb, factor * (24 / usual if usual > _TALL else 0.25))
+        better = [strip for strip in again[2] if not strip.solid and _letters(again[1], strip) > 1]
+        if better and (usual > _TALL or again[0].missed < 0.5 * found.missed):
             found, marks, strips = again
     reason = _why_whole(found, marks, strips)
     if reason:
@@ -94,10 +96,6 @@ def _is_rough(found: InkMap, marks: Marks, strip: Strip) -> bool:
     inked = marks.mask[strip.top : strip.bottom, strip.left : strip.right]
     rough = inked & found.rough[strip.top : strip.bottom, strip.left : strip.right]
     return int(rough.sum()) > _ROUGH * int(inked.sum())
-
-
-def _has_contrast(rgb: np.ndarray) -> bool:
-    return bool(np.ptp(rgb[::4, ::4].astype(np.int16)) > 48)
 
 
 def _why_whole(found: InkMap, marks: Marks, strips: list[Strip]) -> str:

@@ -30,7 +30,7 @@ class Recipe:
     narrowest: int = 160
     widest: int = 640
     gap: float = 1.5
-    improbable: float = -1.0
+    improbable: float = -0.7
 
 
 def recipe_of(folder: Path) -> Recipe | None:

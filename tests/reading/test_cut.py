@@ -38,6 +38,14 @@ def test_sizes(size: int) -> None:
     assert_boxes(page_of(image), wanted, off=3 + size / 12)
 
 
+def test_huge_letters() -> None:
+    image, canvas = blank(900, 260)
+    wanted = write(canvas, ["HUGE Type"], size=150)
+    for left in range(-4, 5):  # bold
+        write(canvas, ["HUGE Type"], left=30 + left, size=150)
+    assert_boxes(page_of(image), wanted, off=16)
+
+
 @pytest.mark.parametrize(
     ("paper", "ink"), [("black", "white"), ("#203040", "#e0c080"), ("#ffe0a0", "#703010"), ("white", "#999999")]
 )
@@ -76,9 +84,7 @@ def test_a_bar_and_a_button_on_one_page() -> None:
     image, canvas = blank()
     canvas.rectangle((0, 0, 520, 40), fill="#2050a0")
     canvas.rectangle((20, 60, 200, 92), fill="#208040")
-    wanted = write(canvas, ["White header text"], top=10, ink="white") + write(
-        canvas, ["Press me"], top=66, ink="white"
-    )
+    wanted = write(canvas, ["White header"], top=10, ink="white") + write(canvas, ["Press me"], top=66, ink="white")
     wanted += write(canvas, ["Dark text below"], top=120, ink="#555555")
     page = page_of(image)
     assert page.skew == 0

@@ -63,7 +63,7 @@ def test_one_result_for_the_page(tiny: Any, page: Image.Image) -> None:
     assert result.usage.completion_tokens == len(result.token_ids) == handle.progress.tokens
     assert result.usage.peak_rows > 1
     for index, line in enumerate(result.lines):
-        left, top, right, bottom = bounds(line.box)
+        left, top, _, bottom = bounds(line.box)
         assert left == pytest.approx(30, abs=3)
         assert 20 + 27 * index <= top < bottom <= 20 + 27 * (index + 1) + 2
         assert -0.5 < line.logprob <= 0
@@ -80,9 +80,9 @@ def test_no_ink_costs_nothing(tiny: Any) -> None:
 
 
 def test_an_improbable_line_is_left_out_and_told(tiny: Any, page: Image.Image) -> None:
-    probable = [line.logprob for line in start(tiny, page).result().lines]
-    worst = min(probable)
-    strict = Recipe(improbable=worst + 1e-9)
+    worst, next_worst = sorted(line.logprob for line in start(tiny, page).result().lines)[:2]
+    assert worst < next_worst
+    strict = Recipe(improbable=(worst + next_worst) / 2)
     result = start(tiny, page, strict).result()
     assert len(result.lines) == 5
     assert result.notes[-1] == "1 improbable line left out"
@@ -127,3 +127,15 @@ def test_a_closed_engine_says_so(page: Image.Image) -> None:
     assert recipe is not None
     with pytest.raises(EngineClosedError):
         read_page(engine, open_images(page)[0], recipe)
+
+
+def test_ocr_reads_by_lines(tiny: Any, page: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    from omlx_jupyter import ocr
+    from omlx_jupyter.notebook import session
+
+    monkeypatch.setattr(session, "submit", lambda start, *_: start(tiny))
+    read = ocr(page)
+    assert read.text == start(tiny, page).result().text
+    assert [line.text for line in read.lines] == read.text.split("\n")
+    assert ocr(page, whole=True, max_tokens=4).lines == ()
+    assert ocr(page, prompt="Text Recognition:", max_tokens=4).lines == ()
