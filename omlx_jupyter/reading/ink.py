@@ -30,6 +30,7 @@ class InkMap:
     doubt: np.ndarray
     rough: np.ndarray
     missed: float
+    edges: float
     back: np.ndarray
     skew: float
     noisy: bool
@@ -54,7 +55,9 @@ def upright_ink(rgb: np.ndarray, factor: float = 1.0) -> InkMap:
         inside = cv2.warpAffine(np.ones(shape, np.uint8), turn, size, flags=cv2.INTER_NEAREST)
         found.mask[cv2.erode(inside, np.ones((5, 5), np.uint8)) == 0] = False  # grain at the rim makes streaks
         back = cv2.invertAffineTransform(turn)
-    return InkMap(found.ink, found.mask, found.doubt, found.rough, found.missed, back / factor, skew, noise > _GRAINY)
+    return InkMap(
+        found.ink, found.mask, found.doubt, found.rough, found.missed, found.edges, back / factor, skew, noise > _GRAINY
+    )
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class _Found:
     doubt: np.ndarray
     rough: np.ndarray
     missed: float
+    edges: float
 
 
 def _find(rgb: np.ndarray, noisy: bool, least: float) -> _Found:
@@ -72,13 +76,9 @@ def _find(rgb: np.ndarray, noisy: bool, least: float) -> _Found:
     around = _surroundings(smooth)
     plain = around.ink_of(smooth)
     mask = _strong(plain, least)
-    return _Found(
-        around.ink_of(rgb) if noisy else plain,
-        mask,
-        _doubtful(mask, around),
-        mask & around.rough(),
-        _missed(mask, around.edge),
-    )
+    drawn = around.ink_of(rgb) if noisy else plain
+    missed, edges = _missed(mask, around.edge), float(around.edge.mean())
+    return _Found(drawn, mask, _doubtful(mask, around), mask & around.rough(), missed, edges)
 
 
 @dataclass(frozen=True)

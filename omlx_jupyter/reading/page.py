@@ -20,6 +20,7 @@ _LARGEST = 3_000_000  # pixels that are looked at; a piece's ink is small anyway
 _ROUGH = 0.5  # of a strip's ink
 _FEW = 4  # letters, of a line on a page that is a picture otherwise
 _MISSED = 0.3  # of the edges; then the letters may be larger than was thought
+_UNREAD = 0.2  # of a page without lines
 _BEARING = 0.25  # of a character at a piece's ends is paper
 _TALL = 56  # px; taller lines are looked at once more in a smaller picture, for their strokes
 
@@ -70,7 +71,7 @@ def cut(rgb: np.ndarray, recipe: Recipe) -> Page:
     heights = [strip.height for strip in strips]
     usual = float(np.median(heights)) if heights else 0.0
     wide_strokes = found.missed > _MISSED and sum(not strip.solid for strip in strips) < 3
-    if (usual > _TALL or wide_strokes) and not _why_whole(found, marks, strips):
+    if usual > _TALL or wide_strokes:
         again = _look(rgb, factor * (24 / usual if usual > _TALL else 0.25))
         better = [strip for strip in again[2] if not strip.solid and _letters(again[1], strip) > 1]
         if better and (usual > _TALL or again[0].missed < 0.5 * found.missed):
@@ -101,6 +102,8 @@ def _is_rough(found: InkMap, marks: Marks, strip: Strip) -> bool:
 def _why_whole(found: InkMap, marks: Marks, strips: list[Strip]) -> str:
     """Why the page can't be cut into lines; nothing if it can."""
     inked = int(marks.mask.sum())
+    if not strips and found.missed * found.edges > _UNREAD:
+        return "the page has edges everywhere and no line of letters"
     if not inked:
         return ""
     if found.mask.mean() > 0.35:

@@ -196,10 +196,11 @@ def test_nothing_is_nothing() -> None:
 
 def test_a_photograph_is_read_whole_and_noise_has_no_lines() -> None:
     random = np.random.default_rng(4)
-    blobs = Image.fromarray(random.integers(0, 255, (40, 52, 3), dtype=np.uint8)).resize((520, 400), 3)
-    page = page_of(blobs)
-    assert page.whole
-    assert page.reason
+    for grain in (1, 5):  # coarse and fine
+        colours = random.integers(0, 255, (8 * grain, 10 * grain, 3), dtype=np.uint8)
+        page = page_of(Image.fromarray(colours).resize((520, 400), Image.Resampling.BICUBIC))
+        assert page.whole
+        assert page.reason
     noise = page_of(Image.fromarray(random.integers(0, 255, (300, 520, 3), dtype=np.uint8)))
     assert noise.whole or not noise.lines
 
