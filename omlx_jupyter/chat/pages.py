@@ -65,7 +65,8 @@ def read_page(
     page = cut(picture.pixels, recipe)
     wanted = sampling or SamplingParams()
     if page.whole:
-        return PageHandle(page, recipe, [[engine.submit(images=[picture], sampling=wanted)]], began)
+        told = replace(wanted, logprobs=wanted.logprobs or 0)
+        return PageHandle(page, recipe, [[engine.submit(images=[picture], sampling=told)]], began)
     rows: list[list[RequestHandle]] = []
     try:
         for line in page.lines:
@@ -135,7 +136,7 @@ class PageHandle:
         """(the text of lines that were finished, whether that was all), waiting at most `timeout` seconds."""
         deadline = None if timeout is None else time.monotonic() + timeout
         if self.page.whole:
-            return self._handles[0].poll(timeout)
+            return self._poll_whole(timeout)
         while True:
             made = self._ready_lines()
             ended = self._told == len(self._rows)
@@ -144,6 +145,20 @@ class PageHandle:
                 return made, ended
             waited = next(handle for handle in self._rows[self._told] if not handle.done)
             waited.poll(left)
+
+    def _poll_whole(self, timeout: float | None) -> tuple[list[Delta], bool]:
+        """All at once: whether the answer is probable is known at its end."""
+        ended = self._handles[0].poll(timeout)[1]
+        while timeout is None and not ended:
+            ended = self._handles[0].poll(None)[1]
+        if not ended or self._told:
+            return [], ended
+        self._told = 1
+        try:
+            text = self.result().text
+        except OmlxError:
+            text = ""
+        return ([Delta(text)] if text else []), True
 
     def _ready_lines(self) -> list[Delta]:
         made: list[Delta] = []
@@ -196,7 +211,10 @@ class PageHandle:
     def _whole(self) -> PageText:
         made = self._handles[0].result()
         notes = (f"read whole: {self.page.reason}", *made.notes)
-        return PageText(**{**vars(made), "usage": self._usage(), "notes": notes})
+        text = made.text
+        if _mean(made.logprobs or ()) < self._recipe.improbable:
+            text, notes = "", (*notes, "the answer was improbable and is left out")
+        return PageText(**{**vars(made), "text": text, "usage": self._usage(), "notes": notes})
 
     def _joined(self) -> PageText:
         from ..reading.page import join

@@ -102,7 +102,7 @@ def _is_rough(found: InkMap, marks: Marks, strip: Strip) -> bool:
 def _why_whole(found: InkMap, marks: Marks, strips: list[Strip]) -> str:
     """Why the page can't be cut into lines; nothing if it can."""
     inked = int(marks.mask.sum())
-    if not strips and found.missed * found.edges > _UNREAD:
+    if not strips and not found.noisy and found.missed * found.edges > _UNREAD:
         return "the page has edges everywhere and no line of letters"
     if not inked:
         return ""

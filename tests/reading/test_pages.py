@@ -106,9 +106,11 @@ def test_stop_keeps_whole_lines(tiny: Any, page: Image.Image) -> None:
 def test_what_cannot_be_cut_is_read_whole(tiny: Any) -> None:
     blobs = np.random.default_rng(4).integers(0, 255, (20, 26, 3), dtype=np.uint8)
     handle = start(tiny, Image.fromarray(blobs).resize((260, 200), Image.Resampling.BICUBIC))
-    handle.cancel()
+    streamed = "".join(delta.text for delta in handle)
     result = handle.result(timeout=60)
     assert result.notes[0].startswith("read whole: ")
+    assert result.notes[-1] == "the answer was improbable and is left out"
+    assert streamed == result.text == ""
     assert result.usage.images == 1
     assert result.lines == ()
 
@@ -139,3 +141,8 @@ def test_ocr_reads_by_lines(tiny: Any, page: Image.Image, monkeypatch: pytest.Mo
     assert [line.text for line in read.lines] == read.text.split("\n")
     assert ocr(page, whole=True, max_tokens=4).lines == ()
     assert ocr(page, prompt="Text Recognition:", max_tokens=4).lines == ()
+
+
+def test_noise_says_nothing(tiny: Any) -> None:
+    noise = np.random.default_rng(5).integers(0, 255, (200, 300, 3), dtype=np.uint8)
+    assert start(tiny, Image.fromarray(noise)).result(timeout=60).text == ""
