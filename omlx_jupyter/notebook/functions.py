@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ..chat.pages import read_page, recipe_for
 from ..images.source import open_images
 from ..types import ImagePart, Message, SamplingParams
 from . import session, structured
@@ -27,12 +28,15 @@ def vlm(prompt: str, *images: Any, system: str | None = None, json: Any = None, 
     return structured.instance_of(json, made.text)
 
 
-def ocr(*images: Any, prompt: str | None = None, **sampling: Any) -> Result:
+def ocr(*images: Any, prompt: str | None = None, whole: bool = False, **sampling: Any) -> Result:
     """Read the text in pictures: `ocr("receipt.png").text`. `ocr.map(paths)` reads many.
+
+    One picture without a prompt is read by lines where the model's checkpoint has a recipe for that
+    (`reading.json`), and `.lines` has their boxes; `whole=True` hands it over as it is.
 
     :raises OmlxError: one sentence that names the mend.
     """
-    return _ask(prompt, images, None, sampling)
+    return _ask(prompt, images, None, sampling, by_lines=not whole)
 
 
 def _map(pictures: Iterable[Any], concurrency: int = 16, prompt: str | None = None, **sampling: Any) -> ResultList:
@@ -46,15 +50,25 @@ def _map(pictures: Iterable[Any], concurrency: int = 16, prompt: str | None = No
 ocr.map = _map  # type: ignore[attr-defined]
 
 
-def _ask(prompt: str | None, images: Sequence[Any], system: str | None, sampling: dict[str, Any]) -> Result:
+def _ask(
+    prompt: str | None, images: Sequence[Any], system: str | None, sampling: dict[str, Any], by_lines: bool = False
+) -> Result:
     limits = settings().image_limits()
     opened = [image for source in images for image in open_images(source, limits)]
     parts: list[Any] = [*(ImagePart(image) for image in opened), *([prompt] if prompt else [])]
     params = SamplingParams(**sampling)
-    handle = session.submit(lambda e: e.submit([Message("user", parts)], sampling=params, system=system))
+    message = Message("user", parts)
+
+    def start(engine: Any) -> Any:
+        recipe = recipe_for(engine) if by_lines and len(opened) == 1 and not prompt else None
+        if recipe is not None:
+            return read_page(engine, opened[0], recipe, params)
+        return engine.submit([message], sampling=params, system=system)
+
+    handle = session.submit(start)
     try:
         generation = handle.result()
     except BaseException:
         handle.cancel()
         raise
-    return Result(generation, opened, prompt or "", messages=[Message("user", parts)])
+    return Result(generation, opened, prompt or "", messages=[message])

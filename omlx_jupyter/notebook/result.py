@@ -5,10 +5,13 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Generator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..types import Generation, Message, Usage
 from .markdown import safe_markdown
+
+if TYPE_CHECKING:
+    from ..chat.pages import TextLine
 
 _NAMES = {"length": "cut at max tokens", "cancelled": "interrupted", "error": "failed"}
 
@@ -42,6 +45,12 @@ class Result:
     @property
     def text(self) -> str:
         return self.generation.text
+
+    @property
+    def lines(self) -> tuple[TextLine, ...]:
+        """A page's lines in reading order, each with its text, box and mean log-probability; empty for an answer
+        to a whole picture."""
+        return getattr(self.generation, "lines", ())
 
     @property
     def usage(self) -> Usage:

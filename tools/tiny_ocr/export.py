@@ -6,12 +6,15 @@ In float32: at this size it fits, and half precision is slow on CPUs without a f
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+
+from omlx_jupyter.reading.recipe import Recipe
 
 from .config import CELL, END, MERGE, PATCH, SPECIAL_TOKENS, TOKENIZER, VOCAB_SIZE, ModelSizes, token_id
 
@@ -154,6 +157,7 @@ def export(checkpoint: Path, folder: Path, sizes: ModelSizes | None = None) -> N
             "size": {"shortest_edge": 2 * CELL * CELL, "longest_edge": 2 * MAX_PIXELS},
         },
     )
+    write("reading.json", asdict(Recipe()))
     # No repetition penalty: with one token a byte it would punish ordinary spelling.
     ends = [END, token_id("<|user|>")]
     write(

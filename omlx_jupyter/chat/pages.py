@@ -1,0 +1,296 @@
+"""Reads a page over the engine's front door: all pieces of a page are requests of one batch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from ..engine.engine import Engine
+from ..engine.request import ASYNC_TICK_S, Phase, Progress, RequestHandle
+from ..errors import OmlxError
+from ..types import Delta, FinishReason, Generation, SamplingParams, TokenLogprob, Usage
+
+if TYPE_CHECKING:
+    from ..images.decoded import DecodedImage
+    from ..reading.page import Box, Line, Page
+    from ..reading.recipe import Recipe
+
+_SPARE_TOKENS = 16  # of a piece's answer, over a character every three pixels
+
+
+@dataclass(frozen=True)
+class TextLine:
+    """A line that was read. `box` is four corners (x, y) in the picture's pixels, clockwise from the left top;
+    `logprob` is the mean of its tokens' natural log-probabilities."""
+
+    text: str
+    box: Box
+    logprob: float
+
+
+@dataclass(frozen=True)
+class PageText(Generation):
+    """A page's answer. `usage` counts the page as one picture; `lines` is empty where it was read whole."""
+
+    lines: tuple[TextLine, ...] = ()
+
+
+def recipe_for(engine: Engine) -> Recipe | None:
+    """How the engine's checkpoint wants pages read; None if it says nothing.
+
+    :raises ModelError: its reading.json is damaged.
+    """
+    from ..reading.recipe import recipe_of
+
+    return recipe_of(engine.path)
+
+
+def read_page(
+    engine: Engine, picture: DecodedImage, recipe: Recipe, sampling: SamplingParams | None = None
+) -> PageHandle:
+    """Cut the page, queue its pieces and return; the handle is used as a `RequestHandle` is.
+
+    A page that can't be cut is read whole, and its `notes` say why; one without ink costs nothing.
+
+    :raises EngineClosedError: the engine was closed.
+    """
+    from ..images.decoded import DecodedImage
+    from ..reading.page import cut
+
+    began = time.monotonic()
+    page = cut(picture.pixels, recipe)
+    wanted = sampling or SamplingParams()
+    if page.whole:
+        told = replace(wanted, logprobs=wanted.logprobs or 0)
+        return PageHandle(page, recipe, [[engine.submit(images=[picture], sampling=told)]], began)
+    rows: list[list[RequestHandle]] = []
+    try:
+        for line in page.lines:
+            rows.append([])
+            for piece in line.pieces:
+                image = DecodedImage(piece.pixels, picture.source)
+                rows[-1].append(engine.submit(images=[image], sampling=_for_piece(wanted, piece.pixels.shape[1])))
+    except BaseException:
+        for handle in (handle for row in rows for handle in row):
+            handle.cancel()
+        raise
+    return PageHandle(page, recipe, rows, began)
+
+
+def _for_piece(wanted: SamplingParams, width: int) -> SamplingParams:
+    """A piece's answer is at most so long that nonsense ends soon."""
+    most = width // 3 + _SPARE_TOKENS
+    return replace(wanted, logprobs=wanted.logprobs or 0, max_tokens=min(wanted.max_tokens or most, most))
+
+
+class PageHandle:
+    """A page that is being read. Iterate it (also with `async for`) for its lines as they come, in order.
+
+    The blanks that indent fixed-width type are known at the end only: `result().text` has them, the pieces
+    of the stream don't.
+    """
+
+    def __init__(self, page: Page, recipe: Recipe, rows: list[list[RequestHandle]], began: float) -> None:
+        self.page = page
+        self._recipe, self._rows, self._began = recipe, rows, began
+        self._handles = [handle for row in rows for handle in row]
+        self._told = 0  # lines that `poll` has given
+        self._said = False
+        self._cancelled = False
+        self._result: PageText | None = None
+
+    @property
+    def number(self) -> int:
+        """The first piece's number; 0 for a page without ink."""
+        return self._handles[0].number if self._handles else 0
+
+    @property
+    def done(self) -> bool:
+        return all(handle.done for handle in self._handles)
+
+    @property
+    def progress(self) -> Progress:
+        parts = [handle.progress for handle in self._handles]
+        order: tuple[Phase, ...] = ("decode", "prefill", "reading", "queued")
+        phase: Phase = next((p for p in order if any(part.phase == p for part in parts)), "done")
+        return Progress(
+            phase, sum(p.done for p in parts), sum(p.total for p in parts), sum(p.tokens for p in parts), images=1
+        )
+
+    @property
+    def usage(self) -> Usage:
+        """The page's figures so far."""
+        return self._result.usage if self._result else self._usage()
+
+    def cancel(self) -> None:
+        """End the page within one step; lines that are read are kept. From any thread."""
+        self._cancelled = True
+        for handle in self._handles:
+            handle.cancel()
+
+    def poll(self, timeout: float | None = 0.0) -> tuple[list[Delta], bool]:
+        """(the text of lines that were finished, whether that was all), waiting at most `timeout` seconds."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if self.page.whole:
+            return self._poll_whole(timeout)
+        while True:
+            made = self._ready_lines()
+            ended = self._told == len(self._rows)
+            left = None if deadline is None else deadline - time.monotonic()
+            if made or ended or (left is not None and left <= 0):
+                return made, ended
+            waited = next(handle for handle in self._rows[self._told] if not handle.done)
+            waited.poll(left)
+
+    def _poll_whole(self, timeout: float | None) -> tuple[list[Delta], bool]:
+        """All at once: whether the answer is probable is known at its end."""
+        ended = self._handles[0].poll(timeout)[1]
+        while timeout is None and not ended:
+            ended = self._handles[0].poll(None)[1]
+        if not ended or self._told:
+            return [], ended
+        self._told = 1
+        try:
+            text = self.result().text
+        except OmlxError:
+            text = ""
+        return ([Delta(text)] if text else []), True
+
+    def _ready_lines(self) -> list[Delta]:
+        made: list[Delta] = []
+        while self._told < len(self._rows) and all(handle.done for handle in self._rows[self._told]):
+            line = self.page.lines[self._told]
+            read = self._read(line, self._rows[self._told], failing=False)
+            if read is not None and read.text:
+                made.append(Delta((line.before if self._said else "") + read.text))
+                self._said = True
+            self._told += 1
+        return made
+
+    def __iter__(self) -> Iterator[Delta]:
+        """:raises OmlxError: a piece failed."""
+        ended = False
+        while not ended:
+            items, ended = self.poll(None)
+            yield from items
+        self.result()
+
+    async def __aiter__(self) -> AsyncIterator[Delta]:
+        ended = False
+        while not ended:
+            items, ended = self.poll()
+            for item in items:
+                yield item
+            if not items and not ended:
+                await anyio.sleep(ASYNC_TICK_S)
+        self.result()
+
+    def result(self, timeout: float | None = None) -> PageText:
+        """Wait for the end.
+
+        :raises OmlxError: a piece failed.
+        :raises TimeoutError: it didn't end in time; it goes on running.
+        """
+        if self._result is None:
+            deadline = None if timeout is None else time.monotonic() + timeout
+            for handle in self._handles:
+                handle.result(None if deadline is None else max(0.0, deadline - time.monotonic()))
+            self._result = self._whole() if self.page.whole else self._joined()
+        return self._result
+
+    async def aresult(self) -> PageText:
+        """`result` for async code, under asyncio and trio."""
+        while not self.done:
+            await anyio.sleep(ASYNC_TICK_S)
+        return self.result()
+
+    def _whole(self) -> PageText:
+        made = self._handles[0].result()
+        notes = (f"read whole: {self.page.reason}", *made.notes)
+        text = made.text
+        if _mean(made.logprobs or ()) < self._recipe.improbable:
+            text, notes = "", (*notes, "the answer was improbable and is left out")
+        return PageText(**{**vars(made), "text": text, "usage": self._usage(), "notes": notes})
+
+    def _joined(self) -> PageText:
+        from ..reading.page import join
+
+        texts: list[list[str | None]] = []
+        lines: list[TextLine] = []
+        improbable = 0
+        for line, row in zip(self.page.lines, self._rows, strict=True):
+            read = self._read(line, row)
+            improbable += read is None
+            texts.append([None if read is None else handle.result().text for handle in row])
+            if read is not None and read.text:
+                lines.append(read)
+        done = [handle.result() for handle in self._handles]
+        reason: FinishReason = "cancelled" if any(d.finish_reason == "cancelled" for d in done) else "stop"
+        left_out = (f"{improbable} improbable line{'s' * (improbable != 1)} left out",) if improbable else ()
+        logprobs = [item for d in done for item in d.logprobs or ()]
+        return PageText(
+            text=join(self.page, texts),
+            token_ids=[token for d in done for token in d.token_ids],
+            finish_reason=reason,
+            usage=self._usage(),
+            notes=(*self.page.notes, *left_out),
+            logprobs=logprobs,
+            lines=tuple(lines),
+        )
+
+    def _read(self, line: Line, row: Sequence[RequestHandle], failing: bool = True) -> TextLine | None:
+        """A line of finished pieces. None if it is improbable; empty if it was stopped before its end."""
+        try:
+            done = [handle.result() for handle in row]
+        except OmlxError:
+            if failing:
+                raise
+            return None
+        if any(part.finish_reason == "cancelled" for part in done):
+            return TextLine("", line.box, 0.0)
+        mean = _mean([item for part in done for item in part.logprobs or ()])
+        if mean < self._recipe.improbable:
+            return None
+        words = [(piece.before, part.text.strip()) for piece, part in zip(line.pieces, done, strict=True)]
+        text = ""
+        for before, word in words:
+            text += (before if text and word else "") + word
+        return TextLine(text, line.box, mean)
+
+    def _usage(self) -> Usage:
+        """Sums over the pieces; times are the page's own."""
+        parts = [handle.usage for handle in self._handles]
+        now = time.monotonic() - self._began
+        sums: dict[str, Any] = {
+            name: sum(getattr(part, name) for part in parts)
+            for name in (
+                "prompt_tokens",
+                "completion_tokens",
+                "cached_tokens",
+                "cached_tokens_ram",
+                "cached_tokens_ssd",
+                "saved_s",
+            )
+        }
+        encoded = any(part.images_encoded for part in parts)
+        first = min((part.ttft_s for part in parts if part.ttft_s), default=0.0)
+        return Usage(
+            **sums,
+            images=1,
+            images_encoded=int(encoded),
+            images_reused=int(bool(parts) and not encoded and all(part.images_reused for part in parts)),
+            queue_s=min((part.queue_s for part in parts), default=0.0),
+            prepare_s=min((part.prepare_s for part in parts), default=0.0),
+            ttft_s=first,
+            total_s=now,
+            decode_tokens_per_s=sums["completion_tokens"] / (now - first) if now > first > 0 else 0.0,
+            peak_rows=max((part.peak_rows for part in parts), default=1),
+        )
+
+
+def _mean(logprobs: Sequence[TokenLogprob]) -> float:
+    return sum(item.logprob for item in logprobs) / len(logprobs) if logprobs else 0.0
