@@ -11,7 +11,6 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING
 
-from . import tex
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt

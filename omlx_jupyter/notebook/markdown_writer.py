@@ -35,6 +35,8 @@ def literal(text: str) -> str:
             made.append(_ENTITIES[char])
         elif char in "*[]$|~" or (char == "_" and not (before.isalnum() and after.isalnum())):
             made.append("\\" + char)
+        elif char == "!" and at == len(text) - 1:
+            made.append("\\!")  # what follows may be a link, and would be a picture
         elif char == ":" and text[at + 1 : at + 3] == "//":
             made.append("&#58;")  # no address but those that are written as such becomes a link
         elif char in "\x00\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029":  # ends of lines to some
