@@ -13,6 +13,7 @@ from ..types import Message
 from . import chats, run, structured, tool_loop
 from .arguments import resolve_source
 from .jobs import Job
+from .plain import name, tell
 from .result import Result
 
 
@@ -39,7 +40,7 @@ def ask_cell(shell: Any, args: Any, parts: Sequence[Any]) -> Any:
     user = run.message_of(parts)
     earlier, forked = chats.begin(args.chat, cell_id(shell)) if args.chat else ([], "")
     if forked:
-        print(f"{args.chat} goes on from here; what came after is kept as {forked}.")
+        tell(f"{args.chat} goes on from here; what came after is kept as {forked}.")
     system = [Message("system", [args.system])] if args.system else []
     request = run.Ask(
         [*system, *earlier, user],
@@ -99,8 +100,8 @@ def _with_tools(shell: Any, args: Any, request: run.Ask) -> Result:
             return result
         request.messages.append(tool_loop.call_message("", result.tool_calls))
         for number, call in enumerate(result.tool_calls):
-            print(f"→ {call.name}({call.arguments})")
+            tell(f"→ {call.name}({call.arguments})")
             parts = tool_loop.run_call(call, functions, confirm)
-            print(f"← {' '.join(str(p) if isinstance(p, str) else 'a picture' for p in parts)[:500]}")
+            tell(f"← {' '.join(str(p) if isinstance(p, str) else 'a picture' for p in parts)[:500]}")
             request.messages.append(tool_loop.answer_message(number, call, parts))
     return run.ask(shell, replace(request, tools=None))

@@ -14,6 +14,7 @@ import psutil
 from ..cache import check
 from .cache_command import folder, size
 from .config import settings
+from .plain import name, tell
 
 _PACKAGES = ("omlx_jupyter", "mlx", "mlx-vlm", "mlx-lm", "ipykernel", "ipywidgets", "anywidget", "jupyterlab")
 
@@ -21,7 +22,7 @@ _PACKAGES = ("omlx_jupyter", "mlx", "mlx-vlm", "mlx-lm", "ipykernel", "ipywidget
 def command(rest: list[str]) -> None:
     """Print a line per finding; `!` marks what wants doing."""
     for good, line in findings():
-        print(f"{'✓' if good else '!'} {line}")
+        tell(f"{'✓' if good else '!'} {name(line)}")
 
 
 def findings() -> list[tuple[bool, str]]:
@@ -72,11 +73,11 @@ def _disk() -> list[tuple[bool, str]]:
 
 def _versions() -> list[tuple[bool, str]]:
     found = []
-    for name in _PACKAGES:
+    for package in _PACKAGES:
         try:
-            found.append(f"{name} {version(name)}")
+            found.append(f"{package} {version(package)}")
         except PackageNotFoundError:
-            found.append(f"{name} –")
+            found.append(f"{package} –")
     lines = [(True, f"Python {platform.python_version()}, {', '.join(found)}")]
     if importlib.util.find_spec("anywidget") is None:
         lines.append((False, "anywidget is missing: answers don't stream in the notebook; run %pip install anywidget."))

@@ -88,7 +88,7 @@ class OmlxMagics(Magics):
             sampling = run.sampling_from(args)
             items = self._items(args.source, args.all_frames)
             value = self._read(items, args.prompt, sampling, args.out)
-        except OmlxError as error:
+        except (OmlxError, UsageError) as error:
             raise run.one_line(error) from None
         value.shown(self.shell)
         run.keep(self.shell, value, args.out)
@@ -180,7 +180,7 @@ class OmlxMagics(Magics):
             if stopped.result is not None:
                 run.keep_as_last(self.shell, stopped.result, args.out)
             raise
-        except OmlxError as error:
+        except (OmlxError, UsageError) as error:
             raise run.one_line(error) from None
         if isinstance(value, Result):
             value.shown(self.shell)
@@ -212,7 +212,7 @@ class OmlxMagics(Magics):
         """
         try:
             return management.run_command(self.shell, line)
-        except OmlxError as error:
+        except (OmlxError, UsageError) as error:
             raise run.one_line(error) from None
 
     def _open(self, sources: list[str], all_frames: bool) -> list[DecodedImage]:

@@ -10,6 +10,7 @@ from IPython.core.error import UsageError
 from . import cache_command, chats, doctor, jobs, session
 from .arguments import split_line
 from .config import settings, table_of_settings
+from .plain import tell
 
 
 def run_command(shell: Any, line: str) -> Any:
@@ -25,29 +26,29 @@ def run_command(shell: Any, line: str) -> Any:
 def _load(rest: list[str]) -> None:
     if len(rest) != 1:
         raise UsageError("%omlx load takes one model: a folder, a hub id like org/name, or tiny-ocr.")
-    engine = session.engine(rest[0], lambda text: print(text, flush=True))
-    print(f"{engine.name} is loaded ({engine.family}{', reads text by itself' if engine.is_ocr else ''}).")
+    engine = session.engine(rest[0], tell)
+    tell(f"{engine.name} is loaded ({engine.family}{', reads text by itself' if engine.is_ocr else ''}).")
     for warning in engine.warnings:
-        print(f"Note: {warning}")
+        tell(f"Note: {warning}")
 
 
 def _unload(rest: list[str]) -> None:
     name = session.unload()
-    print(f"{name} is unloaded." if name else "No model is loaded.")
+    tell(f"{name} is unloaded." if name else "No model is loaded.")
 
 
 def _status(rest: list[str]) -> None:
     engine = session.current_engine()
     if engine is None:
-        print(f"No model is loaded; {settings().model or 'tiny-ocr'} comes with the first request.")
+        tell(f"No model is loaded; {settings().model or 'tiny-ocr'} comes with the first request.")
         return
     stats = engine.stats()
-    print(f"{stats.model} · {engine.family} · {stats.state}")
-    print(
+    tell(f"{stats.model} · {engine.family} · {stats.state}")
+    tell(
         f"rows: {stats.decoding} writing, {stats.prefilling} in prefill, {stats.waiting + stats.preparing} waiting"
         f" · requests: {stats.finished} finished, {stats.failed} failed, {stats.cancelled} cancelled"
     )
-    print(
+    tell(
         f"tokens: {stats.prompt_tokens:,} read, {stats.completion_tokens:,} written"
         f" · pictures: {stats.images_encoded} encoded, {stats.images_reused} reused"
         f" · KV {stats.kv_bytes / 2**20:.1f} MiB, features {stats.feature_bytes / 2**20:.1f} MiB"
@@ -60,7 +61,7 @@ def _models(rest: list[str]) -> None:
     running = session.current_engine()
     for name in [EMBEDDED, *cached_models()]:
         marks = [m for m, yes in (("embedded", name == EMBEDDED), ("loaded", running and running.name == name)) if yes]
-        print(name + (f"  ({', '.join(marks)})" if marks else ""))
+        tell(name + (f"  ({', '.join(marks)})" if marks else ""))
 
 
 def _dashboard(rest: list[str]) -> Any:
@@ -70,7 +71,7 @@ def _dashboard(rest: list[str]) -> Any:
 
 
 def _settings(rest: list[str]) -> None:
-    print(table_of_settings())
+    tell(table_of_settings())
 
 
 COMMANDS: dict[str, Callable[[list[str]], Any]] = {

@@ -8,6 +8,7 @@ spelling goes through but letters: what could be markup in it is escaped.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 _LINK = re.compile(r"(?i)(https?://|mailto:)[^\x00-\x20]+|#[^\x00-\x20]*")
 _CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)")
-_MOST_MARKS = 100_000  # of a kind that opens something; more is no prose
+_MONEY = re.compile(r"\d[\d.,]*\s[^\\^_={}+*/<>]*")  # between two sums: words
 
 
 def safe_markdown(text: str) -> str:
@@ -58,11 +59,32 @@ def _parser() -> MarkdownIt:
         allow_blank_lines=False,
         double_inline=True,
     )
+    made.inline.ruler.at("math_inline", _dollar_math)
     made.use(amsmath_plugin)
     made.inline.ruler.before("escape", "math_brackets", _bracket_math)
     made.block.ruler.before("fence", "math_brackets", _bracket_block, {"alt": ["paragraph", "blockquote", "list"]})
     _keep_pipes_in_code(made)
     return made
+
+
+def _dollar_math(state: StateInline, silent: bool) -> bool:
+    """Math as $…$ and $$…$$, but neither sums of money nor what reaches into code."""
+    if state.src[state.pos] != "$":
+        return False
+    start = state.pos
+    if not _dollar_rule()(state, True):
+        return False
+    content, state.pos = state.src[start : state.pos].strip("$"), start
+    if "`" in content or _MONEY.fullmatch(content):
+        return False
+    return _dollar_rule()(state, silent)
+
+
+@cache
+def _dollar_rule() -> Callable[[StateInline, bool], bool]:
+    from mdit_py_plugins.dollarmath.index import math_inline_dollar
+
+    return math_inline_dollar(allow_space=False, allow_digits=False, allow_double=True)
 
 
 def _bracket_math(state: StateInline, silent: bool) -> bool:

@@ -109,7 +109,7 @@ class Writer:
             case "heading_open":
                 return f"{'#' * int(token.tag[1])} {_Line(joined=True).write(inside[0].children or [])}".rstrip()
             case "blockquote_open":
-                return "\n".join(f"> {line}".rstrip() for line in (self.blocks(inside) or "").split("\n"))
+                return "\n".join(f"> {line}" if line else ">" for line in self.blocks(inside).split("\n"))
             case "fence" | "code_block":
                 return fence(token.content, token.info)
             case "hr":

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..types import Generation, Message, Usage
-from .markdown import safe_markdown
+from .html import html
+from .markdown import safe_line, safe_markdown
+from .plain import name as one_line
+from .plain import shown
 
 if TYPE_CHECKING:
     from ..chat.pages import TextLine
@@ -84,8 +86,7 @@ class Result:
 
     def _repr_html_(self) -> str:
         """For tables and pages that show HTML: the text as text, whatever it holds."""
-        text, figures = html.escape(self.text), html.escape(self.figures())
-        return f'<div style="white-space: pre-wrap">{text}</div><small>{figures}</small>'
+        return html('<div style="white-space: pre-wrap">{}</div><small>{}</small>', self.text, self.figures())
 
     def __await__(self) -> Generator[Any, None, Result]:
         return self
@@ -126,7 +127,7 @@ class Failure:
         """Shown with the others."""
 
     def __repr__(self) -> str:
-        return f"<Failure {self.source}: {self.error}>"
+        return one_line(f"<Failure {self.source}: {self.error}>")
 
 
 class ResultList(list[Result | Failure]):
@@ -155,8 +156,7 @@ class ResultList(list[Result | Failure]):
     def _entry(number: int, result: Result | Failure) -> dict[str, str]:
         name = result.source or f"picture {number}"
         text = f"failed: {result.error}" if isinstance(result, Failure) else result.text
-        title = safe_markdown(name).strip()
-        return {"text/markdown": f"**{title}**\n\n{safe_markdown(text)}", "text/plain": f"--- {name}\n{text}"}
+        return {"text/markdown": f"<b>{safe_line(name)}</b>\n\n{safe_markdown(text)}", "text/plain": f"--- {one_line(name)}\n{text}"}
 
     @property
     def text(self) -> str:
@@ -187,7 +187,7 @@ class ResultList(list[Result | Failure]):
 
 def answer_bundle(text: str, figures: str, notes: Sequence[str] = ()) -> dict[str, str]:
     lines = [*notes, figures] if figures else list(notes)
-    small = "\n".join(f"<sub>{safe_markdown(line).strip()}</sub>  " for line in lines)
+    small = "\n".join(f"<sub>{safe_line(line)}</sub>  " for line in lines)
     plain = "\n".join(f"[{line}]" for line in lines)
     return {
         "text/markdown": f"{safe_markdown(text)}\n\n{small}" if small else safe_markdown(text),

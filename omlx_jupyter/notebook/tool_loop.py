@@ -65,5 +65,5 @@ def ask_user(text: str) -> bool:
     try:
         return input(f"Run {text}? [y/N] ").strip().lower() in ("y", "yes")
     except (EOFError, RuntimeError, NotImplementedError):  # nobody to ask: nbconvert, papermill
-        print(f"{text} was not run: nobody to ask; --yes allows calls.")
+        tell(f"{text} was not run: nobody to ask; --yes allows calls.")
         return False

@@ -142,7 +142,7 @@ def test_nothing_acts(text: str) -> None:
 
 code_text = st.lists(
     st.sampled_from([*ACTIVE, *MARKS, "if a < b && c:", "x = `y`", "\n", "\n\n", " ", "$HOME/$USER"]), min_size=1, max_size=8
-).map("".join).map(lambda t: re.sub(r"[\r\x00\x0b\x0c\u2028]", "", t))  # fmt: skip
+).map("".join).map(lambda t: re.sub(r"[\r\x00\x0b\x0c\u2028]", "", t)).filter(str.strip)  # fmt: skip
 PREFIXES = [("", ""), ("- a\n\n  ", "  "), ("> ", "> "), ("1. a\n   - b\n\n     ", "     ")]
 
 
@@ -174,7 +174,10 @@ def test_tables_are_shown_letter_for_letter(rows: list[list[str]], in_list: bool
     rows = [[cell.replace("\\", "") or "x" for cell in row] for row in rows]
     lines = ["| a | b |", "|---|---|", *(f"| `{a}` | `{b}` |" for a, b in rows)]
     text = "\n".join(lines) if not in_list else "- a\n\n  " + "\n  ".join(lines)
-    for renderer, page in pages(safe_markdown(text)).items():
+    shown = pages(safe_markdown(text))
+    if in_list:
+        del shown["nbconvert"]  # its Markdown knows no tables within lists
+    for renderer, page in shown.items():
         assert page.cells == ["a", "b", *(cell for row in rows for cell in row)], renderer
 
 
