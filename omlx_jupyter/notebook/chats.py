@@ -12,8 +12,8 @@ from typing import Any
 from IPython.core.error import UsageError
 
 from ..types import ImagePart, Message
-from .plain import tell
 from .plain import name as on_one_line
+from .plain import tell
 
 
 @dataclass

@@ -131,7 +131,8 @@ class Writer:
 
     def _list(self, token: Token, inside: Sequence[Token], marker: str) -> str:
         start = int(token.attrs.get("start", 1)) if token.type == "ordered_list_open" else 0
-        items, tight, at = [], True, 0
+        items: list[str] = []
+        tight, at = True, 0
         while at < len(inside):
             end = _closing(inside, at)
             children = inside[at + 1 : end]

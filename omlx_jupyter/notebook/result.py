@@ -95,12 +95,11 @@ class Result:
     def _ipython_display_(self) -> None:
         """Nothing right after the cell has streamed it; the whole answer whenever it is asked for again."""
         from IPython.core.getipython import get_ipython
-        from IPython.display import display
 
         shell = get_ipython()
         if shell is not None and self._shown_in == (id(shell), shell.execution_count):
             return
-        display(self.bundle(), raw=True)
+        _display(shell, self.bundle())
 
     def shown(self, shell: Any) -> None:
         self._shown_in = (id(shell), shell.execution_count)
@@ -156,7 +155,10 @@ class ResultList(list[Result | Failure]):
     def _entry(number: int, result: Result | Failure) -> dict[str, str]:
         name = result.source or f"picture {number}"
         text = f"failed: {result.error}" if isinstance(result, Failure) else result.text
-        return {"text/markdown": f"<b>{safe_line(name)}</b>\n\n{safe_markdown(text)}", "text/plain": f"--- {one_line(name)}\n{text}"}
+        return {
+            "text/markdown": f"**{safe_line(name)}**\n\n{safe_markdown(text)}",
+            "text/plain": f"--- {one_line(name)}\n{text}",
+        }
 
     @property
     def text(self) -> str:
@@ -172,17 +174,28 @@ class ResultList(list[Result | Failure]):
 
     def _ipython_display_(self) -> None:
         from IPython.core.getipython import get_ipython
-        from IPython.display import display
 
         shell = get_ipython()
         if shell is None or self._shown_in != (id(shell), shell.execution_count):
-            display(self.bundle(), raw=True)
+            _display(shell, self.bundle())
 
     def shown(self, shell: Any) -> None:
         self._shown_in = (id(shell), shell.execution_count)
 
     def __str__(self) -> str:
         return self.text
+
+
+def _display(shell: Any, bundle: dict[str, str]) -> None:
+    """Show it. What is saved is the answer letter for letter; a terminal, which prints `text/plain`, gets symbols."""
+    from IPython.display import display
+
+    from .stream_view import shows_updates
+
+    kernel = getattr(shell, "kernel", None)
+    if kernel is None or not shows_updates(kernel):
+        bundle = {**bundle, "text/plain": shown(bundle["text/plain"])}
+    display(bundle, raw=True)
 
 
 def answer_bundle(text: str, figures: str, notes: Sequence[str] = ()) -> dict[str, str]:

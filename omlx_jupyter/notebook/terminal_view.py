@@ -78,7 +78,7 @@ def _page(text: str, below: str) -> Any:
     from rich.console import Group
     from rich.markdown import Markdown
 
-    parts: list[Any] = [Markdown(safe_markdown(text), hyperlinks=False)] if text else []
+    parts: list[Any] = [Markdown(safe_markdown(shown(text)), hyperlinks=False)] if text else []
     return Group(*parts, _dim(below)) if below else Group(*parts)
 
 
