@@ -11,6 +11,8 @@ from IPython.core.error import UsageError
 
 from .plain import name as on_one_line
 
+_WORDS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+
 
 class _Setting:
     """What the kinds share: a value that doesn't fit is refused by a sentence, not by traitlets' own words."""
@@ -56,7 +58,7 @@ class _Setting:
         return text
 
 
-class Number(_Setting, traitlets.TraitType):  # type: ignore[misc]
+class Number(_Setting, traitlets.TraitType):
     """A number within bounds; `special` are single values with a meaning of their own."""
 
     def __init__(
@@ -99,11 +101,10 @@ class Number(_Setting, traitlets.TraitType):  # type: ignore[misc]
             return text
 
 
-class Switch(_Setting, traitlets.TraitType):  # type: ignore[misc]
+class Switch(_Setting, traitlets.TraitType):
     """True or False."""
 
     _expected = "True or False"
-    _words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
     def __init__(self, default: bool, help: str) -> None:
         super().__init__(default, help=help)
@@ -113,10 +114,10 @@ class Switch(_Setting, traitlets.TraitType):  # type: ignore[misc]
         return value if isinstance(value, bool) else None
 
     def read(self, text: str) -> Any:
-        return self._words.get(text.lower(), text)
+        return _WORDS.get(text.lower(), text)
 
 
-class Words(_Setting, traitlets.TraitType):  # type: ignore[misc]
+class Words(_Setting, traitlets.TraitType):
     """Text on one line; `names`: names of Python functions, with commas between."""
 
     def __init__(self, help: str, names: bool = False, folder: bool = False) -> None:

@@ -140,9 +140,9 @@ def test_nothing_acts(text: str) -> None:
         assert not page.active, (renderer, made)
 
 
-code_text = st.lists(
-    st.sampled_from([*ACTIVE, *MARKS, "if a < b && c:", "x = `y`", "\n", "\n\n", " ", "$HOME/$USER"]), min_size=1, max_size=8
-).map("".join).map(lambda t: re.sub(r"[\r\x00\x0b\x0c\u2028]", "", t)).filter(str.strip)  # fmt: skip
+CODE = [*ACTIVE, *MARKS, "if a < b && c:", "x = `y`", "\n", "\n\n", " ", "$HOME/$USER"]
+code_text = st.lists(st.sampled_from(CODE), min_size=1, max_size=8).map("".join)
+code_text = code_text.map(lambda t: re.sub(r"[\r\x00\x0b\x0c\u2028]", "", t)).filter(str.strip)
 PREFIXES = [("", ""), ("- a\n\n  ", "  "), ("> ", "> "), ("1. a\n   - b\n\n     ", "     ")]
 
 
@@ -155,7 +155,12 @@ def test_code_is_shown_letter_for_letter(code: str, language: str, prefix: tuple
     text = prefix[0] + ("\n" + prefix[1]).join(lines) + "\n\nafter\n\n" + after
     for renderer, page in pages(safe_markdown(text)).items():
         assert page.code, renderer
-        assert page.code[0].strip("\n") == code.strip("\n"), renderer
+        assert _lines(page.code[0]) == _lines(code), renderer
+
+
+def _lines(code: str) -> str:
+    """Blanks on a line of their own are not seen, and nbconvert drops some."""
+    return re.sub(r"(?m)^[ \t]+$", "", code).strip("\n")
 
 
 inline_code = code_text.map(lambda t: " ".join(t.replace("`", "").split())).filter(bool)
