@@ -8,14 +8,17 @@ from typing import Any
 from IPython.core.error import UsageError
 
 from ..cache import check
-from ..cache.defaults import default_folder
 from . import session
-from .config import settings
+from .config import cache_place, settings
 from .plain import name, tell
 
 
 def folder() -> Path:
-    return Path(settings().cache_folder).expanduser() if settings().cache_folder else default_folder()
+    """:raises UsageError: there is no home folder for it."""
+    place = cache_place(settings().cache_folder)
+    if place is None:
+        raise UsageError("there is no home folder for the prefix cache, which stays in RAM; set Omlx.cache_folder.")
+    return place
 
 
 def size(count: float) -> str:

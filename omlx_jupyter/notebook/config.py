@@ -52,7 +52,8 @@ class Omlx(SingletonConfigurable):
         from ..cache.defaults import default_settings
 
         ram, ssd = (None if mib < 0 else mib * 2**20 for mib in (self.cache_ram_mib, self.cache_ssd_mib))
-        return default_settings(ram, ssd, self.cache_folder or None)
+        place = cache_place(self.cache_folder)
+        return default_settings(ram, ssd if place is not None else 0, place or ".")
 
     def image_limits(self) -> ImageLimits:
         return ImageLimits(
@@ -69,6 +70,17 @@ def config_file() -> Path | None:
     try:
         path = platformdirs.user_config_path("omlx_jupyter", appauthor=False) / "config.toml"
         return path if path.is_absolute() else None
+    except (OSError, RuntimeError, KeyError, ValueError):
+        return None
+
+
+def cache_place(setting: str) -> Path | None:
+    """The prefix cache's folder. None: there is no home folder to have it in, and it stays in RAM."""
+    from ..cache.defaults import default_folder
+
+    try:
+        place = Path(setting).expanduser() if setting else default_folder()
+        return place if place.is_absolute() or setting else None
     except (OSError, RuntimeError, KeyError, ValueError):
         return None
 

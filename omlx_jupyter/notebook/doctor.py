@@ -10,6 +10,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 
 import psutil
+from IPython.core.error import UsageError
 
 from ..cache import check
 from .cache_command import folder, size
@@ -58,7 +59,10 @@ def _memory() -> tuple[bool, str]:
 
 
 def _disk() -> list[tuple[bool, str]]:
-    place = folder()
+    try:
+        place = folder()
+    except UsageError as error:
+        return [(False, str(error))]
     there = next(p for p in (place, *place.parents) if p.exists())
     free = shutil.disk_usage(there).free
     writable = os.access(there, os.W_OK)

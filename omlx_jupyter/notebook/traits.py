@@ -82,7 +82,9 @@ class Number(_Setting, traitlets.TraitType):
         return f"{kind} from {self.low:,g} to {self.high:,.16g}{f' {self.unit}' if self.unit else ''}{more}"
 
     def fits(self, value: Any) -> Any:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return None
+        if isinstance(value, float) and not math.isfinite(value):
             return None
         if self.whole and value != int(value):
             return None
