@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _LINK = re.compile(r"(?i)(https?://|mailto:)[^\x00-\x20]+|#[^\x00-\x20]*")
 _CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)")
+_MOST_LINES = 100  # of math between \[ and \], so that many openings without an end don't cost the square of it
 _MONEY = re.compile(r"\d[\d.,]*\s[^\\^_={}+*/<>]*")  # between two sums: words
 
 
@@ -129,7 +130,7 @@ def _bracket_block(state: StateBlock, first: int, last: int, silent: bool) -> bo
     if not state.src.startswith(r"\[", start):
         return False
     lines: list[str] = []
-    for line in range(first, last):
+    for line in range(first, min(last, first + _MOST_LINES)):
         if line > first and (state.isEmpty(line) or state.sCount[line] < state.blkIndent):
             return False
         text = state.src[state.bMarks[line] + state.tShift[line] : state.eMarks[line]].rstrip()
