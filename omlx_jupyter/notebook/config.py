@@ -85,7 +85,7 @@ def cache_place(setting: str) -> Path | None:
         return None
 
 
-def _outside() -> dict[str, dict[str, Any]]:
+def _outside() -> tuple[dict[str, Any], dict[str, Any]]:
     """What config.toml and the environment set.
 
     :raises UsageError: a file that is no TOML, an unknown name or a value that doesn't fit.
@@ -98,10 +98,10 @@ def _outside() -> dict[str, dict[str, Any]]:
         names = on_one_line(", ".join(sorted(unknown)))
         raise UsageError(f"{path} sets {names}; known settings: {', '.join(traits)}.")
     environment = {name: os.environ[variable] for name in traits if (variable := _variable(name)) in os.environ}
-    return {
-        "file": {name: traits[name].checked(value, f"{name} in {path}") for name, value in file.items()},
-        "environment": {name: traits[name].parsed(text, _variable(name)) for name, text in environment.items()},
-    }
+    return (
+        {name: traits[name].checked(value, f"{name} in {path}") for name, value in file.items()},
+        {name: traits[name].parsed(text, _variable(name)) for name, text in environment.items()},
+    )
 
 
 def _variable(name: str) -> str:
@@ -124,12 +124,10 @@ def settings(shell: Any = None) -> Omlx:
     :raises UsageError: a value from outside doesn't fit; nothing is set then.
     """
     if not Omlx.initialized():
-        outside = _outside()
+        file, environment = _outside()
         made = Omlx.instance(parent=shell) if shell is not None else Omlx.instance()
         configured = getattr(made.config, "Omlx", {}) if shell is not None else {}
-        for name, value in {n: v for n, v in outside["file"].items() if n not in configured}.items():
-            setattr(made, name, value)
-        for name, value in outside["environment"].items():
+        for name, value in {**{n: v for n, v in file.items() if n not in configured}, **environment}.items():
             setattr(made, name, value)
     made = Omlx.instance()
     if shell is not None and made not in shell.configurables:
