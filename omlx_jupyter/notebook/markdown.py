@@ -100,7 +100,7 @@ def _bracket_math(state: StateInline, silent: bool) -> bool:
         state.env[closing] = id(state)
         return False
     content = state.src[state.pos + 2 : end]
-    if not content.strip() or opening in content:
+    if not content.strip() or _end_of(content, opening, 0, len(content)) >= 0:
         return False
     if not silent:
         token = state.push("math_inline" if opening == r"\(" else "math_inline_double", "math", 0)

@@ -48,6 +48,7 @@ def literal(text: str) -> str:
 
 def code_span(text: str) -> str:
     """Code within a line. What a parser could see more in than code goes as an element, character by character."""
+    text = re.sub("[\x00-\x1f\x7f-\x9f]", " ", text)  # no reference stands for these
     if text and text.strip() == text and not _NOT_SIMPLE.search(text):
         return f"`{text}`"
     return "<code>" + "".join(c if c.isalnum() or c == " " else f"&#{ord(c)};" for c in text) + "</code>"

@@ -28,6 +28,7 @@ def fit(content: str, in_table: bool = False) -> str | None:
     math = re.sub(r"(?<!\\)((?:\\\\)*)%[^\n]*", r"\1", math)  # a comment would reach to the end of the joined line
     math = re.sub(r"<(?=[a-zA-Z/!?])", "< ", math)
     math = re.sub(r"&(?=#?\w+;)", "& ", math)
+    math = math.replace("://", ": //")  # marked makes links of addresses
     math = re.sub(r"\](?=\()", "] ", math)
     if in_table:
         math = math.replace("\\|", r"\Vert ").replace("|", r"\vert ")
