@@ -23,6 +23,8 @@ ATTACKS = [
     "`code` <b onmouseover='window.pwned = 1'>bold</b>",
     "$\\href{javascript:window.pwned=1}{x}$",
 ]
+_SEEN = json.loads((Path(__file__).parents[1] / "notebook" / "data" / "answers.json").read_text(encoding="utf-8"))
+ATTACKS += [text.replace("alert(1)", "window.pwned=1") for text in _SEEN["nothing active may come out"].values()]
 
 
 def test_first_use(lab: Any, page: Any, shots: Path) -> None:
