@@ -113,12 +113,14 @@ class Engine:
         *,
         system: str | None = None,
         tools: Any = None,
+        group: int = 0,
     ) -> RequestHandle:
         """Queue a request and return at once.
 
         `images` takes whatever `omlx_jupyter.images` takes; a glob or a list counts as its pictures.
         A picture without a prompt gets an OCR model's own prompt and settings. Errors of the
-        pictures and the prompt come out of the handle.
+        pictures and the prompt come out of the handle. Requests with the same `group` (from `new_group()`)
+        are shown as one.
 
         :raises RequestError: nothing was asked.
         :raises EngineClosedError: the engine was closed.
@@ -130,7 +132,9 @@ class Engine:
         refuse_endless(messages, model.name, model.context)
         messages, chosen = with_ocr_defaults(messages, sampling or SamplingParams(), model.defaults, model.ocr)
         loop = self._loop
-        request = Request(chosen, self._preparation(model, messages, tools), stop_loops=model.ocr is not None)
+        request = Request(
+            chosen, self._preparation(model, messages, tools), stop_loops=model.ocr is not None, group=group
+        )
         loop.submit(request)
         return RequestHandle(request, self._loop.wake, lambda: loop.alive)
 

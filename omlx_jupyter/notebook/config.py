@@ -29,6 +29,9 @@ class Omlx(SingletonConfigurable):
     pixel_budget = Int(4_000_000, help="Pictures with more pixels are shrunk before the model sees them.").tag(
         config=True
     )
+    read_by_lines = Bool(
+        True, help="%ocr cuts pages into lines where the model's checkpoint has a recipe for that; --whole doesn't."
+    ).tag(config=True)
     fetch_timeout_s = Float(20.0, help="Longest time for one download, in seconds.").tag(config=True)
     trust_code = Bool(False, help="Run code that a checkpoint brings along.").tag(config=True)
 
