@@ -26,10 +26,9 @@ Frames = Literal["first", "all"]
 _LEFT_OUT = ("EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG")
 
 # What a source pixel costs beside the 12 bytes that `Limits.max_pixels` counts on (measured: WebP 16.5 bytes,
-# JPEG 2000 25, CMYK JPEG 12.3), or, for decoders written in Python, in seconds (DDS 1 s a megapixel).
-_COST = {"WEBP": 1.5, "JPEG2000": 2.2, "JPEG CMYK": 1.25, "QOI": 6.0} | dict.fromkeys(
-    ("DDS", "BLP", "FTEX", "MSP", "XPM", "FITS", "SGI", "DIB", "FLI"), 30.0
-)
+# JPEG 2000 25, CMYK JPEG 12.3), or in seconds: decoders written in Python take up to 1.2 s a megapixel.
+_COST = {"WEBP": 1.5, "JPEG2000": 2.2, "JPEG CMYK": 1.25}
+_PYTHON_COST = 12.0
 
 
 def from_bytes(data: bytes, source: str, limits: Limits, frames: Frames = "first") -> list[DecodedImage]:
@@ -183,8 +182,10 @@ def _made(pixels: np.ndarray, source: str, limits: Limits, size: tuple[int, int]
 
 def _check_pixels(image: Image.Image, source: str, limits: Limits) -> None:
     form = getattr(image, "format", None) or ""
-    costly = "JPEG CMYK" if (form, image.mode) == ("JPEG", "CMYK") else form
-    _check_size(image.width, image.height, source, limits, form, _COST.get(costly, 1.0))
+    cost = _COST.get("JPEG CMYK" if (form, image.mode) == ("JPEG", "CMYK") else form, 1.0)
+    if any(tile[0] in Image.DECODERS for tile in getattr(image, "tile", ())):
+        cost = max(cost, _PYTHON_COST)
+    _check_size(image.width, image.height, source, limits, form, cost)
 
 
 def _check_size(width: int, height: int, source: str, limits: Limits, form: str = "", cost: float = 1.0) -> None:
@@ -192,7 +193,7 @@ def _check_size(width: int, height: int, source: str, limits: Limits, form: str 
         raise ImageError(f"{source} has no pixels ({width} x {height}).")
     most = limits.max_pixels / cost
     if width * height > most:
-        kind = f" for {form}" if cost > 1 else ""
+        kind = f" for a {form} of its kind" if cost > 1 else ""
         raise ImageError(
             f"{source} is {width} x {height}, over the limit of {most / 1e6:.3g} megapixels{kind}; "
             "shrink it or raise max_pixels."

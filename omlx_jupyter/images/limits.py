@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from math import isfinite
 from numbers import Integral, Real
-from typing import Any
 
 from ..errors import RequestError
 
@@ -61,13 +59,21 @@ class Limits:
             if not isinstance(getattr(self, name), bool):
                 raise RequestError(f"{name} is {getattr(self, name)!r}; it must be True or False.")
 
-    def _check(self, name: str, kind: type, low: float, high: float, what: str) -> None:
-        value: Any = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, kind) or not isfinite(value) or not low <= value <= high:
+    def _check(self, name: str, kind: type[Integral] | type[Real], low: float, high: float, what: str) -> None:
+        value = getattr(self, name)
+        number = _number(value, kind)
+        if number is None or not low <= number <= high:  # nor NaN
             raise RequestError(f"{name} is {value!r}; it must be {what} between {low} and {high}.")
-        object.__setattr__(self, name, int(value) if kind is Integral else float(value))
+        object.__setattr__(self, name, number)
 
     @property
     def all_pixels(self) -> int:
         """Pixels that all pictures of one file may have together: as many as fit 12 bytes a source pixel."""
         return 4 * self.max_pixels
+
+
+def _number(value: object, kind: type[Integral] | type[Real]) -> int | float | None:
+    """A plain number (of numpy's too), or None: the value is none of that kind."""
+    if isinstance(value, bool) or not isinstance(value, kind):
+        return None
+    return int(value) if kind is Integral and isinstance(value, Integral) else float(value)
