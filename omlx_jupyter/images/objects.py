@@ -39,19 +39,21 @@ def figure_png(figure: Any, source: str, limits: Limits) -> bytes:
     :raises ImageError: it fails to draw itself, or would have more pixels than allowed.
     """
     with one_sentence(source, "failed to draw itself", "see that its savefig works"):
-        extent = figure.get_tightbbox()  # inches; what is drawn outside of the figure widens it
-        width, height = (
-            float(figure.dpi) * max(own, drawn)
-            for own, drawn in zip(figure.get_size_inches(), (extent.width, extent.height), strict=True)
-        )
-        if not width * height <= limits.max_pixels:
-            raise ImageError(
-                f"{source} is {width:.0f} x {height:.0f} pixels, over the limit of {limits.max_pixels / 1e6:.0f} "
-                "megapixels; make it smaller or lower its dpi."
-            )
+        width, height = figure.get_size_inches()
+        _check_inches(width, height, figure.dpi, source, limits)  # measuring draws at this size
+        extent = figure.get_tightbbox()  # what is drawn outside of the figure widens it
+        _check_inches(extent.width, extent.height, figure.dpi, source, limits)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", bbox_inches="tight")
         return buffer.getvalue()
+
+
+def _check_inches(width: float, height: float, dpi: float, source: str, limits: Limits) -> None:
+    if not width * dpi * height * dpi <= limits.max_pixels:
+        raise ImageError(
+            f"{source} is {width * dpi:.0f} x {height * dpi:.0f} pixels, over the limit of "
+            f"{limits.max_pixels / 1e6:.0f} megapixels; make it smaller or lower its dpi."
+        )
 
 
 def display_image_source(value: Any) -> Any | None:

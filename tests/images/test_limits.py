@@ -73,10 +73,8 @@ def _peak(path: Path, small: Path, budget: int = 0) -> tuple[int, int, int]:
 @pytest.mark.parametrize(
     ("form", "mode", "options"),
     [
-        ("PNG", "RGB", {"compress_level": 1}),
         ("PNG", "RGBA", {"compress_level": 1}),
         ("PNG", "I;16", {"compress_level": 1}),
-        ("PNG", "1", {}),
         ("PNG", "P", {"transparency": 3, "compress_level": 1}),
         ("JPEG", "RGB", {"progressive": True, "subsampling": 0}),
         ("TIFF", "RGB", {"compression": "tiff_adobe_deflate", "exif": True}),
@@ -85,12 +83,11 @@ def _peak(path: Path, small: Path, budget: int = 0) -> tuple[int, int, int]:
         ("JPEG2000", "RGB", {}),
     ],
 )
-@pytest.mark.parametrize("budget", [0, 1_000_000])
-def test_peak_memory_of_a_picture(tmp_path: Path, form: str, mode: str, options: dict, budget: int) -> None:
+def test_peak_memory_of_a_picture(tmp_path: Path, form: str, mode: str, options: dict) -> None:
     """12 bytes a source pixel; formats that take more are allowed as many fewer pixels."""
     from omlx_jupyter.images.decode import _COST
 
-    side = 3000
+    side, budget = 3000, 1_000_000 if mode == "RGB" else 0
     grey = Image.fromarray(np.add.outer(np.arange(side) // 7, np.arange(side) // 5).astype(np.uint8))
     image = Image.fromarray(np.asarray(grey, np.uint16) * 256) if mode == "I;16" else grey.convert(mode)
     if options.get("exif"):

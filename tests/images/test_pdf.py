@@ -104,21 +104,10 @@ def test_a_page_that_takes_too_long_is_ended(file: Path) -> None:
 
 
 def test_memory_of_the_reader_is_bounded(file: Path) -> None:
-    """A soft mask isn't among the page's pictures; what it takes ends the reader, not the notebook."""
-    side = 60_000
-    picture = stream(
-        bytes(4),
-        b"/Type/XObject/Subtype/Image/Width 2/Height 2/ColorSpace/DeviceGray/BitsPerComponent 8/SMask 6 0 R",
-    )
-    mask = stream(
-        bytes(1000),
-        b"/Type/XObject/Subtype/Image/Width %d/Height %d/ColorSpace/DeviceGray/BitsPerComponent 8" % (side, side),
-    )
-    file.write_bytes(page_of("0 0 200 200", b"200 0 0 200 0 0 cm /I Do", b"/XObject<</I 5 0 R>>", (picture, mask)))
-    try:
-        assert open_images(str(file), Limits(decode_timeout_s=5))
-    except ImageError as error:
-        assert "PDF reader" in str(error) or "took over" in str(error) or "can't be read" in str(error)
+    """200 kB that become 12 million lines end the reader, not the notebook (or its time, where no limit is kept)."""
+    file.write_bytes(page_of("0 0 9 9", b"0 0 m 9 9 l S\n" * 12_000_000))
+    with pytest.raises(ImageError, match=r"ended the PDF reader|more memory than|took over"):
+        open_images(str(file), Limits(max_pixels=1_000_000, decode_timeout_s=10))
 
 
 @pytest.mark.parametrize(
@@ -127,19 +116,18 @@ def test_memory_of_the_reader_is_bounded(file: Path) -> None:
         (b"", "can't be read as a PDF"),
         (b"%PDF-1.7 nothing", "can't be read as a PDF"),
         (b"not one at all" * 99, "can't be read as a PDF"),
-        (page_of("0 0 9 9").replace(b"/Type/Page/", b"/Type/Pag_/"), "Failed to load page"),
-        (page_of("0 0 9 9").replace(b"<</Type/Page/Parent", b"[[/Type/Page/Parent"), "PDF"),
+        (
+            page_of("0 0 9 9").replace(b"/Type/Page/", b"/Type/Pag_/"),
+            r"a\.pdf\[1\] can't be read .*Failed to load page",
+        ),
+        (page_of("0 0 9 9").replace(b"/Kids[3 0 R]", b"/Kids[9 0 R]"), "Failed to load page"),
     ],
 )
 def test_broken_files(file: Path, content: bytes, words: str) -> None:
     file.write_bytes(content)
-    try:
+    with pytest.raises(ImageError, match=words) as caught:
         open_images(str(file))
-    except ImageError as error:
-        assert words in str(error)
-        assert "\n" not in str(error)
-    else:
-        assert words == "Failed to load page"  # PDFium of some versions forgives a page's type
+    assert "\n" not in str(caught.value)
 
 
 def test_pages_are_limited_in_number_and_together(file: Path) -> None:
@@ -157,7 +145,4 @@ def test_pages_are_limited_in_number_and_together(file: Path) -> None:
 
 def test_a_count_that_lies_costs_nothing(file: Path) -> None:
     file.write_bytes(page_of("0 0 9 9").replace(b"/Count 1>>", b"/Count 999999999>>"))
-    try:
-        assert len(open_images(str(file))) == 1
-    except ImageError as error:
-        assert "names" in str(error) or "can't be read" in str(error)
+    assert len(open_images(str(file))) == 1
