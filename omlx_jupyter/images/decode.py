@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import math
 import time
@@ -62,8 +61,8 @@ def _open(data: bytes, source: str) -> Image.Image:
         ) from None
 
 
-@functools.cache
 def _readable() -> tuple[str, ...]:
+    """Formats to try; asked each time, since a plugin may be registered at any time."""
     Image.init()
     return tuple(name for name in Image.OPEN if name not in _LEFT_OUT)
 
