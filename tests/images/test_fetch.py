@@ -265,6 +265,7 @@ def test_the_environments_proxy_is_used_only_when_asked_for(server: str, monkeyp
     port = server.rpartition(":")[2]
     with pytest.raises(ImageError, match="private address"):
         fetch.fetch(f"http://127.0.0.1:{port}/a.png", Limits(timeout_s=5))
+    assert fetch.fetch(f"{server}/proxied", OPEN) == b"/proxied"  # a proxy would be asked for the whole URL
     asked, answers = _answers("8.8.8.8")
     original = socket.getaddrinfo
 

@@ -185,6 +185,8 @@ def test_bytes_are_counted_before_they_are_decoded() -> None:
     for source in (f"data:image/png;base64,{text}", text, "data:image/png," + "%00" * 2000, memoryview(bytes(2000))):
         with pytest.raises(ImageError, match="over the limit of 1000 bytes"):
             open_images(source, few)
+    with pytest.raises(ImageError, match="over the limit of 1000 bytes"):  # rather than that it is no base64
+        open_images("data:image/png;base64," + "@" * 3000, few)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no such thing as a FIFO here")
@@ -196,13 +198,13 @@ def test_what_is_no_plain_file_never_hangs(tmp_path: Path) -> None:
     listener.bind(str(door))
     link = tmp_path / "link.png"
     link.symlink_to("/dev/zero")
-    failures: list[str] = []
+    failures: dict[object, str] = {}
 
     def attempt(source: object) -> None:
         try:
             open_images(source)
         except ImageError as error:
-            failures.append(str(error))
+            failures[source] = str(error)
 
     sources = [fifo, str(fifo), fifo.as_uri(), door, link, "/dev/zero", tmp_path, str(tmp_path / "fifo.pdf")]
     threads = [threading.Thread(target=attempt, args=(source,), daemon=True) for source in sources]
@@ -212,3 +214,5 @@ def test_what_is_no_plain_file_never_hangs(tmp_path: Path) -> None:
         thread.join(5)
     listener.close()
     assert len(failures) == len(sources), failures
+    for source in (fifo, link, "/dev/zero"):
+        assert "is a pipe, socket or device, not a file" in failures[source]
