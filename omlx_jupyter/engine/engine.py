@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -145,7 +146,7 @@ class Engine:
         return model
 
     def _preparation(self, model: Any, messages: list[Message], tools: Any) -> Callable[[], Any]:
-        limits, budget = self._image_limits, self._pixel_budget
+        limits, budget = replace(self._image_limits, pixel_budget=self._pixel_budget), self._pixel_budget
 
         def prepare() -> Any:
             opened: list[Message] = []
