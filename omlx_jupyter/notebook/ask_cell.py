@@ -12,7 +12,10 @@ from ..chat.messages import tool_schemas
 from ..types import Message
 from . import chats, run, structured, tool_loop
 from .arguments import resolve_source
+from .config import settings
 from .jobs import Job
+from .plain import name as on_one_line
+from .plain import tell
 from .result import Result
 
 
@@ -39,7 +42,7 @@ def ask_cell(shell: Any, args: Any, parts: Sequence[Any]) -> Any:
     user = run.message_of(parts)
     earlier, forked = chats.begin(args.chat, cell_id(shell)) if args.chat else ([], "")
     if forked:
-        print(f"{args.chat} goes on from here; what came after is kept as {forked}.")
+        tell(f"{args.chat} goes on from here; what came after is kept as {forked}.")
     system = [Message("system", [args.system])] if args.system else []
     request = run.Ask(
         [*system, *earlier, user],
@@ -92,15 +95,17 @@ def _with_tools(shell: Any, args: Any, request: run.Ask) -> Result:
     named = [name for name in args.tools.split(",") if name.strip()]
     functions = {f.__name__: f for f in (resolve_source(name.strip(), shell.user_ns) for name in named)}
     request.tools = tool_schemas(list(functions.values()))
-    confirm = (lambda _: True) if args.yes else tool_loop.ask_user
+    by_setting = {name.strip() for name in settings().allowed_tools.split(",")}
+    confirm = tool_loop.confirmer(set(functions) if args.yes else by_setting)
     for _ in range(tool_loop.MOST_ROUNDS):
         result = run.ask(shell, request)
         if not result.tool_calls:
             return result
         request.messages.append(tool_loop.call_message("", result.tool_calls))
         for number, call in enumerate(result.tool_calls):
-            print(f"→ {call.name}({call.arguments})")
+            tell(on_one_line(f"→ {call.name}({call.arguments[: tool_loop.MOST_ARGUMENTS]})"))
             parts = tool_loop.run_call(call, functions, confirm)
-            print(f"← {' '.join(str(p) if isinstance(p, str) else 'a picture' for p in parts)[:500]}")
+            said = " ".join(p if isinstance(p, str) else "a picture" for p in parts)
+            tell(f"← {said if len(said) <= 500 else said[:499] + '…'}")
             request.messages.append(tool_loop.answer_message(number, call, parts))
     return run.ask(shell, replace(request, tools=None))

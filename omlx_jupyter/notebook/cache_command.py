@@ -8,13 +8,17 @@ from typing import Any
 from IPython.core.error import UsageError
 
 from ..cache import check
-from ..cache.defaults import default_folder
 from . import session
-from .config import settings
+from .config import cache_place, settings
+from .plain import name, tell
 
 
 def folder() -> Path:
-    return Path(settings().cache_folder).expanduser() if settings().cache_folder else default_folder()
+    """:raises UsageError: there is no home folder for it."""
+    place = cache_place(settings().cache_folder)
+    if place is None:
+        raise UsageError("there is no home folder for the prefix cache, which stays in RAM; set Omlx.cache_folder.")
+    return place
 
 
 def size(count: float) -> str:
@@ -42,40 +46,40 @@ def command(rest: list[str]) -> None:
 def _show() -> None:
     place = folder()
     found = check.entries(place)
-    print(f"{place}")
+    tell(name(place))
     for entry in found:
-        print(f"  {entry.name}: {entry.blocks:,} blocks, {entry.tokens:,} tokens, {size(entry.bytes)}")
+        tell(f"  {name(entry.name)}: {entry.blocks:,} blocks, {entry.tokens:,} tokens, {size(entry.bytes)}")
     if not found:
-        print("  nothing is stored yet")
+        tell("  nothing is stored yet")
     engine = session.current_engine()
     if engine is None:
         return
     stats = engine.stats().cache
-    print(f"RAM {size(stats.ram_bytes)} of {size(stats.ram_budget)} · SSD {size(stats.ssd_bytes)} of "
+    tell(f"RAM {size(stats.ram_bytes)} of {size(stats.ram_budget)} · SSD {size(stats.ssd_bytes)} of "
           f"{size(stats.ssd_budget)}{f' · off: {stats.ssd_paused}' if stats.ssd_paused else ''}")  # fmt: skip
-    print(
+    tell(
         f"this kernel: {stats.tokens_asked:,} prompt tokens, {stats.ram_hit_rate:.0%} from RAM, "
         f"{stats.ssd_hit_rate:.0%} from SSD, about {stats.saved_s:.1f} s saved · "
         f"evicted {stats.ram_evictions} from RAM, {stats.ssd_evictions} from SSD · {stats.ssd_damaged} damaged"
     )
 
 
-def _clear(name: str | None) -> None:
+def _clear(model: str | None) -> None:
     engine = session.current_engine()
-    if engine is not None and name in (None, engine.name):
+    if engine is not None and model in (None, engine.name):
         engine.forget()
-    freed = check.clear(folder(), name)
-    print(f"{size(freed)} freed." if freed or name is None else f"Nothing is stored of {name}.")
+    freed = check.clear(folder(), model)
+    tell(f"{size(freed)} freed." if freed or model is None else f"Nothing is stored of {name(model)}.")
 
 
 def _verify() -> None:
     report = check.verify(folder(), _progress)
-    print(f"{report.blocks:,} blocks and {report.extras:,} states and features in {report.segments:,} files: "
+    tell(f"{report.blocks:,} blocks and {report.extras:,} states and features in {report.segments:,} files: "
           f"{'all sound' if report.ok else f'{len(report.problems)} damaged'}.")  # fmt: skip
     for problem in report.problems:
-        print(f"  {problem} (it is dropped when it is met)")
+        tell(f"  {problem} (it is dropped when it is met)")
 
 
 def _progress(done: int, total: int) -> Any:
     if total > 200 and done and done % 200 == 0:
-        print(f"{done:,} of {total:,} files …", flush=True)
+        tell(f"{done:,} of {total:,} files …")

@@ -12,6 +12,8 @@ from typing import Any
 from IPython.core.error import UsageError
 
 from ..types import ImagePart, Message
+from .plain import name as on_one_line
+from .plain import tell
 
 
 @dataclass
@@ -124,18 +126,18 @@ def command(rest: list[str]) -> None:
     match rest:
         case []:
             for chat in listing():
-                print(f"{chat.name}: {len(chat.turns)} turns, {chat.pictures} pictures")
+                tell(f"{on_one_line(chat.name)}: {len(chat.turns)} turns, {chat.pictures} pictures")
             if not _chats:
-                print("No chats yet; %%vlm --chat NAME begins one.")
+                tell("No chats yet; %%vlm --chat NAME begins one.")
         case ["fork", name, new]:
             fork(name, new)
-            print(f"{new} goes on from {name} ({len(find(new).turns)} turns).")
+            tell(f"{new} goes on from {name} ({len(find(new).turns)} turns).")
         case ["clear"]:
             clear()
         case ["clear", name]:
             clear(name)
         case ["export", name, file]:
             export(name, Path(file).expanduser())
-            print(f"{file} written.")
+            tell(f"{file} written.")
         case _:
             raise UsageError("%omlx chats; chats fork NAME NEW; chats clear [NAME]; chats export NAME FILE.md|.json")

@@ -17,6 +17,7 @@ from ..cache import check
 from ..errors import OmlxError
 from . import cache_command, chats, jobs, session
 from .busy import StillBusy
+from .config import cache_place, settings
 from .protocol import (
     TARGET,
     CancelJob,
@@ -193,7 +194,8 @@ class Wire:
         ]
         talks = [{"name": c.name, "turns": len(c.turns), "pictures": c.pictures} for c in chats.listing()]
         if time.monotonic() - self._stores[0] > _STORES_S:
-            found = check.entries(cache_command.folder())
+            place = cache_place(settings().cache_folder)
+            found = check.entries(place) if place is not None else []
             stores = [{"name": e.name, "bytes": e.bytes, "blocks": e.blocks, "tokens": e.tokens} for e in found]
             self._stores = (time.monotonic(), stores)
         return running, talks, self._stores[1]

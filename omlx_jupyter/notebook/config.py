@@ -9,46 +9,54 @@ from typing import Any
 
 import platformdirs
 from IPython.core.error import UsageError
-from traitlets import Bool, Float, Int, Unicode
 from traitlets.config import SingletonConfigurable
 
 from ..images.decoded import Limits as ImageLimits
+from .plain import name as on_one_line
+from .traits import Number, Switch, Words
 
 
 class Omlx(SingletonConfigurable):
     """Vision-language models in this notebook. `%config Omlx.model = "org/name"` sets a value."""
 
-    model = Unicode("", help="Model loaded at first use: a folder or a hub id. Empty: the embedded tiny-ocr.").tag(
-        config=True
+    model = Words("Model loaded at first use: a folder or a hub id. Empty: the embedded tiny-ocr.")
+    max_tokens = Number(0, 1, 10_000_000, "tokens", "Longest answer.", {0: "the model's own default"})
+    temperature = Number(
+        -1.0, 0, 10, "", "Sampling temperature; 0 is greedy.", {-1: "the model's own default"}, whole=False
     )
-    max_tokens = Int(0, help="Longest answer in tokens. 0: the model's own default.").tag(config=True)
-    temperature = Float(-1.0, help="Sampling temperature; 0 is greedy. -1: the model's own default.").tag(config=True)
-    allow_private_urls = Bool(False, help="Fetch pictures from private and loopback addresses.").tag(config=True)
-    max_image_mib = Int(64, help="Largest picture file or download, in MiB.").tag(config=True)
-    max_image_megapixels = Int(120, help="Largest picture before decoding, in megapixels.").tag(config=True)
-    pixel_budget = Int(4_000_000, help="Pictures with more pixels are shrunk before the model sees them.").tag(
-        config=True
+    allow_private_urls = Switch(False, "Fetch pictures from private and loopback addresses.")
+    max_image_mib = Number(64, 1, 65_536, "MiB", "Largest picture file or download.")
+    max_image_megapixels = Number(120, 1, 100_000, "megapixels", "Largest picture before decoding.")
+    pixel_budget = Number(
+        4_000_000, 1_000, 1_000_000_000, "pixels", "Pictures with more are shrunk before the model sees them."
     )
-    read_by_lines = Bool(
-        True, help="%ocr cuts pages into lines where the model's checkpoint has a recipe for that; --whole doesn't."
-    ).tag(config=True)
-    fetch_timeout_s = Float(20.0, help="Longest time for one download, in seconds.").tag(config=True)
-    trust_code = Bool(False, help="Run code that a checkpoint brings along.").tag(config=True)
+    read_by_lines = Switch(
+        True, "%ocr cuts pages into lines where the model's checkpoint has a recipe for that; --whole doesn't."
+    )
+    fetch_timeout_s = Number(20.0, 0.1, 86_400, "seconds", "Longest time for one download.", whole=False)
+    trust_code = Switch(False, "Run code that a checkpoint brings along.")
+    allowed_tools = Words("Functions of `--tools` that run without asking. Empty: each call asks.", names=True)
 
-    cache_ram_mib = Int(-1, help="RAM for the prefix cache, in MiB. 0: off. -1: a quarter of the free memory.").tag(
-        config=True
+    cache_ram_mib = Number(
+        -1, 0, 100_000_000, "MiB", "RAM for the prefix cache; 0: off.", {-1: "a quarter of the free memory"}
     )
-    cache_ssd_mib = Int(-1, help="Disk for the prefix cache of all kernels, in MiB. 0: RAM only. -1: a tenth.").tag(
-        config=True
+    cache_ssd_mib = Number(
+        -1,
+        0,
+        1_000_000_000,
+        "MiB",
+        "Disk for the prefix cache of all kernels; 0: RAM only.",
+        {-1: "a tenth of the free disk"},
     )
-    cache_folder = Unicode("", help="Folder of the prefix cache. Empty: the user's cache folder.").tag(config=True)
+    cache_folder = Words("Folder of the prefix cache. Empty: the user's cache folder.", folder=True)
 
     def cache_settings(self) -> Any:
         """The prefix cache's budgets and folder, as `Engine.load` takes them."""
         from ..cache.defaults import default_settings
 
         ram, ssd = (None if mib < 0 else mib * 2**20 for mib in (self.cache_ram_mib, self.cache_ssd_mib))
-        return default_settings(ram, ssd, self.cache_folder or None)
+        place = cache_place(self.cache_folder)
+        return default_settings(ram, ssd if place is not None else 0, place or ".")
 
     def image_limits(self) -> ImageLimits:
         return ImageLimits(
@@ -59,40 +67,65 @@ class Omlx(SingletonConfigurable):
         )
 
 
-def config_file() -> Path:
-    """`config.toml` in the user's configuration folder: lines like `model = "org/name"`."""
-    return platformdirs.user_config_path("omlx_jupyter", appauthor=False) / "config.toml"
+def config_file() -> Path | None:
+    """`config.toml` in the user's configuration folder: lines like `model = "org/name"`. None: there is no such folder
+    for this user (no home folder)."""
+    try:
+        path = platformdirs.user_config_path("omlx_jupyter", appauthor=False) / "config.toml"
+        return path if path.is_absolute() else None
+    except (OSError, RuntimeError, KeyError, ValueError):
+        return None
+
+
+def cache_place(setting: str) -> Path | None:
+    """The prefix cache's folder. None: there is no home folder to have it in, and it stays in RAM."""
+    from ..cache.defaults import default_folder
+
+    try:
+        place = Path(setting).expanduser() if setting else default_folder()
+        return place if place.is_absolute() or setting else None
+    except (OSError, RuntimeError, KeyError, ValueError):
+        return None
 
 
 def _outside() -> tuple[dict[str, Any], dict[str, Any]]:
     """What config.toml and the environment set.
 
-    :raises UsageError: a file that is no TOML, an unknown name or a value of the wrong kind.
+    :raises UsageError: a file that is no TOML, an unknown name or a value that doesn't fit.
     """
     traits = Omlx.class_traits(config=True)
-    file: dict[str, Any] = {}
     path = config_file()
-    if path.exists():
-        try:
-            file = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UsageError(f"{path} can't be read ({error}); correct or remove it.") from None
-        unknown = set(file) - set(traits)
-        if unknown:
-            raise UsageError(f"{path} sets {', '.join(sorted(unknown))}; known settings: {', '.join(traits)}.")
-    environment = {}
-    for name, trait in traits.items():
-        value = os.environ.get(f"OMLX_{name.upper()}")
-        if value is not None:
-            try:
-                environment[name] = trait.from_string(value)
-            except ValueError:
-                raise UsageError(f"OMLX_{name.upper()} is {value!r}; {trait.help}") from None
-    return file, environment
+    file = _read(path) if path is not None else {}
+    unknown = set(file) - set(traits)
+    if unknown:
+        names = on_one_line(", ".join(sorted(unknown)))
+        raise UsageError(f"{path} sets {names}; known settings: {', '.join(traits)}.")
+    environment = {name: os.environ[variable] for name in traits if (variable := _variable(name)) in os.environ}
+    return (
+        {name: traits[name].checked(value, f"{name} in {path}") for name, value in file.items()},
+        {name: traits[name].parsed(text, _variable(name)) for name, text in environment.items()},
+    )
+
+
+def _variable(name: str) -> str:
+    return f"OMLX_{name.upper()}"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """:raises UsageError: it is there and can't be read."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path} can't be read ({on_one_line(error)}); correct or remove it.") from None
 
 
 def settings(shell: Any = None) -> Omlx:
-    """The kernel's settings; registered with the shell, so that `%config` finds them."""
+    """The kernel's settings; registered with the shell, so that `%config` finds them.
+
+    :raises UsageError: a value from outside doesn't fit; nothing is set then.
+    """
     if not Omlx.initialized():
         file, environment = _outside()
         made = Omlx.instance(parent=shell) if shell is not None else Omlx.instance()

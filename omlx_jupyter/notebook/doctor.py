@@ -10,10 +10,12 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 
 import psutil
+from IPython.core.error import UsageError
 
 from ..cache import check
 from .cache_command import folder, size
 from .config import settings
+from .plain import name, tell
 
 _PACKAGES = ("omlx_jupyter", "mlx", "mlx-vlm", "mlx-lm", "ipykernel", "ipywidgets", "anywidget", "jupyterlab")
 
@@ -21,7 +23,7 @@ _PACKAGES = ("omlx_jupyter", "mlx", "mlx-vlm", "mlx-lm", "ipykernel", "ipywidget
 def command(rest: list[str]) -> None:
     """Print a line per finding; `!` marks what wants doing."""
     for good, line in findings():
-        print(f"{'✓' if good else '!'} {line}")
+        tell(f"{'✓' if good else '!'} {name(line)}")
 
 
 def findings() -> list[tuple[bool, str]]:
@@ -57,7 +59,10 @@ def _memory() -> tuple[bool, str]:
 
 
 def _disk() -> list[tuple[bool, str]]:
-    place = folder()
+    try:
+        place = folder()
+    except UsageError as error:
+        return [(False, str(error))]
     there = next(p for p in (place, *place.parents) if p.exists())
     free = shutil.disk_usage(there).free
     writable = os.access(there, os.W_OK)
@@ -72,11 +77,11 @@ def _disk() -> list[tuple[bool, str]]:
 
 def _versions() -> list[tuple[bool, str]]:
     found = []
-    for name in _PACKAGES:
+    for package in _PACKAGES:
         try:
-            found.append(f"{name} {version(name)}")
+            found.append(f"{package} {version(package)}")
         except PackageNotFoundError:
-            found.append(f"{name} –")
+            found.append(f"{package} –")
     lines = [(True, f"Python {platform.python_version()}, {', '.join(found)}")]
     if importlib.util.find_spec("anywidget") is None:
         lines.append((False, "anywidget is missing: answers don't stream in the notebook; run %pip install anywidget."))

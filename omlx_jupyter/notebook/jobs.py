@@ -11,6 +11,7 @@ from typing import Any
 from IPython.core.error import UsageError
 
 from ..errors import OmlxError
+from .plain import name, tell
 from .result import Result
 
 _numbers = itertools.count(1)
@@ -97,7 +98,7 @@ class Job:
         return wait().__await__()
 
     def __repr__(self) -> str:
-        return f"<Job {self.number} · {self.state}>"
+        return name(f"<Job {self.number} · {self.state}>")
 
 
 def listing() -> list[Job]:
@@ -117,9 +118,9 @@ def command(rest: list[str]) -> None:
     match rest:
         case []:
             for job in listing():
-                print(f"{job.number}: {job.state} · {job.prompt[:60]}")
+                tell(f"{job.number}: {job.state} · {name(job.prompt[:60])}")
             if not _jobs:
-                print("No jobs yet; %%vlm --background begins one.")
+                tell("No jobs yet; %%vlm --background begins one.")
         case ["wait"]:
             for job in listing():
                 _wait(job)
@@ -142,6 +143,6 @@ def _wait(job: Job) -> None:
     try:
         job.result()
     except OmlxError as error:
-        print(f"{job.number}: {error}")
+        tell(f"{job.number}: {error}")
     else:
-        print(f"{job.number}: {job.state}")
+        tell(f"{job.number}: {job.state}")

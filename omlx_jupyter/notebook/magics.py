@@ -97,7 +97,7 @@ class OmlxMagics(Magics):
             value = self._read(items, args.prompt, sampling, args.out, args.whole)
             if args.boxes:
                 show_boxes(value)
-        except OmlxError as error:
+        except (OmlxError, UsageError) as error:
             raise run.one_line(error) from None
         value.shown(self.shell)
         run.keep(self.shell, value, args.out)
@@ -190,7 +190,7 @@ class OmlxMagics(Magics):
             if stopped.result is not None:
                 run.keep_as_last(self.shell, stopped.result, args.out)
             raise
-        except OmlxError as error:
+        except (OmlxError, UsageError) as error:
             raise run.one_line(error) from None
         if isinstance(value, Result):
             value.shown(self.shell)
@@ -222,7 +222,7 @@ class OmlxMagics(Magics):
         """
         try:
             return management.run_command(self.shell, line)
-        except OmlxError as error:
+        except (OmlxError, UsageError) as error:
             raise run.one_line(error) from None
 
     def _open(self, sources: list[str], all_frames: bool) -> list[DecodedImage]:

@@ -10,44 +10,45 @@ from IPython.core.error import UsageError
 from . import cache_command, chats, doctor, jobs, session
 from .arguments import split_line
 from .config import settings, table_of_settings
+from .plain import name, tell
 
 
 def run_command(shell: Any, line: str) -> Any:
     """:raises UsageError: an unknown command or a missing argument."""
     words = [w.text for w in split_line(line)]
-    name, rest = (words[0], words[1:]) if words else ("status", [])
-    command = COMMANDS.get(name)
+    wanted, rest = (words[0], words[1:]) if words else ("status", [])
+    command = COMMANDS.get(wanted)
     if command is None:
-        raise UsageError(f"%omlx has no command {name}; it knows {', '.join(COMMANDS)}.")
+        raise UsageError(f"%omlx has no command {wanted}; it knows {', '.join(COMMANDS)}.")
     return command(rest)
 
 
 def _load(rest: list[str]) -> None:
     if len(rest) != 1:
         raise UsageError("%omlx load takes one model: a folder, a hub id like org/name, or tiny-ocr.")
-    engine = session.engine(rest[0], lambda text: print(text, flush=True))
-    print(f"{engine.name} is loaded ({engine.family}{', reads text by itself' if engine.is_ocr else ''}).")
+    engine = session.engine(rest[0], tell)
+    tell(f"{name(engine.name)} is loaded ({engine.family}{', reads text by itself' if engine.is_ocr else ''}).")
     for warning in engine.warnings:
-        print(f"Note: {warning}")
+        tell(f"Note: {warning}")
 
 
 def _unload(rest: list[str]) -> None:
-    name = session.unload()
-    print(f"{name} is unloaded." if name else "No model is loaded.")
+    ended = session.unload()
+    tell(f"{name(ended)} is unloaded." if ended else "No model is loaded.")
 
 
 def _status(rest: list[str]) -> None:
     engine = session.current_engine()
     if engine is None:
-        print(f"No model is loaded; {settings().model or 'tiny-ocr'} comes with the first request.")
+        tell(f"No model is loaded; {settings().model or 'tiny-ocr'} comes with the first request.")
         return
     stats = engine.stats()
-    print(f"{stats.model} · {engine.family} · {stats.state}")
-    print(
+    tell(f"{name(stats.model)} · {engine.family} · {stats.state}")
+    tell(
         f"rows: {stats.decoding} writing, {stats.prefilling} in prefill, {stats.waiting + stats.preparing} waiting"
         f" · requests: {stats.finished} finished, {stats.failed} failed, {stats.cancelled} cancelled"
     )
-    print(
+    tell(
         f"tokens: {stats.prompt_tokens:,} read, {stats.completion_tokens:,} written"
         f" · pictures: {stats.images_encoded} encoded, {stats.images_reused} reused"
         f" · KV {stats.kv_bytes / 2**20:.1f} MiB, features {stats.feature_bytes / 2**20:.1f} MiB"
@@ -58,9 +59,11 @@ def _models(rest: list[str]) -> None:
     from ..models.hub import EMBEDDED, cached_models
 
     running = session.current_engine()
-    for name in [EMBEDDED, *cached_models()]:
-        marks = [m for m, yes in (("embedded", name == EMBEDDED), ("loaded", running and running.name == name)) if yes]
-        print(name + (f"  ({', '.join(marks)})" if marks else ""))
+    for model in [EMBEDDED, *cached_models()]:
+        marks = [
+            m for m, yes in (("embedded", model == EMBEDDED), ("loaded", running and running.name == model)) if yes
+        ]
+        tell(name(model) + (f"  ({', '.join(marks)})" if marks else ""))
 
 
 def _dashboard(rest: list[str]) -> Any:
@@ -70,7 +73,7 @@ def _dashboard(rest: list[str]) -> Any:
 
 
 def _settings(rest: list[str]) -> None:
-    print(table_of_settings())
+    tell(table_of_settings())
 
 
 COMMANDS: dict[str, Callable[[list[str]], Any]] = {

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..types import Generation, Message, Usage
-from .markdown import safe_markdown
+from .html import html
+from .markdown import safe_line, safe_markdown
+from .plain import name as one_line
+from .plain import shown
 
 if TYPE_CHECKING:
     from ..chat.pages import TextLine
@@ -84,8 +86,7 @@ class Result:
 
     def _repr_html_(self) -> str:
         """For tables and pages that show HTML: the text as text, whatever it holds."""
-        text, figures = html.escape(self.text), html.escape(self.figures())
-        return f'<div style="white-space: pre-wrap">{text}</div><small>{figures}</small>'
+        return html('<div style="white-space: pre-wrap">{}</div><small>{}</small>', self.text, self.figures())
 
     def __await__(self) -> Generator[Any, None, Result]:
         return self
@@ -94,12 +95,11 @@ class Result:
     def _ipython_display_(self) -> None:
         """Nothing right after the cell has streamed it; the whole answer whenever it is asked for again."""
         from IPython.core.getipython import get_ipython
-        from IPython.display import display
 
         shell = get_ipython()
         if shell is not None and self._shown_in == (id(shell), shell.execution_count):
             return
-        display(self.bundle(), raw=True)
+        _display(shell, self.bundle())
 
     def shown(self, shell: Any) -> None:
         self._shown_in = (id(shell), shell.execution_count)
@@ -126,7 +126,7 @@ class Failure:
         """Shown with the others."""
 
     def __repr__(self) -> str:
-        return f"<Failure {self.source}: {self.error}>"
+        return one_line(f"<Failure {self.source}: {self.error}>")
 
 
 class ResultList(list[Result | Failure]):
@@ -155,8 +155,10 @@ class ResultList(list[Result | Failure]):
     def _entry(number: int, result: Result | Failure) -> dict[str, str]:
         name = result.source or f"picture {number}"
         text = f"failed: {result.error}" if isinstance(result, Failure) else result.text
-        title = safe_markdown(name).strip()
-        return {"text/markdown": f"**{title}**\n\n{safe_markdown(text)}", "text/plain": f"--- {name}\n{text}"}
+        return {
+            "text/markdown": f"**{safe_line(name)}**\n\n{safe_markdown(text)}",
+            "text/plain": f"--- {one_line(name)}\n{text}",
+        }
 
     @property
     def text(self) -> str:
@@ -172,11 +174,10 @@ class ResultList(list[Result | Failure]):
 
     def _ipython_display_(self) -> None:
         from IPython.core.getipython import get_ipython
-        from IPython.display import display
 
         shell = get_ipython()
         if shell is None or self._shown_in != (id(shell), shell.execution_count):
-            display(self.bundle(), raw=True)
+            _display(shell, self.bundle())
 
     def shown(self, shell: Any) -> None:
         self._shown_in = (id(shell), shell.execution_count)
@@ -185,9 +186,21 @@ class ResultList(list[Result | Failure]):
         return self.text
 
 
+def _display(shell: Any, bundle: dict[str, str]) -> None:
+    """Show it. What is saved is the answer letter for letter; a terminal, which prints `text/plain`, gets symbols."""
+    from IPython.display import display
+
+    from .stream_view import shows_updates
+
+    kernel = getattr(shell, "kernel", None)
+    if kernel is None or not shows_updates(kernel):
+        bundle = {**bundle, "text/plain": shown(bundle["text/plain"])}
+    display(bundle, raw=True)
+
+
 def answer_bundle(text: str, figures: str, notes: Sequence[str] = ()) -> dict[str, str]:
     lines = [*notes, figures] if figures else list(notes)
-    small = "\n".join(f"<sub>{safe_markdown(line).strip()}</sub>  " for line in lines)
+    small = "\n".join(f"<sub>{safe_line(line)}</sub>  " for line in lines)
     plain = "\n".join(f"[{line}]" for line in lines)
     return {
         "text/markdown": f"{safe_markdown(text)}\n\n{small}" if small else safe_markdown(text),

@@ -13,6 +13,7 @@ from ..errors import OmlxError
 from ..types import ImagePart, Message, SamplingParams
 from . import session
 from .config import settings
+from .plain import shown
 from .result import Result
 from .stream_view import View, make_view
 
@@ -164,4 +165,4 @@ def keep_as_last(shell: Any, value: Any, name: str | None) -> None:
 
 def one_line(error: Exception) -> UsageError:
     """An error of ours, shown as one line without a traceback."""
-    return UsageError(str(error))
+    return UsageError(shown(error))

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..types import Usage
 from .markdown import safe_markdown
+from .plain import shown, tell
 
 _UPDATES_PER_S = 8
 
@@ -19,19 +20,19 @@ class PlainView:
         self._shown = 0
 
     def status(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        tell(text, error=True)
 
     def update(self, text: str, progress: Any, usage: Usage) -> None:
         if len(text) > self._shown:
-            print(text[self._shown :], end="", flush=True)
+            tell(text[self._shown :], end="")
             self._shown = len(text)
 
     def finish(self, result: Any) -> None:
-        print(result.bundle()["text/plain"][self._shown :], flush=True)
+        tell(result.bundle()["text/plain"][self._shown :])
 
     def fail(self) -> None:
         if self._shown:
-            print(flush=True)
+            tell()
 
 
 class RichView:
@@ -70,14 +71,14 @@ class RichView:
 def _dim(text: str) -> Any:
     from rich.text import Text
 
-    return Text(text, style="dim")
+    return Text(shown(text), style="dim")
 
 
 def _page(text: str, below: str) -> Any:
     from rich.console import Group
     from rich.markdown import Markdown
 
-    parts: list[Any] = [Markdown(safe_markdown(text), hyperlinks=False)] if text else []
+    parts: list[Any] = [Markdown(safe_markdown(shown(text)), hyperlinks=False)] if text else []
     return Group(*parts, _dim(below)) if below else Group(*parts)
 
 
