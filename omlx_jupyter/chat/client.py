@@ -23,11 +23,12 @@ class Engine(_Engine):
         *,
         system: str | None = None,
         tools: Any = None,
+        group: int = 0,
     ) -> RequestHandle:
         if system is not None and not isinstance(system, str):
             raise RequestError(f"system is a {type(system).__name__}; give text.")
         said = checked_text(system, "the system prompt") if system else None
-        return super().submit(conversation(prompt), images, sampling, system=said, tools=tools)
+        return super().submit(conversation(prompt), images, sampling, system=said, tools=tools, group=group)
 
     submit.__doc__ = _Engine.submit.__doc__
 

@@ -10,14 +10,23 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from ..engine.engine import Engine
-from ..engine.request import ASYNC_TICK_S, Phase, Progress, RequestHandle
+from ..engine.request import ASYNC_TICK_S, Phase, Progress, RequestHandle, new_group
 from ..errors import OmlxError
-from ..types import Delta, FinishReason, Generation, SamplingParams, TokenLogprob, Usage
+from ..types import (
+    Delta,
+    FinishReason,
+    Generation,
+    ImagePart,
+    Message,
+    SamplingParams,
+    TokenLogprob,
+    Usage,
+)
 
 if TYPE_CHECKING:
     from ..images.decoded import DecodedImage
-    from ..reading.page import Box, Line, Page
     from ..reading.recipe import Recipe
+    from ..reading.types import Box, Line, Page
 
 _SPARE_TOKENS = 16  # of a piece's answer, over a character every three pixels
 
@@ -49,6 +58,26 @@ def recipe_for(engine: Engine) -> Recipe | None:
     return recipe_of(engine.path)
 
 
+def read_picture(
+    engine: Engine,
+    pictures: Sequence[DecodedImage],
+    prompt: str | None = None,
+    sampling: SamplingParams | None = None,
+    whole: bool = False,
+    system: str | None = None,
+) -> Reading:
+    """Read pictures as their checkpoint wants it: one picture without a prompt by its recipe, unless `whole`.
+
+    :raises EngineClosedError: the engine was closed.
+    """
+    alone = len(pictures) == 1 and not prompt and not system and not whole
+    recipe = recipe_for(engine) if alone else None
+    if recipe is not None:
+        return read_page(engine, pictures[0], recipe, sampling)
+    parts: list[Any] = [*(ImagePart(picture) for picture in pictures), *([prompt] if prompt else [])]
+    return engine.submit([Message("user", parts)], sampling=sampling, system=system)
+
+
 def read_page(
     engine: Engine, picture: DecodedImage, recipe: Recipe, sampling: SamplingParams | None = None
 ) -> PageHandle:
@@ -59,10 +88,10 @@ def read_page(
     :raises EngineClosedError: the engine was closed.
     """
     from ..images.decoded import DecodedImage
-    from ..reading.page import cut
 
     began = time.monotonic()
-    page = cut(picture.pixels, recipe)
+    page = _cut(picture, recipe)
+    group = new_group()
     wanted = sampling or SamplingParams()
     if page.whole:
         told = replace(wanted, logprobs=wanted.logprobs or 0)
@@ -73,12 +102,26 @@ def read_page(
             rows.append([])
             for piece in line.pieces:
                 image = DecodedImage(piece.pixels, picture.source)
-                rows[-1].append(engine.submit(images=[image], sampling=_for_piece(wanted, piece.pixels.shape[1])))
+                rows[-1].append(
+                    engine.submit(images=[image], sampling=_for_piece(wanted, piece.pixels.shape[1]), group=group)
+                )
     except BaseException:
         for handle in (handle for row in rows for handle in row):
             handle.cancel()
         raise
-    return PageHandle(page, recipe, rows, began)
+    return PageHandle(page, recipe, rows, began, limited=wanted.max_tokens is not None)
+
+
+def _cut(picture: DecodedImage, recipe: Recipe) -> Page:
+    """Its lines; a machine on which OpenCV can't be loaded reads pages whole and says what it lacks."""
+    try:
+        from ..reading.page import cut
+    except ImportError as error:
+        from ..reading.types import Page
+
+        reason = f"OpenCV can't be loaded ({error}); on Linux: apt install libgl1 libglib2.0-0"
+        return Page((), (picture.width, picture.height), whole=True, reason=reason)
+    return cut(picture.pixels, recipe)
 
 
 def _for_piece(wanted: SamplingParams, width: int) -> SamplingParams:
@@ -94,8 +137,11 @@ class PageHandle:
     of the stream don't.
     """
 
-    def __init__(self, page: Page, recipe: Recipe, rows: list[list[RequestHandle]], began: float) -> None:
+    def __init__(
+        self, page: Page, recipe: Recipe, rows: list[list[RequestHandle]], began: float, limited: bool = False
+    ) -> None:
         self.page = page
+        self._limited = limited  # the user bounds what a piece may say
         self._recipe, self._rows, self._began = recipe, rows, began
         self._handles = [handle for row in rows for handle in row]
         self._told = 0  # lines that `poll` has given
@@ -229,18 +275,28 @@ class PageHandle:
             if read is not None and read.text:
                 lines.append(read)
         done = [handle.result() for handle in self._handles]
-        reason: FinishReason = "cancelled" if any(d.finish_reason == "cancelled" for d in done) else "stop"
+        reason, detail = self._ended(done)
         left_out = (f"{improbable} improbable line{'s' * (improbable != 1)} left out",) if improbable else ()
         logprobs = [item for d in done for item in d.logprobs or ()]
         return PageText(
             text=join(self.page, texts),
             token_ids=[token for d in done for token in d.token_ids],
             finish_reason=reason,
+            detail=detail,
             usage=self._usage(),
             notes=(*self.page.notes, *left_out),
             logprobs=logprobs,
             lines=tuple(lines),
         )
+
+    def _ended(self, done: Sequence[Generation]) -> tuple[FinishReason, str]:
+        """How the page ended, from how its pieces did. Only a limit that the user set counts as one."""
+        if any(part.finish_reason == "cancelled" for part in done):
+            return "cancelled", ""
+        cut = sum(part.finish_reason == "length" for part in done)
+        if cut and self._limited:
+            return "length", f"max_tokens reached in {cut} of {len(done)} pieces"
+        return "stop", ""
 
     def _read(self, line: Line, row: Sequence[RequestHandle], failing: bool = True) -> TextLine | None:
         """A line of finished pieces. None if it is improbable; empty if it was stopped before its end."""
@@ -290,6 +346,9 @@ class PageHandle:
             decode_tokens_per_s=sums["completion_tokens"] / (now - first) if now > first > 0 else 0.0,
             peak_rows=max((part.peak_rows for part in parts), default=1),
         )
+
+
+Reading = PageHandle | RequestHandle  # a picture that is being read, by lines or whole
 
 
 def _mean(logprobs: Sequence[TokenLogprob]) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -113,12 +114,14 @@ class Engine:
         *,
         system: str | None = None,
         tools: Any = None,
+        group: int = 0,
     ) -> RequestHandle:
         """Queue a request and return at once.
 
         `images` takes whatever `omlx_jupyter.images` takes; a glob or a list counts as its pictures.
         A picture without a prompt gets an OCR model's own prompt and settings. Errors of the
-        pictures and the prompt come out of the handle.
+        pictures and the prompt come out of the handle. Requests with the same `group` (from `new_group()`)
+        are shown as one.
 
         :raises RequestError: nothing was asked.
         :raises EngineClosedError: the engine was closed.
@@ -130,7 +133,9 @@ class Engine:
         refuse_endless(messages, model.name, model.context)
         messages, chosen = with_ocr_defaults(messages, sampling or SamplingParams(), model.defaults, model.ocr)
         loop = self._loop
-        request = Request(chosen, self._preparation(model, messages, tools), stop_loops=model.ocr is not None)
+        request = Request(
+            chosen, self._preparation(model, messages, tools), stop_loops=model.ocr is not None, group=group
+        )
         loop.submit(request)
         return RequestHandle(request, self._loop.wake, lambda: loop.alive)
 
@@ -141,7 +146,7 @@ class Engine:
         return model
 
     def _preparation(self, model: Any, messages: list[Message], tools: Any) -> Callable[[], Any]:
-        limits, budget = self._image_limits, self._pixel_budget
+        limits, budget = replace(self._image_limits, pixel_budget=self._pixel_budget), self._pixel_budget
 
         def prepare() -> Any:
             opened: list[Message] = []

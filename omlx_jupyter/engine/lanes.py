@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -30,13 +31,31 @@ class Finished:
     ram: int
     ssd: int
     tokens: int
+    group: int = 0
+
+
+_ORDER: tuple[Phase, ...] = ("decode", "prefill", "reading", "queued", "done")
 
 
 def lanes_of(requests: Iterable[Request]) -> list[Lane]:
-    return [
-        Lane(r.number, r.phase, r.prefilled, r.prompt_tokens, len(r.token_ids), r.sampling.max_tokens or 0, r.images)
-        for r in sorted(requests, key=lambda r: r.number)
-    ]
+    """One lane a request, in order of arrival; the requests of a group share one."""
+    groups: dict[object, list[Request]] = {}
+    for request in sorted(requests, key=lambda r: r.number):
+        groups.setdefault(("group", request.group) if request.group else request.number, []).append(request)
+    return [_lane(members) for members in groups.values()]
+
+
+def _lane(members: list[Request]) -> Lane:
+    phases = {r.phase for r in members}
+    return Lane(
+        members[0].number,
+        next(phase for phase in _ORDER if phase in phases),
+        sum(r.prefilled for r in members),
+        sum(r.prompt_tokens for r in members),
+        sum(len(r.token_ids) for r in members),
+        sum(r.sampling.max_tokens or 0 for r in members),
+        1 if members[0].group else members[0].images,
+    )
 
 
 def finished_of(request: Request) -> Finished:
@@ -46,4 +65,22 @@ def finished_of(request: Request) -> Finished:
         request.cached_tokens_ram,
         request.cached_tokens_ssd,
         len(request.token_ids),
+        request.group,
     )
+
+
+def note_finished(recent: deque[Finished], request: Request) -> None:
+    """Add a request to the finished ones; a group's are added up in one."""
+    made = finished_of(request)
+    for place, other in enumerate(recent):
+        if made.group and other.group == made.group:
+            recent[place] = Finished(
+                other.number,
+                other.prompt + made.prompt,
+                other.ram + made.ram,
+                other.ssd + made.ssd,
+                other.tokens + made.tokens,
+                made.group,
+            )
+            return
+    recent.append(made)

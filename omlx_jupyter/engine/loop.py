@@ -7,17 +7,16 @@ import logging
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-from ..errors import EngineClosedError, EngineFaultError, OmlxError
+from ..errors import EngineClosedError, EngineFaultError
 from ..types import FinishReason
-from .guard import Guard, release
-from .lanes import Finished, finished_of
+from .guard import release
 from .process import Owner
+from .registry import Registry
 from .request import Request
 from .row import Row
 from .scheduler import Limits, Running, Waiting, admit, why_waiting
@@ -34,23 +33,16 @@ class EngineLoop:
         """`load` gives the model and `make_runner` its runner; both are called on the engine thread."""
         self._load, self._limits, self._make_runner = load, limits, make_runner
         self._owner = Owner()
-        self._changed = threading.Condition()
-        self._open: dict[int, Request] = {}  # every request that hasn't ended, wherever it is
-        self._preparing: dict[int, Request] = {}
-        self._ready: list[Request] = []  # prepared, waiting for a row
+        self._held = Registry()
         self._prefilling: list[Row] = []
         self._runner: Any = None
-        self._closing = self._forget = self._retired = False
-        self._guard = Guard()
-        self._counts = dict.fromkeys(
-            ("finished", "failed", "cancelled", "prompt_tokens", "completion_tokens", "images_reused"), 0
-        )
+        self._forget = self._retired = False
         self._loaded = threading.Event()
         self._error: BaseException | None = None
         self._state = "loading"
         self._waiting_for = ""
         self._workers = ThreadPoolExecutor(WORKERS, "omlx-prepare")
-        self.recent: deque[Finished] = deque(maxlen=12)
+        self.recent = self._held.recent
         self.model: Any = None
         self._thread = threading.Thread(target=self._run, name="omlx-engine", daemon=True)
         self._thread.start()
@@ -58,10 +50,7 @@ class EngineLoop:
     # -- other threads ----------------------------------------------------------------------
 
     def wait_loaded(self, on_wait: Callable[[float], None] | None = None) -> Any:
-        """The loaded model. Short waits, so that Ctrl-C gets through; `on_wait` gets the seconds so far.
-
-        :raises OmlxError: loading failed.
-        """
+        """The loaded model, or its error. Short waits, for Ctrl-C; `on_wait` gets the seconds so far."""
         started = time.monotonic()
         while not self._loaded.wait(0.05):
             if on_wait is not None:
@@ -75,20 +64,16 @@ class EngineLoop:
         :raises ProcessError: this is a forked child; the engine lives in the parent.
         """
         self._owner.check()
-        with self._changed:
-            if self._closing:
-                raise EngineClosedError("the engine was closed; load a new one.")
-            self._preparing[request.number] = self._open[request.number] = request
+        self._held.add(request)
         try:
             self._workers.submit(self._prepare, request).add_done_callback(lambda made: self._prepared(request, made))
         except RuntimeError:  # closed between the two: the request was never taken
-            self._forget_request(request)
+            self._held.forget(request)
             raise EngineClosedError("the engine was closed; load a new one.") from None
 
     def wake(self) -> None:
         if self._owner.here:
-            with self._changed:
-                self._changed.notify_all()
+            self._held.wake()
 
     @property
     def alive(self) -> bool:
@@ -97,15 +82,8 @@ class EngineLoop:
 
     def retire(self) -> None:
         """Close when the last request has ended: nobody can send another."""
-        if self._owner.here:
-            with self._changed:
-                self._retired = True
-                self._changed.notify_all()
-
-    def _forget_request(self, request: Request) -> None:
-        with self._changed:
-            self._preparing.pop(request.number, None)
-            self._open.pop(request.number, None)
+        self._retired = True
+        self.wake()
 
     def forget(self) -> None:
         """Empty the RAM tier before the next step."""
@@ -116,9 +94,8 @@ class EngineLoop:
         """End every request as cancelled, then the thread; frees the model. In a forked child: nothing."""
         if not self._owner.here:
             return
-        with self._changed:
-            self._closing = True
-            self._changed.notify_all()
+        self._held.closing = True
+        self._held.wake()
         self._workers.shutdown(wait=False, cancel_futures=True)
         if wait and threading.current_thread() is not self._thread:
             self._thread.join()
@@ -126,40 +103,30 @@ class EngineLoop:
     def stats(self) -> EngineStats:
         """:raises ProcessError: this is a forked child."""
         self._owner.check()
-        with self._changed:
-            now = {"preparing": self._preparing, "waiting": self._ready, "prefilling": self._prefilling}
-            counts = {name: len(held) for name, held in now.items()} | self._counts
-            seen = self._state, self.model, self._runner, self._waiting_for if self._ready else "", counts, self._guard
-        return snapshot(*seen)  # asks the disk: not while the engine thread waits for the lock
+        counts = {**self._held.figures(), "prefilling": len(self._prefilling)}
+        why = self._waiting_for if counts["waiting"] else ""
+        return snapshot(self._state, self.model, self._runner, why, counts, self._held.guard)
 
     def requests(self) -> list[Request]:
         """Everything that isn't finished. Any thread."""
         self._owner.check()
-        with self._changed:
-            return list(self._open.values())
+        return self._held.listing()
 
     def _prepare(self, request: Request) -> None:
         """On a worker thread."""
         try:
-            with self._guard.request(lambda error: self._fail(request, error)):
-                if not (request.cancelled or self._closing):
+            with self._held.guard.request(lambda error: self._held.fail(request, error)):
+                if not (request.cancelled or self._held.closing):
                     self._runner.prepare(request)
             request.prepared_at = time.monotonic()
         finally:
-            with self._changed:
-                taken = self._preparing.pop(request.number, None) is None  # cancelled or closed meanwhile
-                if not (request.ended or taken):
-                    self._ready.append(request)
-                self._changed.notify_all()
+            self._held.prepared(request)
 
     def _prepared(self, request: Request, made: Future[None]) -> None:
         """The worker's last word: also where it fell over before or after the boundary."""
         error = None if made.cancelled() else made.exception()
         if error is not None:
-            with self._changed:
-                self._preparing.pop(request.number, None)
-                self._ready = [r for r in self._ready if r is not request]
-            self._fail(request, error)
+            self._held.withdraw(request, error)
 
     # -- the engine thread ------------------------------------------------------------------
 
@@ -168,11 +135,11 @@ class EngineLoop:
             self.model = self._load()
             self._runner = self._make_runner(self.model, self._limits)
             self._limits = replace(self._limits, kv_bytes=self._runner.byte_limit)
-            self._guard = self._runner.guard
+            self._held.guard = self._runner.guard
         except BaseException as error:
             self._error = error
             self._state = "closed"
-            self._closing = True
+            self._held.closing = True
             if "mlx.core" in sys.modules:
                 from .runner import end_thread
 
@@ -182,7 +149,7 @@ class EngineLoop:
             self._loaded.set()
         try:
             while self._wait_for_work():
-                with self._guard.batch(self._batch_fault):
+                with self._held.guard.batch(self._batch_fault):
                     self._step()
         except BaseException as error:  # beyond the boundary: nobody may wait for ever
             _log.exception("the engine thread failed")
@@ -191,15 +158,16 @@ class EngineLoop:
             self._shut_down()
 
     def _wait_for_work(self) -> bool:
-        with self._changed:
-            while not (self._closing or self._forget or self._ready or self._prefilling or self._runner.batch.rows):
-                if any(request.cancelled for request in self._preparing.values()):
+        held = self._held
+        with held.changed:
+            while not (held.closing or self._forget or held.ready or self._prefilling or self._runner.batch.rows):
+                if any(request.cancelled for request in held.preparing.values()):
                     break
-                if self._retired and not self._open:
+                if self._retired and not held.open:
                     return False
                 self._state = "idle"
-                self._changed.wait()
-            return not self._closing
+                held.changed.wait()
+            return not held.closing
 
     def _step(self) -> None:
         if self._forget:
@@ -215,15 +183,14 @@ class EngineLoop:
             self._decode()
 
     def _admit(self) -> None:
-        with self._changed:
-            ready = list(self._ready)
+        held = self._held
+        with held.changed:
+            ready = list(held.ready)
         if not ready:
             return
         alone = not self.model.family.batchable
-        running = [
-            Running(row.request.number, row.request.bytes_needed, alone)
-            for row in [*self._prefilling, *self._runner.batch.rows]
-        ]
+        rows = [*self._prefilling, *self._runner.batch.rows]
+        running = [Running(row.request.number, row.request.bytes_needed, alone) for row in rows]
         waiting = [Waiting(r.number, r.bytes_needed, alone) for r in ready]
         chosen = set(admit(waiting, running, self._limits))
         self._waiting_for = (
@@ -231,110 +198,74 @@ class EngineLoop:
         )
         for request in ready:
             if request.number in chosen:
-                with self._guard.request(lambda error, request=request: self._fail(request, error)):  # type: ignore[misc]
+                errors: list[BaseException] = []
+                with held.guard.request(errors.append):
                     request.admitted_at = time.monotonic()
                     self._prefilling.append(self._runner.begin(request))
-                with self._changed:
-                    self._ready.remove(request)
+                with held.changed:
+                    held.ready.remove(request)
+                for error in errors:
+                    held.fail(request, error)
 
     def _advance(self, row: Row) -> None:
         """One piece of a row's prefill; rows take turns, so that a short prompt needn't wait for a long one."""
-        joined = True
-        with self._guard.request(lambda error: self._fail(row.request, error)):
+        joined, errors = True, list[BaseException]()
+        with self._held.guard.request(errors.append):
             joined = self._runner.advance(row)
         self._prefilling.remove(row)
         if not joined:
             self._prefilling.append(row)
+        if errors:
+            self._held.fail(row.request, errors[0])
 
     def _decode(self) -> None:
         for item in self._runner.decode():
             row, errors = item.row, list[BaseException]()
             end: tuple[FinishReason, str] | None = None
-            with self._guard.request(errors.append):
+            with self._held.guard.request(errors.append):
                 if item.error is not None:
                     raise item.error
                 end = row.accept(item.token, item.logprob)
             if errors or end is not None:
                 self._runner.leave(row)  # first: whoever waits for the answer finds the row free
             if errors:
-                self._fail(row.request, errors[0])
+                self._held.fail(row.request, errors[0])
             elif end is not None:
-                self._finish(row.request, *end)
+                self._held.finish(row.request, *end)
 
     def _batch_fault(self, error: EngineFaultError) -> None:
-        """End what runs; where nothing ran, what waits, so that a fault can't repeat without end."""
-        with self._changed:
-            held = {r.number for r in [*self._preparing.values(), *self._ready]}
-            running = [r for r in self._open.values() if r.number not in held]
-            if not running:
-                running, self._ready = self._ready, []
+        """End what runs; the next request begins a fresh batch."""
+        concerned = self._held.take_concerned()
         self._prefilling = []
         self._runner.reset()
-        for request in running:
-            self._fail(request, error)
+        for request in concerned:
+            self._held.fail(request, error)
 
     def _drop_cancelled(self) -> None:
-        with self._changed:
-            gone = [r for r in [*self._preparing.values(), *self._ready] if r.cancelled]
-            self._preparing = {n: r for n, r in self._preparing.items() if not r.cancelled}
-            self._ready = [r for r in self._ready if not r.cancelled]
-        for request in gone:
-            self._finish(request, "cancelled")
+        for request in self._held.take_cancelled():
+            self._held.finish(request, "cancelled")
         for row in [r for r in self._prefilling if r.request.cancelled]:
             self._prefilling.remove(row)
             self._runner.reuse.left(row)
-            self._finish(row.request, "cancelled")
+            self._held.finish(row.request, "cancelled")
         for row in [r for r in self._runner.batch.rows if r.request.cancelled]:
             errors: list[BaseException] = []
-            with self._guard.request(errors.append):
+            with self._held.guard.request(errors.append):
                 row.flush()
             self._runner.leave(row)
-            if errors:
-                self._fail(row.request, errors[0])
-            self._finish(row.request, "cancelled")
-
-    def _finish(self, request: Request, reason: FinishReason, detail: str = "") -> None:
-        if request.ended:
-            return
-        with self._guard.request(lambda error: self._fail(request, error)):
-            request.finish(reason, detail)
-            self.recent.append(finished_of(request))
-        with self._changed:
-            self._open.pop(request.number, None)
-            self._counts["cancelled" if reason == "cancelled" else "finished"] += 1
-            self._counts["prompt_tokens"] += request.prompt_tokens
-            self._counts["completion_tokens"] += len(request.token_ids)
-            self._counts["images_reused"] += request.images_reused
-
-    def _fail(self, request: Request, error: BaseException) -> None:
-        with self._changed:
-            self._open.pop(request.number, None)
-        if request.ended:  # cancelled while its pictures were being read
-            return
-        if not isinstance(error, OmlxError):
-            _log.debug("request %s failed", request.number, exc_info=error)
-        request.fail(error)
-        with self._changed:
-            self._counts["failed"] += 1
+            for error in errors:
+                self._held.fail(row.request, error)
+            self._held.finish(row.request, "cancelled")
 
     def _shut_down(self) -> None:
         """End every request and free the model; what fails here is noted, and the rest goes on."""
-        with self._changed:
-            self._closing, self._state = True, "closed"
-            self._preparing.clear()
-            self._ready.clear()
-            left = list(self._open.values())
+        self._state = "closed"
+        left = self._held.close()
         self._workers.shutdown(wait=False, cancel_futures=True)
         for row in [*self._prefilling, *self._runner.batch.rows]:
-            with self._guard.request(lambda error, row=row: self._fail(row.request, error)):  # type: ignore[misc]
+            with self._held.guard.request(lambda error, row=row: self._held.fail(row.request, error)):  # type: ignore[misc]
                 row.flush()
-        died = self._error
-        why = f"the engine ended ({type(died).__name__}: {died}); load it again."
-        for request in left:
-            if died is None:
-                self._finish(request, "cancelled", "the engine was closed")
-            else:
-                self._fail(request, EngineFaultError(why))
+        self._held.end_all(left, self._error)
         self._prefilling = []
         try:
             self._runner.close()

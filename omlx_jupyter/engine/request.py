@@ -16,8 +16,14 @@ from .events import EventQueue
 
 Phase = Literal["queued", "reading", "prefill", "decode", "done"]
 _numbers = itertools.count(1)
+_groups = itertools.count(1)
 WATCH_S = 0.5  # a reader looks this often whether the engine thread still lives
 ASYNC_TICK_S = 0.02  # an async reader notices cancellation within this time
+
+
+def new_group() -> int:
+    """A number for requests that people see as one, such as a page's lines."""
+    return next(_groups)
 
 
 def _spent() -> NoReturn:
@@ -30,6 +36,7 @@ class Request:
 
     sampling: SamplingParams
     prepare: Callable[[], Any]
+    group: int = 0  # requests of one page have the same; 0 stands alone
     number: int = field(default_factory=lambda: next(_numbers))
     submitted: float = field(default_factory=time.monotonic)
     phase: Phase = "queued"
@@ -82,6 +89,11 @@ class Request:
             decode_tokens_per_s=decoded / (now - first) if first and decoded > 0 and now > first else 0.0,
             peak_rows=self.peak_rows,
         )
+
+    def nothing_reused(self) -> None:
+        """A restore failed: the prompt is computed from its first token."""
+        self.prefilled = self.cached_tokens = self.cached_tokens_ram = self.cached_tokens_ssd = 0
+        self.images_reused, self.saved_s = 0, 0.0
 
     @property
     def ended(self) -> bool:

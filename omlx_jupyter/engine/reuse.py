@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,11 +10,13 @@ import mlx.core as mx
 
 from ..cache.keys import BLOCK_TOKENS, Chain, Span
 from ..cache.planner import Needs, Plan
-from ..cache.prefix_cache import CacheSettings, Part, PrefixCache, Restored
+from ..cache.prefix_cache import CacheSettings, PrefixCache, Restored
 from ..models import kv_records
 from ..models.identity import identity_of
 from ..models.kv_records import Layout, Payload, Room
 from .guard import Guard, costs_the_cache
+from .promotions import Promotions
+from .rates import Rates
 from .row import Row
 
 _STATE_EVERY = 4 * BLOCK_TOKENS  # recurrent layers' state is kept at least this often in a prompt
@@ -36,10 +37,7 @@ class RowPrefix:
 
 
 class Reuse:
-    """Engine thread only. Does nothing for models whose caches it can't slice.
-
-    Its faults cost the cache, never a request: the row goes on without it.
-    """
+    """Engine thread only; nothing for models whose caches it can't slice. Its faults cost the cache, no request."""
 
     def __init__(self, model: Any, settings: CacheSettings, busy: Any, guard: Guard) -> None:
         self._model = model
@@ -47,7 +45,7 @@ class Reuse:
         self._layout: Layout = kv_records.layout_of(model.new_cache())
         self.cache: PrefixCache | None = None
         self._io: ThreadPoolExecutor | None = None
-        self._promoting: list[tuple[RowPrefix, Plan, Future[Any]]] = []
+        self._promotions: Promotions | None = None
         if self._layout.usable and settings.ram_bytes > 0:
             try:
                 needs = Needs(self._layout.window, self._layout.stateful)
@@ -56,22 +54,18 @@ class Reuse:
             except Exception as error:
                 guard.cache(error)
             self._io = ThreadPoolExecutor(2, "omlx-cache-reader")
-        self.seconds_per_token = self.seconds_per_image = 0.0
-        if self.cache is not None and self.cache.ssd is not None:
-            self.seconds_per_token = self.cache.ssd.seconds_per_token
+            if self.cache is not None:
+                self._promotions = Promotions(self.cache, self._io, guard)
+        ssd = self.cache.ssd if self.cache is not None else None
+        self.rates = Rates(ssd.seconds_per_token if ssd is not None else 0.0)
 
     def detach(self, row: Row) -> None:
         """Part a row from the cache; a row that hasn't computed anything begins at its first token."""
         unread = row.prefix is not None and row.prefix.reading is not None
         row.prefix = None
         if unread:
-            self._start_over(row)
-
-    def _start_over(self, row: Row) -> None:
-        request = row.request
-        row.cache, row.images_done = self._model.new_cache(), 0
-        request.prefilled = request.cached_tokens = request.cached_tokens_ram = request.cached_tokens_ssd = 0
-        request.images_reused, request.saved_s = 0, 0.0
+            row.cache, row.images_done = self._model.new_cache(), 0
+            row.request.nothing_reused()
 
     # -- before prefill ---------------------------------------------------------------------
 
@@ -80,7 +74,8 @@ class Reuse:
         """Look the prompt up and start reading what is on disk."""
         if self.cache is None:
             return
-        self._collect()
+        if self._promotions is not None:
+            self._promotions.collect()
         spans = [Span(s.start, s.length, s.digest) for s in row.prompt.spans]
         row.prefix = RowPrefix(self.cache.chain(row.prompt.ids, spans))
         self.cache.tokens_asked += len(row.prompt.ids)
@@ -129,8 +124,9 @@ class Reuse:
             parts, prefix.room = [(prefix.room.arrays, plan.length)], None
             prefix.from_disk = plan
         else:
-            self._promote(prefix, plan, found.parts)
-        kv_records.rebuild(row.cache or [], self._layout, parts, plan.length, found.state, self._capacity(row))
+            if self._promotions is not None:
+                self._promotions.keep(prefix.chain, plan, found.parts)
+        kv_records.rebuild(row.cache or [], self._layout, parts, plan.length, found.state, _capacity(row))
         self.cache.used(plan, prefix.chain)
         if self._layout.window and plan.steps[-1].take < plan.steps[-1].child.length:
             count = plan.length - prefix.chain.done  # a block used in part is stored anew, with what follows
@@ -141,14 +137,8 @@ class Reuse:
         images = sum(span.end <= plan.length for span in prefix.chain.spans)
         request.images_reused += images
         row.images_done = images
-        request.saved_s = plan.length * self.seconds_per_token + images * self.seconds_per_image
+        request.saved_s = plan.length * self.rates.per_token + images * self.rates.per_image
         self.cache.saved_s += request.saved_s
-
-    @staticmethod
-    def _capacity(row: Row) -> int:
-        """Tokens to make room for: the prompt and a beginning of the answer, in whole blocks."""
-        wanted = row.request.prompt_tokens + min(row.request.sampling.max_tokens or 1, 2 * BLOCK_TOKENS)
-        return -(-wanted // BLOCK_TOKENS) * BLOCK_TOKENS
 
     def _allocator(self, row: Row) -> Any:
         """Memory for a restore from disk alone: the row's final arrays, which numpy writes into. Sliding windows
@@ -157,44 +147,16 @@ class Reuse:
             return None
 
         def allocate(shapes: Any) -> Any:
-            row.prefix.room = Room(shapes, self._capacity(row))
+            row.prefix.room = Room(shapes, _capacity(row))
             return row.prefix.room
 
         return allocate
 
-    def _promote(self, prefix: RowPrefix, plan: Plan, parts: Sequence[Part]) -> None:
-        """Blocks that came from disk are in RAM from now on, as views of what was read."""
-        assert self.cache is not None
-        steps = list(plan.steps)
-        chain = Chain(prefix.chain.symbols, prefix.chain.spans, self.cache.root)
-        for part in parts:
-            at = 0
-            while at < part.take and steps:
-                step = steps.pop(0)
-                if step.take == step.child.length:
-                    block = chain.cut(step.end, step.child.window)
-                    if not part.ram:
-                        self.cache.keep(block, {n: a[:, at : at + step.take] for n, a in part.payload.items()})
-                at += step.take
-
     def _read_again(self, prefix: RowPrefix) -> None:
         """Start to read for RAM what was restored into a row alone."""
         plan, prefix.from_disk = prefix.from_disk, None
-        if plan is None or self.cache is None or self._io is None:
-            return
-        if all(plan.steps[-1].child.key != other.steps[-1].child.key for _, other, _ in self._promoting):
-            self._promoting.append((prefix, plan, self._io.submit(self.cache.reread(plan))))
-
-    def _collect(self) -> None:
-        """Take in what was read for RAM, where that has ended."""
-        waiting, self._promoting = self._promoting, []
-        for prefix, plan, reading in waiting:
-            if not reading.done():
-                self._promoting.append((prefix, plan, reading))
-            elif (failed := reading.exception()) is not None:
-                self.guard.cache(RuntimeError(f"a restore could not be read again ({failed})"))
-            elif reading.result() is not None:
-                self._promote(prefix, plan, [Part(reading.result(), plan.length, False)])
+        if plan is not None and self._promotions is not None:
+            self._promotions.read(prefix.chain, plan)
 
     # -- during prefill and decode ----------------------------------------------------------
 
@@ -242,8 +204,7 @@ class Reuse:
         prefix: RowPrefix | None = row.prefix
         if prefix is None:
             return
-        if prefix.from_disk is not None:
-            self._read_again(prefix)
+        self._read_again(prefix)
         known = len(row.prompt.ids) + len(row.request.token_ids)
         if known - prefix.chain.done > BLOCK_TOKENS:
             self._answer(row, prefix, batch, prefix.chain.done + BLOCK_TOKENS, ended=False)
@@ -256,7 +217,8 @@ class Reuse:
             return
         row.prefix = None
         self._read_again(prefix)
-        self._collect()
+        if self._promotions is not None:
+            self._promotions.collect()
         self._answer(row, prefix, batch, len(row.prompt.ids) + len(row.request.token_ids), ended=True)
 
     def _answer(self, row: Row, prefix: RowPrefix, batch: Any, end: int, ended: bool) -> None:
@@ -292,8 +254,6 @@ class Reuse:
             return
         self._store(row.cache, prefix, row.request.prefilled)
 
-    # -- pictures ---------------------------------------------------------------------------
-
     @costs_the_cache(None)
     def stored_features(self, row: Row, digest: str) -> mx.array | None:
         """A picture's features from disk."""
@@ -305,20 +265,12 @@ class Reuse:
         if self.cache is not None:
             self.cache.put_features(digest, kv_records.features_out(features))
 
-    # -- figures ----------------------------------------------------------------------------
-
     @costs_the_cache(None)
     def measured(self, row: Row, tokens: int, seconds: float) -> None:
-        """A chunk's time, for the estimate of what a hit saves."""
-        rate = seconds / max(1, tokens)
-        self.seconds_per_token = rate if not self.seconds_per_token else 0.8 * self.seconds_per_token + 0.2 * rate
+        """A chunk's time."""
+        self.rates.prefilled(tokens, seconds)
         if self.cache is not None and self.cache.ssd is not None:
-            self.cache.ssd.note_rate(self.seconds_per_token)
-
-    @costs_the_cache(None)
-    def measured_image(self, row: Row, seconds: float) -> None:
-        old = self.seconds_per_image
-        self.seconds_per_image = seconds if not old else 0.8 * old + 0.2 * seconds
+            self.cache.ssd.note_rate(self.rates.per_token)
 
     def forget(self) -> None:
         """Empty the RAM tier; running rows keep what is theirs."""
@@ -333,3 +285,9 @@ class Reuse:
                 self.cache.close()
         except Exception as error:
             self.guard.cache(error)
+
+
+def _capacity(row: Row) -> int:
+    """Tokens to make room for: the prompt and a beginning of the answer, in whole blocks."""
+    wanted = row.request.prompt_tokens + min(row.request.sampling.max_tokens or 1, 2 * BLOCK_TOKENS)
+    return -(-wanted // BLOCK_TOKENS) * BLOCK_TOKENS

@@ -142,14 +142,14 @@ class Runner:
         if found is None:
             began = time.perf_counter()
             found = self.model.encode_image(image)
-            self.reuse.measured_image(row, time.perf_counter() - began)
+            self.reuse.rates.encoded(time.perf_counter() - began)
             self._keep(image.digest, found)
             self.reuse.keep_features(row, image.digest, found)
             row.request.images_encoded += 1
             self.images_encoded += 1
         else:
             row.request.images_reused += 1
-            row.request.saved_s += self.reuse.seconds_per_image
+            row.request.saved_s += self.reuse.rates.per_image
         row.features.append(found)
 
     def _known_features(self, row: Row, digest: str) -> mx.array | None:

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import io
+import math
+import time
 import warnings
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from ..errors import ImageError
-from .decoded import DecodedImage, Limits
+from .boundary import one_sentence
+from .decoded import DecodedImage, shrunk_note
+from .files import mib
+from .limits import Limits
+from .pixels import to_rgb, within
 
 Frames = Literal["first", "all"]
+
+# EPS starts Ghostscript, a program that runs what the file says; the others are Pillow's names for formats
+# that it knows but can't decode (or only on Windows).
+_LEFT_OUT = ("EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG")
+
+# What a source pixel costs beside the 12 bytes that `Limits.max_pixels` counts on (measured: WebP 16.5 bytes,
+# JPEG 2000 25, CMYK JPEG 12.3), or in seconds: decoders written in Python take up to 1.2 s a megapixel.
+_COST = {"WEBP": 1.5, "JPEG2000": 2.2, "JPEG CMYK": 1.25}
+_PYTHON_COST = 12.0
 
 
 def from_bytes(data: bytes, source: str, limits: Limits, frames: Frames = "first") -> list[DecodedImage]:
@@ -24,106 +39,164 @@ def from_bytes(data: bytes, source: str, limits: Limits, frames: Frames = "first
         raise ImageError(f"{source} is empty; it holds no picture.")
     if len(data) > limits.max_bytes:
         raise ImageError(
-            f"{source} has {len(data) / 2**20:.0f} MiB, over the limit of {limits.max_bytes / 2**20:.0f} MiB; "
+            f"{source} has {len(data) / 2**20:.0f} MiB, over the limit of {mib(limits.max_bytes)}; "
             "raise max_bytes or shrink the file."
         )
+    # Not inside `with image`: the decoder's own memory goes as soon as the pixels are there.
+    with one_sentence(source, "is damaged, cut short or of a kind that can't be decoded", "get a whole copy of it"):
+        return _frames(_open(data, source), source, limits, frames)
+
+
+def _open(data: bytes, source: str) -> Image.Image:
+    """The picture's header; nothing is decoded yet."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data))
-        _check_pixels(image, source, limits)
-        return _frames(image, source, limits, frames)
+            return Image.open(io.BytesIO(data), formats=_readable())
     except UnidentifiedImageError:
         raise ImageError(f"{source} is not a picture that Pillow can read ({_looks_like(data)}).") from None
     except Image.DecompressionBombError:
-        raise ImageError(f"{source} has more pixels than allowed; shrink it first.") from None
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError) as error:
-        raise ImageError(f"{source} is damaged or cut short ({error}); get a whole copy of the file.") from None
+        raise ImageError(
+            f"{source} has more pixels than Pillow allows; shrink it or raise PIL.Image.MAX_IMAGE_PIXELS."
+        ) from None
+
+
+def _readable() -> tuple[str, ...]:
+    """Formats to try; asked each time, since a plugin may be registered at any time."""
+    Image.init()
+    return tuple(name for name in Image.OPEN if name not in _LEFT_OUT)
 
 
 def from_pil(image: Image.Image, source: str, limits: Limits, frames: Frames = "first") -> list[DecodedImage]:
-    _check_pixels(image, source, limits)
-    try:
-        return _frames(image, source, limits, frames)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ImageError(f"{source} can't be decoded ({error}); get a whole copy of the picture.") from None
+    with one_sentence(source, mend="get a whole copy of the picture"):
+        return _frames(image, source, limits, frames, owned=False)
 
 
-def from_array(array: Any, source: str) -> DecodedImage:
+def from_array(array: Any, source: str, limits: Limits) -> DecodedImage:
     """(H, W), (H, W, 1), (H, W, 3) or (H, W, 4); integers in 0..255 or floats in 0..1.
 
-    :raises ImageError: another shape or range.
+    :raises ImageError: another shape or range, too large, or no array after all.
     """
-    values = np.asarray(array)
-    if values.ndim == 3 and values.shape[2] == 1:
-        values = values[:, :, 0]
-    if values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[2] not in (3, 4)) or 0 in values.shape:
+    with one_sentence(source, "can't be made an array", "convert it to a numpy array yourself"):
+        _check_shape(tuple(getattr(array, "shape", ())), source, limits)  # before a lazy array is computed
+        values = np.asarray(array)
+        _check_shape(values.shape, source, limits)
+        if values.ndim == 3 and values.shape[2] == 1:
+            values = values[:, :, 0]
+        _check_range(values, source)
+        return _made(to_rgb(Image.fromarray(_to_uint8(values))), source, limits)
+
+
+def _check_shape(shape: tuple[int, ...], source: str, limits: Limits) -> None:
+    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3, 4)) or 0 in shape:
         raise ImageError(
-            f"{source} has shape {tuple(values.shape)}; a picture is (height, width), (height, width, 3) or "
+            f"{source} has shape {tuple(shape)}; a picture is (height, width), (height, width, 3) or "
             "(height, width, 4)."
         )
-    return DecodedImage(np.asarray(flatten(Image.fromarray(_to_uint8(values, source)))), source)
+    _check_size(int(shape[1]), int(shape[0]), source, limits)
 
 
-def _to_uint8(values: np.ndarray, source: str) -> np.ndarray:
-    if values.dtype == np.bool_:
-        return values.astype(np.uint8) * 255
-    if values.dtype == np.uint8:
-        return np.ascontiguousarray(values)
+def _check_range(values: np.ndarray, source: str) -> None:
+    if values.dtype in (np.bool_, np.uint8):
+        return
     if not np.issubdtype(values.dtype, np.number) or np.issubdtype(values.dtype, np.complexfloating):
         raise ImageError(f"{source} has dtype {values.dtype}; use uint8 or floats in 0..1.")
     low, high = values.min(), values.max()
     if np.issubdtype(values.dtype, np.floating):
         if not (low >= 0 and high <= 1):  # also catches NaN
             raise ImageError(f"{source} holds floats from {low:.3g} to {high:.3g}; scale them into 0..1.")
-        return np.rint(values * 255).astype(np.uint8)
-    if low < 0 or high > 255:
+    elif low < 0 or high > 255:
         raise ImageError(f"{source} holds integers from {low} to {high}; scale them into 0..255.")
-    return values.astype(np.uint8)
 
 
-def flatten(image: Image.Image) -> Image.Image:
-    """Any mode -> RGB, transparency over white, 16-bit scaled down rather than clipped."""
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        values = np.asarray(image, dtype=np.float64)
-        top = 65535.0 if image.mode != "F" or values.max() > 255 else (255.0 if values.max() > 1 else 1.0)
-        image = Image.fromarray(np.clip(values / top * 255, 0, 255).astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, layer).convert("RGB")
-    return image.convert("RGB")
+def _to_uint8(values: np.ndarray) -> np.ndarray:
+    """Checked values as bytes, row by row: no second array of floats."""
+    if values.dtype == np.uint8:
+        return np.ascontiguousarray(values)
+    factor = 255 if values.dtype == np.bool_ or np.issubdtype(values.dtype, np.floating) else 1
+    made = np.empty(values.shape, np.uint8)
+    for target, row in zip(made, values, strict=True):
+        target[...] = np.rint(row * factor) if factor != 1 else row
+    return made
 
 
-def _frames(image: Image.Image, source: str, limits: Limits, frames: Frames) -> list[DecodedImage]:
-    count = getattr(image, "n_frames", 1)
-    if frames == "all" and count > 1:
-        if count > limits.max_frames:
+def _frames(image: Image.Image, source: str, limits: Limits, frames: Frames, owned: bool = True) -> list[DecodedImage]:
+    """The current frame, or all. `owned`: nobody else holds the picture, so it may be set up for decoding."""
+    _check_pixels(image, source, limits)
+    if frames != "all" or not getattr(image, "is_animated", False):
+        size = image.size
+        if owned:
+            _draft(image, limits)
+        image.load()
+        return [_made(to_rgb(image), source, limits, size)]
+    end = time.monotonic() + limits.decode_timeout_s
+    arrays: list[tuple[np.ndarray, tuple[int, int]]] = []
+    while _seek(image, len(arrays)):  # not n_frames: counting walks through the whole file, however many there are
+        if len(arrays) == limits.max_frames:
             raise ImageError(
-                f"{source} has {count} frames, over the limit of {limits.max_frames}; choose some of them."
+                f"{source} has more than {limits.max_frames} frames, the limit; choose some or raise max_frames."
             )
-        return [
-            _one(frame.copy(), f"{source} [{number}/{count}]")
-            for number, frame in enumerate(ImageSequence.Iterator(image), 1)
-        ]
-    return [_one(image, source)]
+        if time.monotonic() > end:
+            raise ImageError(
+                f"{source} took over {limits.decode_timeout_s:g} s to decode; choose some of its frames or raise "
+                "decode_timeout_s."
+            )
+        _check_pixels(image, source, limits)
+        image.load()
+        small = within(to_rgb(image), limits.pixel_budget or limits.max_pixels)
+        arrays.append((small, image.size))
+        if sum(a.shape[0] * a.shape[1] for a, _ in arrays) > limits.all_pixels:
+            raise ImageError(f"{source} has more frames than fit in memory at once; choose some of them.")
+    return [
+        _made(array, f"{source} [{number}/{len(arrays)}]", limits, size)
+        for number, (array, size) in enumerate(arrays, 1)
+    ]
 
 
-def _one(image: Image.Image, source: str) -> DecodedImage:
-    image.load()
-    upright = ImageOps.exif_transpose(image)
-    return DecodedImage(np.array(flatten(upright)), source)
+def _seek(image: Image.Image, frame: int) -> bool:
+    try:
+        image.seek(frame)
+    except EOFError:
+        return False
+    return True
+
+
+def _draft(image: Image.Image, limits: Limits) -> None:
+    """Let the format decode at a half, a quarter or an eighth (JPEG can), but not below the budget."""
+    pixels = image.width * image.height
+    if limits.pixel_budget and pixels > limits.pixel_budget:
+        factor = (limits.pixel_budget / pixels) ** 0.5
+        image.draft(image.mode, (math.ceil(image.width * factor), math.ceil(image.height * factor)))
+
+
+def _made(pixels: np.ndarray, source: str, limits: Limits, size: tuple[int, int] | None = None) -> DecodedImage:
+    """`size`: (width, height) in the file."""
+    small = within(pixels, limits.pixel_budget) if limits.pixel_budget else pixels
+    height, width = pixels.shape[:2]
+    if size is not None and size[0] * size[1] > width * height:  # decoded reduced; upright as the pixels are
+        width, height = size if (size[0] > size[1]) == (width > height) else size[::-1]
+    note = shrunk_note(source, (width, height), small) if (height, width) != small.shape[:2] else ""
+    return DecodedImage(small, source, note)
 
 
 def _check_pixels(image: Image.Image, source: str, limits: Limits) -> None:
-    pixels = image.width * image.height
-    if pixels > limits.max_pixels:
+    form = getattr(image, "format", None) or ""
+    cost = _COST.get("JPEG CMYK" if (form, image.mode) == ("JPEG", "CMYK") else form, 1.0)
+    if any(tile[0] in Image.DECODERS for tile in getattr(image, "tile", ())):
+        cost = max(cost, _PYTHON_COST)
+    _check_size(image.width, image.height, source, limits, form, cost)
+
+
+def _check_size(width: int, height: int, source: str, limits: Limits, form: str = "", cost: float = 1.0) -> None:
+    if width <= 0 or height <= 0:
+        raise ImageError(f"{source} has no pixels ({width} x {height}).")
+    most = limits.max_pixels / cost
+    if width * height > most:
+        kind = f" for a {form} of its kind" if cost > 1 else ""
         raise ImageError(
-            f"{source} is {image.width} x {image.height}, over the limit of {limits.max_pixels / 1e6:.0f} megapixels; "
+            f"{source} is {width} x {height}, over the limit of {most / 1e6:.3g} megapixels{kind}; "
             "shrink it or raise max_pixels."
         )
-    if pixels == 0:
-        raise ImageError(f"{source} has no pixels ({image.width} x {image.height}).")
 
 
 def _looks_like(data: bytes) -> str:
@@ -132,6 +205,8 @@ def _looks_like(data: bytes) -> str:
         return "it looks like an HTML page"
     if start.startswith(b"%pdf"):
         return "it looks like a PDF"
+    if start.startswith(b"%!ps"):
+        return "it looks like PostScript; print it to PDF first"
     if start.startswith((b"<?xml", b"<svg")):
         return "it looks like SVG or XML; render it to PNG first"
     return "not an image format that it knows"

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
+from .limits import Limits as Limits
+from .pixels import within
+
 
 @dataclass(frozen=True, eq=False)
 class DecodedImage:
@@ -53,16 +56,10 @@ class DecodedImage:
 
     def shrunk_to(self, pixels: int) -> DecodedImage:
         """Itself if it has at most `pixels` pixels, else a smaller copy whose `note` says so."""
-        if self.width * self.height <= pixels:
+        small = within(self.pixels, pixels)
+        if small is self.pixels:
             return self
-        factor = (pixels / (self.width * self.height)) ** 0.5
-        size = (max(1, int(self.width * factor)), max(1, int(self.height * factor)))
-        small = np.array(self.pil().resize(size, Image.Resampling.LANCZOS))
-        note = (
-            f"{self.source} was shrunk from {self.width} x {self.height} to {size[0]} x {size[1]}; "
-            "raise the pixel budget to keep more of it."
-        )
-        return DecodedImage(small, self.source, note)
+        return DecodedImage(small, self.source, shrunk_note(self.source, (self.width, self.height), small))
 
     def _repr_png_(self) -> bytes:
         return self.png()
@@ -71,13 +68,9 @@ class DecodedImage:
         return f"<picture {self.width}x{self.height} from {self.source}>"
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What a source may cost before it is refused."""
-
-    max_bytes: int = 64 * 1024 * 1024
-    max_pixels: int = 120_000_000  # before decoding; a model's own pixel budget is smaller
-    max_redirects: int = 5
-    timeout_s: float = 20.0
-    allow_private_urls: bool = False
-    max_frames: int = 500
+def shrunk_note(source: str, size: tuple[int, int], small: np.ndarray) -> str:
+    """What an answer says of a picture of `size` (width, height) that was made smaller."""
+    return (
+        f"{source} was shrunk from {size[0]} x {size[1]} to {small.shape[1]} x {small.shape[0]}; "
+        "raise the pixel budget to keep more of it."
+    )

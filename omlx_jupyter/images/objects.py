@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import ImageError
+from .boundary import one_sentence
+from .files import mib
+from .limits import Limits
 
 
 def is_array(value: Any) -> bool:
@@ -30,10 +33,27 @@ def figure_of(value: Any) -> Any | None:
     return None
 
 
-def figure_png(figure: Any) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", bbox_inches="tight")
-    return buffer.getvalue()
+def figure_png(figure: Any, source: str, limits: Limits) -> bytes:
+    """A figure as savefig draws it.
+
+    :raises ImageError: it fails to draw itself, or would have more pixels than allowed.
+    """
+    with one_sentence(source, "failed to draw itself", "see that its savefig works"):
+        width, height = figure.get_size_inches()
+        _check_inches(width, height, figure.dpi, source, limits)  # measuring draws at this size
+        extent = figure.get_tightbbox()  # what is drawn outside of the figure widens it
+        _check_inches(extent.width, extent.height, figure.dpi, source, limits)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", bbox_inches="tight")
+        return buffer.getvalue()
+
+
+def _check_inches(width: float, height: float, dpi: float, source: str, limits: Limits) -> None:
+    if not width * dpi * height * dpi <= limits.max_pixels:
+        raise ImageError(
+            f"{source} is {width * dpi:.0f} x {height * dpi:.0f} pixels, over the limit of "
+            f"{limits.max_pixels / 1e6:.0f} megapixels; make it smaller or lower its dpi."
+        )
 
 
 def display_image_source(value: Any) -> Any | None:
@@ -47,21 +67,33 @@ def display_image_source(value: Any) -> Any | None:
     return None
 
 
-def own_png(value: Any, source: str) -> bytes | None:
+def own_png(value: Any, source: str, limits: Limits) -> bytes | None:
     """The picture that an object draws of itself through IPython's display protocol."""
-    for name in ("_repr_png_", "_repr_jpeg_"):
-        method = getattr(value, name, None)
-        if method is None or isinstance(value, type):
-            continue
-        try:
+    with one_sentence(source, "failed to draw itself", "see that its _repr_png_ or _repr_jpeg_ gives bytes"):
+        for name in ("_repr_png_", "_repr_jpeg_"):
+            method = getattr(value, name, None)
+            if method is None or isinstance(value, type):
+                continue
             made = method()
-        except Exception as error:
-            raise ImageError(f"{source} failed to draw itself ({type(error).__name__}: {error}).") from error
-        if isinstance(made, tuple):
-            made = made[0]
-        if made:
-            return base64.b64decode(made) if isinstance(made, str) else bytes(made)
+            if isinstance(made, tuple):
+                made = made[0]
+            if isinstance(made, str):
+                return decode_base64(made, source, limits)
+            if made:
+                return bytes(memoryview(made))  # not bytes(5), which is five zeros
     return None
+
+
+def decode_base64(text: str, source: str, limits: Limits) -> bytes:
+    """Base64 in either alphabet, with or without padding and white space.
+
+    :raises ImageError: it would be over the limit, which is seen before decoding.
+    :raises ValueError: it is no base64.
+    """
+    if len(text) * 3 // 4 > limits.max_bytes + len(text) // 16:  # white space and padding beside
+        raise ImageError(f"{source} is over the limit of {mib(limits.max_bytes)}; raise max_bytes or shrink it.")
+    compact = "".join(text.split()).replace("-", "+").replace("_", "/").rstrip("=")
+    return base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
 
 
 def _from_library(value: Any, library: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
 import difflib
 import glob
@@ -16,10 +15,12 @@ from PIL import Image
 
 from ..errors import ImageError
 from . import objects
+from .boundary import one_line, one_sentence
 from .decode import Frames, from_array, from_bytes, from_pil
 from .decoded import DecodedImage, Limits
 from .fetch import fetch
-from .pdf import PdfPage, pdf_pages
+from .files import mib, read_regular
+from .pdf import PdfPage, draw_pages, pdf_pages
 
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
 _EXTENSIONS = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".ico", ".ppm")
@@ -36,7 +37,11 @@ def open_images(
 
     :raises ImageError: one sentence that names the source and the mend.
     """
-    limits = limits or Limits()
+    with one_sentence(label or f"the {type(source).__name__}", "can't be read", "give it as a file or bytes"):
+        return _open_images(source, limits or Limits(), frames, label)
+
+
+def _open_images(source: Any, limits: Limits, frames: Frames, label: str) -> list[DecodedImage]:
     if isinstance(source, DecodedImage):
         return [source]
     if isinstance(source, str):
@@ -51,13 +56,20 @@ def open_images(
 
 
 def is_image_source(value: Any) -> bool:
-    """Whether a value (not a string) is one that `open_images` takes as a picture."""
+    """Whether a value (not a string) is one that `open_images` takes as a picture. Never raises."""
+    try:
+        return _is_image_source(value)
+    except Exception:  # somebody's properties, or a list that holds itself
+        return False
+
+
+def _is_image_source(value: Any) -> bool:
     if isinstance(value, DecodedImage | Image.Image | PdfPage | bytes | bytearray):
         return True
     if isinstance(value, os.PathLike):
         return Path(value).suffix.lower() in _EXTENSIONS
     if isinstance(value, list | tuple):
-        return bool(value) and all(is_image_source(item) for item in value)
+        return bool(value) and all(_is_image_source(item) for item in value)
     if objects.figure_of(value) is not None or objects.display_image_source(value) is not None:
         return True
     if objects.is_array(value):
@@ -74,34 +86,42 @@ def expand(source: Any) -> list[Any]:
         source = os.fspath(source)
     if not isinstance(source, str) or source.startswith("data:") or "://" in source[:12]:
         return [source]
-    pages = pdf_pages(source)
+    pages: list[Any] | None = pdf_pages(source)
     if pages is not None:
-        return list(pages)
+        return pages
     path = os.path.expanduser(source)
     if glob.has_magic(path) and not os.path.exists(path):
-        return [entry for p in _matches(source) for entry in (pdf_pages(str(p)) or [p])]
+        return [entry for p in _matches(source) for entry in _pages_or(p)]
     return [source]
+
+
+def _pages_or(path: Path) -> list[Any]:
+    pages: list[Any] | None = pdf_pages(str(path))
+    return pages or [path]
 
 
 def _from_object(source: Any, limits: Limits, frames: Frames, label: str) -> list[DecodedImage]:
     name = label or f"the {type(source).__name__}"
     if isinstance(source, bytes | bytearray | memoryview):
-        return from_bytes(bytes(source), label or f"{len(source)} bytes", limits, frames)
+        size = source.nbytes if isinstance(source, memoryview) else len(source)
+        if size > limits.max_bytes:  # before a copy is made
+            raise ImageError(f"{name} is over the limit of {mib(limits.max_bytes)}; raise max_bytes or shrink it.")
+        return from_bytes(bytes(source), label or f"{size} bytes", limits, frames)
     if isinstance(source, PdfPage):
-        return from_pil(source.draw(), str(source), limits, frames)
+        return [source.decoded(limits)]
     if isinstance(source, Image.Image):
         return from_pil(source, label or getattr(source, "filename", "") or "the PIL image", limits, frames)
     figure = objects.figure_of(source)
     if figure is not None:
-        return from_bytes(objects.figure_png(figure), label or "the figure", limits)
+        return from_bytes(objects.figure_png(figure, label or "the figure", limits), label or "the figure", limits)
     held = objects.display_image_source(source)
     if held is not None:
         return open_images(held, limits, frames, label)
     if hasattr(source, "read") and callable(source.read):
         return _from_file_object(source, limits, frames, label)
     if objects.is_array(source):
-        return [from_array(source, label or "the array")]
-    data = objects.own_png(source, name)
+        return [from_array(source, label or "the array", limits)]
+    data = objects.own_png(source, name, limits)
     if data:
         return from_bytes(data, name, limits, frames)
     raise ImageError(
@@ -118,19 +138,22 @@ def _from_file_object(source: Any, limits: Limits, frames: Frames, label: str) -
         source.seek(start)  # so that the same object can be read again
     if isinstance(data, str):
         raise ImageError(f'{name} is open as text; open it with mode "rb".')
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise ImageError(f"{name} gave a {type(data).__name__} instead of bytes; read it yourself and give the bytes.")
+    data = bytes(data)
     return from_bytes(data, name, limits, frames)
 
 
 def _from_text(text: str, limits: Limits, frames: Frames) -> list[DecodedImage]:
     text = text.strip()
     head = text[:12].lower()
-    pages = pdf_pages(text) if ".pdf" in text[-40:].lower() or ".pdf[" in text.lower() else None
+    pages = pdf_pages(text, limits) if ".pdf" in text[-40:].lower() or ".pdf[" in text[-4096:].lower() else None
     if pages is not None:
-        return [image for page in pages for image in from_pil(page.draw(), str(page), limits, frames)]
+        return draw_pages(pages, limits) if pages else []
     if not text:
         raise ImageError("the source is an empty string; give a path, a glob or a URL.")
     if head.startswith("data:"):
-        return from_bytes(_data_url(text), f"the data URL {text[:32]}…", limits, frames)
+        return from_bytes(_data_url(text, limits), f"the data URL {text[:32]}…", limits, frames)
     if head.startswith(("http://", "https://")):
         return from_bytes(fetch(text, limits), text if len(text) <= 120 else text[:117] + "…", limits, frames)
     if head.startswith("file:"):
@@ -141,7 +164,7 @@ def _from_text(text: str, limits: Limits, frames: Frames) -> list[DecodedImage]:
             return _from_path(path, limits, frames)
         if glob.has_magic(text):
             return [image for found in _matches(text) for image in _from_path(found, limits, frames)]
-    data = _bare_base64(text)
+    data = _bare_base64(text, limits)
     if data is not None:
         return from_bytes(data, f"the base64 text {text[:16]}…", limits, frames)
     raise ImageError(_no_such_file(text))
@@ -152,13 +175,9 @@ def _from_path(path: Path, limits: Limits, frames: Frames) -> list[DecodedImage]
     if path.is_dir():
         raise ImageError(f"{path} is a folder; write {path / '*.png'} or name a file in it.")
     try:
-        if path.stat().st_size > limits.max_bytes:
-            raise ImageError(f"{path} is over the limit of {limits.max_bytes / 2**20:.0f} MiB; raise max_bytes.")
-        data = path.read_bytes()
+        data = read_regular(path, limits)
     except FileNotFoundError:
         raise ImageError(_no_such_file(str(path))) from None
-    except OSError as error:
-        raise ImageError(f"{path} can't be read ({error.strerror or error}).") from None
     return from_bytes(data, str(path), limits, frames)
 
 
@@ -180,35 +199,33 @@ def _natural(path: Path) -> list[tuple[int, int, str]]:
     return [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in parts]
 
 
-def _data_url(text: str) -> bytes:
+def _data_url(text: str, limits: Limits) -> bytes:
+    name = f"the data URL {text[:32]}…"
     header, comma, body = text.partition(",")
     if not comma:
-        raise ImageError(f"the data URL {text[:32]}… has no comma, so no data; copy it whole.")
+        raise ImageError(f"{name} has no comma, so no data; copy it whole.")
+    if len(body) > 4 * limits.max_bytes:  # three characters stand for a byte at most, so this holds more
+        raise ImageError(f"{name} is over the limit of {mib(limits.max_bytes)}; raise max_bytes or shrink it.")
     if ";base64" not in header.lower():
         return unquote_to_bytes(body)
     try:
-        return _decode_base64(unquote(body))
+        return objects.decode_base64(unquote(body), name, limits)
     except (binascii.Error, ValueError):
-        raise ImageError(f"the data URL {text[:32]}… is not valid base64; copy it whole.") from None
+        raise ImageError(f"{name} is not valid base64; copy it whole.") from None
 
 
-def _decode_base64(text: str) -> bytes:
-    compact = "".join(text.split()).replace("-", "+").replace("_", "/").rstrip("=")
-    return base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
-
-
-def _bare_base64(text: str) -> bytes | None:
+def _bare_base64(text: str, limits: Limits) -> bytes | None:
     compact = "".join(text.split())
     if len(compact) < 40 or not _BASE64.fullmatch(compact):
         return None
     try:
-        return _decode_base64(compact)
+        return objects.decode_base64(compact, f"the base64 text {text[:16]}…", limits)
     except (binascii.Error, ValueError):
         return None
 
 
 def _no_such_file(text: str) -> str:
-    shown = text if len(text) <= 120 else text[:117] + "…"
+    shown = one_line(text if len(text) <= 120 else text[:117] + "…")
     try:
         folder = Path(text).expanduser().parent
         names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []

@@ -171,8 +171,8 @@ def _gathered(pieces: Sequence[Any], capacity: int) -> mx.array:
 class Room(Mapping[str, np.ndarray]):
     """Arrays of a row, (heads, capacity, width), that numpy writes into while others are still being made.
 
-    A look-up waits for its array and gives a view of its first tokens. The arrays belong to the row once all
-    views are gone: MLX copies an array that others see before it writes into it.
+    A look-up waits for its array and gives a view of its first tokens. All views must have gone before the row
+    writes: MLX spares an array that other MLX arrays share, but it doesn't see numpy's views, and writes under them.
     """
 
     def __init__(self, shapes: Mapping[str, tuple[Sequence[int], Any]], capacity: int) -> None:

@@ -16,9 +16,9 @@ class OmlxAccessor:
     def __init__(self, series: Any) -> None:
         self._series = series
 
-    def ocr(self, prompt: str | None = None, concurrency: int = AHEAD, **sampling: Any) -> Any:
+    def ocr(self, prompt: str | None = None, concurrency: int = AHEAD, whole: bool = False, **sampling: Any) -> Any:
         """The texts as a Series with the same index; a picture that can't be read gives None."""
-        found = read_many(list(self._series), prompt, SamplingParams(**sampling), ahead=concurrency)
+        found = read_many(list(self._series), prompt, SamplingParams(**sampling), ahead=concurrency, whole=whole)
         texts = [None if result.finish_reason == "error" else result.text for result in found]
         return type(self._series)(texts, index=self._series.index, name="text", dtype=object)
 

@@ -30,6 +30,9 @@ class Omlx(SingletonConfigurable):
     pixel_budget = Number(
         4_000_000, 1_000, 1_000_000_000, "pixels", "Pictures with more are shrunk before the model sees them."
     )
+    read_by_lines = Switch(
+        True, "%ocr cuts pages into lines where the model's checkpoint has a recipe for that; --whole doesn't."
+    )
     fetch_timeout_s = Number(20.0, 0.1, 86_400, "seconds", "Longest time for one download.", whole=False)
     trust_code = Switch(False, "Run code that a checkpoint brings along.")
     allowed_tools = Words("Functions of `--tools` that run without asking. Empty: each call asks.", names=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..chat.pages import read_page, recipe_for
+from ..chat.pages import read_picture
 from ..images.source import open_images
 from ..types import ImagePart, Message, SamplingParams
 from . import session, structured
@@ -39,12 +39,14 @@ def ocr(*images: Any, prompt: str | None = None, whole: bool = False, **sampling
     return _ask(prompt, images, None, sampling, by_lines=not whole)
 
 
-def _map(pictures: Iterable[Any], concurrency: int = 16, prompt: str | None = None, **sampling: Any) -> ResultList:
+def _map(
+    pictures: Iterable[Any], concurrency: int = 16, prompt: str | None = None, whole: bool = False, **sampling: Any
+) -> ResultList:
     """Read many pictures through the batch, `concurrency` of them under way at a time.
 
     One result per picture, in order; a picture that fails is a `Failure` in its place.
     """
-    return read_many(list(pictures), prompt, SamplingParams(**sampling), ahead=max(1, concurrency))
+    return read_many(list(pictures), prompt, SamplingParams(**sampling), ahead=max(1, concurrency), whole=whole)
 
 
 ocr.map = _map  # type: ignore[attr-defined]
@@ -55,20 +57,13 @@ def _ask(
 ) -> Result:
     limits = settings().image_limits()
     opened = [image for source in images for image in open_images(source, limits)]
-    parts: list[Any] = [*(ImagePart(image) for image in opened), *([prompt] if prompt else [])]
     params = SamplingParams(**sampling)
-    message = Message("user", parts)
-
-    def start(engine: Any) -> Any:
-        recipe = recipe_for(engine) if by_lines and len(opened) == 1 and not prompt else None
-        if recipe is not None:
-            return read_page(engine, opened[0], recipe, params)
-        return engine.submit([message], sampling=params, system=system)
-
-    handle = session.submit(start)
+    whole = not (by_lines and settings().read_by_lines)
+    handle = session.submit(lambda e: read_picture(e, opened, prompt, params, whole, system))
+    parts: list[Any] = [*(ImagePart(image) for image in opened), *([prompt] if prompt else [])]
     try:
         generation = handle.result()
     except BaseException:
         handle.cancel()
         raise
-    return Result(generation, opened, prompt or "", messages=[message])
+    return Result(generation, opened, prompt or "", messages=[Message("user", parts)])

@@ -13,6 +13,7 @@ from ..images.source import expand, open_images
 from . import management, run
 from .arguments import MagicParser, is_name, positive, resolve_source
 from .ask_cell import ask_cell
+from .boxes import show_boxes
 from .config import settings
 from .interpolate import interpolate
 from .many import finished_of, read_many
@@ -26,6 +27,8 @@ def _ocr_parser() -> MagicParser:
     parser.add_argument("--prompt", default=None)
     parser.add_argument("--max-tokens", type=positive)
     parser.add_argument("--all-frames", action="store_true")
+    parser.add_argument("--whole", action="store_true")
+    parser.add_argument("--boxes", action="store_true")
     parser.add_argument("-o", "--out", type=is_name, metavar="NAME")
     return parser
 
@@ -65,29 +68,35 @@ class OmlxMagics(Magics):
     def ocr(self, line: str) -> Result | ResultList:
         """Read the text in pictures.
 
-            %ocr SOURCE... [--prompt TEXT] [--max-tokens N] [--all-frames] [-o NAME]
+            %ocr SOURCE... [--prompt TEXT] [--max-tokens N] [--all-frames] [--whole] [--boxes] [-o NAME]
 
         SOURCE is a Python name or expression of the notebook, a path, a glob, a URL or pages of a PDF.
-        Each picture is one request; they run in one batch and the answers come back in order.
+        Pages run in one batch and the answers come back in order. The embedded model reads a page line by
+        line (turned upright, columns one after another, cells of a table with tabs between them); --whole
+        hands it over as it is, and --boxes draws the lines on the page.
 
         Examples::
 
             %ocr receipt.png
             %ocr scans/*.png report.pdf[1-3,7] -o pages
             %ocr fig
+            %ocr letter.png --boxes
             %ocr images[0] "a name with blanks.png"
             %ocr https://example.org/page.png --max-tokens 500
             text = %ocr receipt.png
 
-        The result has .text, .usage and .images and is also `_`. Of several pictures it is a list in
-        order; one that can't be read is a Failure in its place. After an interrupt the same line goes on
+        The result has .text, .lines (text, box, log-probability), .usage and .images and is also `_`. Of
+        several pictures it is a list in order; one that can't be read is a Failure in its place. After an
+        interrupt the same line goes on
         where it stopped.
         """
         try:
             args = _ocr_parser().parse_line(line)
             sampling = run.sampling_from(args)
             items = self._items(args.source, args.all_frames)
-            value = self._read(items, args.prompt, sampling, args.out)
+            value = self._read(items, args.prompt, sampling, args.out, args.whole)
+            if args.boxes:
+                show_boxes(value)
         except (OmlxError, UsageError) as error:
             raise run.one_line(error) from None
         value.shown(self.shell)
@@ -107,12 +116,13 @@ class OmlxMagics(Magics):
                 items += expand(value)
         return items
 
-    def _read(self, items: list[Any], prompt: str | None, sampling: Any, name: str | None) -> Any:
+    def _read(self, items: list[Any], prompt: str | None, sampling: Any, name: str | None, whole: bool) -> Any:
         limits = settings().image_limits()
         if len(items) == 1:
             images = open_images(items[0], limits)
             parts = [*images, *([prompt] if prompt else [])]
-            request = run.Ask([run.message_of(parts)], sampling, images, prompt or "")
+            by_lines = not whole and settings().read_by_lines
+            request = run.Ask([run.message_of(parts)], sampling, images, prompt or "", by_lines=by_lines)
             try:
                 return run.ask(self.shell, request)
             except run.Interrupted as stopped:
@@ -121,9 +131,9 @@ class OmlxMagics(Magics):
                 raise
         view = make_view(self.shell)
         try:
-            made = read_many(items, prompt, sampling, tell_many(view))
+            made = read_many(items, prompt, sampling, tell_many(view), whole=whole)
         except KeyboardInterrupt:
-            done = finished_of(items, prompt, sampling)
+            done = finished_of(items, prompt, sampling, whole)
             run.keep_as_last(self.shell, done, name)
             view.finish(done)
             raise run.Interrupted(None, f"Interrupted: {len(done)} of {len(items)} are kept in _; run it again to go "

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ..chat.pages import Reading, read_picture
 from ..errors import OmlxError
 from ..images.pdf import PdfPage
-from ..types import ImagePart, Message, SamplingParams
+from ..images.source import open_images
+from ..types import Generation, SamplingParams
 from . import session
+from .config import settings
 from .result import Failure, Result, ResultList
 
 AHEAD = 16  # pictures that are read, queued or running at a time
@@ -27,6 +32,7 @@ def read_many(
     sampling: SamplingParams,
     tell: Tell | None = None,
     ahead: int = AHEAD,
+    whole: bool = False,
 ) -> ResultList:
     """One result per item, in order; an item that fails is a `Failure` in its place.
 
@@ -35,7 +41,7 @@ def read_many(
     made: dict[int, Result | Failure] = {}
     running: dict[int, Any] = {}
     waiting = list(enumerate(items))
-    keys = _keys(items, prompt, sampling)
+    keys = _keys(items, prompt, sampling, whole)
     began = time.monotonic()
     try:
         while waiting or running:
@@ -45,7 +51,7 @@ def read_many(
                 if known is not None:
                     made[index] = known
                 else:
-                    running[index] = _submit(item, prompt, sampling)
+                    running[index] = _Opening(item, prompt, sampling, whole)
             for index in [i for i, handle in running.items() if handle.done]:
                 made[index] = _collect(running.pop(index), items[index], prompt)
             if tell is not None:
@@ -64,20 +70,53 @@ def read_many(
     return ResultList(made[index] for index in range(len(items)))
 
 
-def finished_of(items: Sequence[Any], prompt: str | None, sampling: SamplingParams) -> ResultList:
+def finished_of(items: Sequence[Any], prompt: str | None, sampling: SamplingParams, whole: bool = False) -> ResultList:
     """What an interrupted run of these items has."""
-    keys = _keys(items, prompt, sampling)
+    keys = _keys(items, prompt, sampling, whole)
     return ResultList(_finished[key] for key in keys if key in _finished)
 
 
-def _keys(items: Sequence[Any], prompt: str | None, sampling: SamplingParams) -> list[Any]:
+def _keys(items: Sequence[Any], prompt: str | None, sampling: SamplingParams, whole: bool) -> list[Any]:
     """What makes each request the same in a second run."""
-    return [(_identity(item), prompt, repr(sampling)) for item in items]
+    return [(_identity(item), prompt, repr(sampling), whole) for item in items]
 
 
-def _submit(item: Any, prompt: str | None, sampling: SamplingParams) -> Any:
-    parts: list[Any] = [ImagePart(item), *([prompt] if prompt else [])]
-    return session.submit(lambda e: e.submit([Message("user", parts)], sampling=sampling))
+class _Opening:
+    """A picture that is opened, cut and queued on a thread of its own, and then read; used as a handle is."""
+
+    def __init__(self, item: Any, prompt: str | None, sampling: SamplingParams, whole: bool) -> None:
+        self._cancelled = False
+        limits = settings().image_limits()
+        whole = whole or not settings().read_by_lines
+
+        def start() -> Reading:
+            opened = open_images(item, limits)
+            handle = session.submit(lambda e: read_picture(e, opened, prompt, sampling, whole))
+            if self._cancelled:
+                handle.cancel()
+            return handle
+
+        self._started = _openers().submit(start)
+
+    @property
+    def done(self) -> bool:
+        if not self._started.done():
+            return False
+        return self._started.exception() is not None or self._started.result().done
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        if not self._started.cancel() and self._started.done() and self._started.exception() is None:
+            self._started.result().cancel()
+
+    def result(self) -> Generation:
+        """:raises OmlxError: the picture can't be opened, or its request failed."""
+        return self._started.result().result()
+
+
+@cache
+def _openers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(4, "omlx-open")
 
 
 def _collect(handle: Any, item: Any, prompt: str | None) -> Result | Failure:

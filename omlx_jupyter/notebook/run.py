@@ -8,6 +8,7 @@ from typing import Any
 
 from IPython.core.error import UsageError
 
+from ..chat.pages import read_picture
 from ..errors import OmlxError
 from ..types import ImagePart, Message, SamplingParams
 from . import session
@@ -58,6 +59,7 @@ class Ask:
     prompt: str = ""
     tools: Any = None
     stoppable: bool = True
+    by_lines: bool = False  # a page is read, as the model's checkpoint wants it
 
 
 def message_of(parts: Sequence[Any]) -> Message:
@@ -70,10 +72,10 @@ def start(request: Ask, view: View | None = None) -> Any:
 
     :raises OmlxError: no engine could be loaded, or nothing was asked.
     """
-    return session.submit(
-        lambda e: e.submit(request.messages, sampling=request.sampling, tools=request.tools),
-        view.status if view is not None else None,
-    )
+    say = view.status if view is not None else None
+    if request.by_lines:
+        return session.submit(lambda e: read_picture(e, request.images, request.prompt, request.sampling), say)
+    return session.submit(lambda e: e.submit(request.messages, sampling=request.sampling, tools=request.tools), say)
 
 
 def open_view(shell: Any, request: Ask) -> tuple[Any, View]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -13,8 +13,7 @@ from .layout import Layout, Strip
 from .marks import Marks, marks_of
 from .pieces import PieceMaker
 from .recipe import Recipe
-
-Box = tuple[tuple[float, float], ...]  # four corners (x, y): left top, right top, right bottom, left bottom
+from .types import Box, Line, Page, Piece
 
 _LARGEST = 3_000_000  # pixels that are looked at; a piece's ink is small anyway
 _ROUGH = 0.5  # of a strip's ink
@@ -23,44 +22,6 @@ _MISSED = 0.3  # of the edges; then the letters may be larger than was thought
 _UNREAD = 0.2  # of a page without lines
 _BEARING = 0.25  # of a character at a piece's ends is paper
 _TALL = 56  # px; taller lines are looked at once more in a smaller picture, for their strokes
-
-
-@dataclass(frozen=True, eq=False)
-class Piece:
-    """`pixels` is (h, w, 3) uint8, ready for the model; `before` joins it to the piece before it in its line."""
-
-    pixels: np.ndarray
-    box: Box
-    width: float  # of its ink, in pixels of the upright page
-    before: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class Line:
-    """A line in reading order. `before` is what stands between it and the line before it; `indent` is how far it
-    stands in from its block's left edge, in pixels of the upright page."""
-
-    pieces: tuple[Piece, ...]
-    box: Box
-    before: str
-    indent: float
-    block: int
-
-
-@dataclass(frozen=True, eq=False)
-class Page:
-    """`whole` says that the page can't be cut and `reason` why; a page without ink has no lines and isn't whole."""
-
-    lines: tuple[Line, ...]
-    size: tuple[int, int]  # width, height
-    skew: float = 0.0
-    whole: bool = False
-    reason: str = ""
-    notes: tuple[str, ...] = ()
-
-    @property
-    def pieces(self) -> list[Piece]:
-        return [piece for line in self.lines for piece in line.pieces]
 
 
 def cut(rgb: np.ndarray, recipe: Recipe) -> Page:

@@ -141,7 +141,7 @@ def test_an_engine_thread_that_dies_leaves_nobody_waiting(checkpoint: Callable[.
         handle.poll(0.05)
     engine._loop._shut_down = lambda: None  # nobody tells the handles
     engine._loop._step = lambda: (_ for _ in ()).throw(SystemExit)
-    engine._loop._guard = _Wide()
+    engine._loop._held.guard = _Wide()
     start = time.monotonic()
     with pytest.raises(EngineClosedError, match="load it again"):
         handle.result(10)

@@ -14,9 +14,9 @@ import pytest
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from PIL import Image
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from omlx_jupyter import ocr, vlm
+from omlx_jupyter import Message, ocr, vlm
 from omlx_jupyter.images.decoded import DecodedImage, Limits
 from omlx_jupyter.models.tools import ToolCall
 from omlx_jupyter.notebook import ask_cell, chats, config, jobs, many, session, structured, tool_loop
@@ -140,6 +140,7 @@ def test_a_job_is_cancelled(shell: InteractiveShell, monkeypatch: Any) -> None:
 
 
 class Receipt(BaseModel):
+    model_config = ConfigDict(extra="forbid")  # else a model that was never taught JSON goes on and on
     shop: Annotated[str, Field(max_length=8)]
     total: Annotated[int, Field(ge=0, le=99)]
 
@@ -150,6 +151,7 @@ def test_an_instance_of_a_model(shell: InteractiveShell) -> None:
         "type": "object",
         "properties": {"n": {"type": "integer", "maximum": 5}},
         "required": ["n"],
+        "additionalProperties": False,
     }
     # The embedded model was never taught JSON: it may write blanks to the end, so several tries.
     for seed in range(12):
@@ -259,11 +261,11 @@ def test_an_interrupted_run_goes_on(shell: InteractiveShell, tmp_path: Path, mon
         many.read_many(items, None, sampling, stop, ahead=1)
     kept = len(many.finished_of(items, None, sampling))
     assert 3 <= kept < 6
-    submitted = []
-    real = many._submit
-    monkeypatch.setattr(many, "_submit", lambda *a: submitted.append(a) or real(*a))
+    opened = []
+    real = many.open_images
+    monkeypatch.setattr(many, "open_images", lambda item, limits: opened.append(item.name) or real(item, limits))
     made = many.read_many(items, None, sampling)
-    assert sorted(a[0].name for a in submitted) == [path.name for path in items[kept:]]
+    assert sorted(opened) == [path.name for path in items[kept:]]
     assert [r.source for r in made] == [str(path) for path in items]
     assert not many.finished_of(items, None, sampling)
 
@@ -337,7 +339,7 @@ def test_img_is_a_file_s_picture_whatever_the_notebook_calls_img(tmp_path: Path,
 def test_completion(shell: InteractiveShell) -> None:
     assert "--max-tokens" in shell.Completer.complete(line_buffer="%ocr --max", cursor_pos=10)[1]
     assert "dashboard" in shell.Completer.complete(line_buffer="%omlx da", cursor_pos=8)[1]
-    chats.add("trip", "", many.Message("user", ["x"]), "y")
+    chats.add("trip", "", Message("user", ["x"]), "y")
     assert _omlx(["chats", "clear"], []) == ["trip"]
     assert "tiny-ocr" in _omlx(["load"], [])
 

@@ -109,7 +109,6 @@ def test_what_cannot_be_cut_is_read_whole(tiny: Any) -> None:
     streamed = "".join(delta.text for delta in handle)
     result = handle.result(timeout=60)
     assert result.notes[0].startswith("read whole: ")
-    assert result.notes[-1] == "the answer was improbable and is left out"
     assert streamed == result.text == ""
     assert result.usage.images == 1
     assert result.lines == ()
