@@ -9,6 +9,9 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 from omlx_jupyter.notebook import session
+from omlx_jupyter.notebook.boxes import boxes_html
+
+from ..conftest import draw_text
 
 
 def run(shell: InteractiveShell, code: str) -> Any:
@@ -173,3 +176,17 @@ def test_plain_functions(shell: InteractiveShell) -> None:
 def test_loading_twice_and_unloading(shell: InteractiveShell) -> None:
     run(shell, "%reload_ext omlx_jupyter")
     assert run(shell, "%ocr img").text
+
+
+def test_lines_and_boxes_of_a_page(shell: InteractiveShell, capsys: Any) -> None:
+    shell.user_ns["page"] = draw_text("Hello 42\nTotal 7.70", 20)
+    read = run(shell, "%ocr page --boxes")
+    assert len(read.lines) == 2
+    assert read.usage.images == 1
+    made = boxes_html(read)
+    assert made.count("<polygon") == 2
+    whole = run(shell, "%ocr page --whole")
+    assert whole.lines == ()
+    run(shell, "%config Omlx.read_by_lines = False")
+    assert run(shell, "%ocr page").lines == ()
+    run(shell, "%config Omlx.read_by_lines = True")
