@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import anyio
-
 from ..engine.engine import Engine
-from ..engine.request import ASYNC_TICK_S, Phase, Progress, RequestHandle, new_group
+from ..engine.readable import Readable
+from ..engine.request import Phase, Progress, RequestHandle, new_group
 from ..errors import OmlxError
 from ..types import (
     Delta,
@@ -130,7 +129,7 @@ def _for_piece(wanted: SamplingParams, width: int) -> SamplingParams:
     return replace(wanted, logprobs=wanted.logprobs or 0, max_tokens=min(wanted.max_tokens or most, most))
 
 
-class PageHandle:
+class PageHandle(Readable[PageText]):
     """A page that is being read. Iterate it (also with `async for`) for its lines as they come, in order.
 
     The blanks that indent fixed-width type are known at the end only: `result().text` has them, the pieces
@@ -146,7 +145,6 @@ class PageHandle:
         self._handles = [handle for row in rows for handle in row]
         self._told = 0  # lines that `poll` has given
         self._said = False
-        self._cancelled = False
         self._result: PageText | None = None
 
     @property
@@ -157,6 +155,10 @@ class PageHandle:
     @property
     def done(self) -> bool:
         return all(handle.done for handle in self._handles)
+
+    @property
+    def settled(self) -> bool:
+        return all(handle.settled for handle in self._handles)
 
     @property
     def progress(self) -> Progress:
@@ -174,7 +176,6 @@ class PageHandle:
 
     def cancel(self) -> None:
         """End the page within one step; lines that are read are kept. From any thread."""
-        self._cancelled = True
         for handle in self._handles:
             handle.cancel()
 
@@ -217,24 +218,6 @@ class PageHandle:
             self._told += 1
         return made
 
-    def __iter__(self) -> Iterator[Delta]:
-        """:raises OmlxError: a piece failed."""
-        ended = False
-        while not ended:
-            items, ended = self.poll(None)
-            yield from items
-        self.result()
-
-    async def __aiter__(self) -> AsyncIterator[Delta]:
-        ended = False
-        while not ended:
-            items, ended = self.poll()
-            for item in items:
-                yield item
-            if not items and not ended:
-                await anyio.sleep(ASYNC_TICK_S)
-        self.result()
-
     def result(self, timeout: float | None = None) -> PageText:
         """Wait for the end.
 
@@ -247,12 +230,6 @@ class PageHandle:
                 handle.result(None if deadline is None else max(0.0, deadline - time.monotonic()))
             self._result = self._whole() if self.page.whole else self._joined()
         return self._result
-
-    async def aresult(self) -> PageText:
-        """`result` for async code, under asyncio and trio."""
-        while not self.done:
-            await anyio.sleep(ASYNC_TICK_S)
-        return self.result()
 
     def _whole(self) -> PageText:
         made = self._handles[0].result()

@@ -49,7 +49,7 @@ class Engine:
 
     def __init__(self, loop: EngineLoop, image_limits: ImageLimits, pixel_budget: int) -> None:
         self._loop = loop
-        self._image_limits = image_limits
+        self._image_limits = replace(image_limits, pixel_budget=pixel_budget)
         self._pixel_budget = pixel_budget
         self.name: str = loop.model.name
         self.is_ocr: bool = loop.model.ocr is not None
@@ -146,7 +146,7 @@ class Engine:
         return model
 
     def _preparation(self, model: Any, messages: list[Message], tools: Any) -> Callable[[], Any]:
-        limits, budget = replace(self._image_limits, pixel_budget=self._pixel_budget), self._pixel_budget
+        limits, budget = self._image_limits, self._pixel_budget
 
         def prepare() -> Any:
             opened: list[Message] = []
@@ -226,7 +226,7 @@ class Engine:
 
     def recent(self) -> list[Finished]:
         """The last dozen that finished, newest first, and where their prompts came from."""
-        return list(self._loop.recent)[::-1]
+        return [finished for _, finished in self._loop.recent][::-1]
 
     def forget(self) -> None:
         """Empty the prefix cache's RAM tier. What is on disk stays (`%omlx cache clear` removes it)."""

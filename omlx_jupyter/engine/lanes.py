@@ -31,7 +31,6 @@ class Finished:
     ram: int
     ssd: int
     tokens: int
-    group: int = 0
 
 
 _ORDER: tuple[Phase, ...] = ("decode", "prefill", "reading", "queued", "done")
@@ -65,22 +64,23 @@ def finished_of(request: Request) -> Finished:
         request.cached_tokens_ram,
         request.cached_tokens_ssd,
         len(request.token_ids),
-        request.group,
     )
 
 
-def note_finished(recent: deque[Finished], request: Request) -> None:
-    """Add a request to the finished ones; a group's are added up in one."""
+def note_finished(recent: deque[tuple[int, Finished]], request: Request) -> None:
+    """Add a request, with its group, to the finished ones; a group's are added up in one."""
     made = finished_of(request)
-    for place, other in enumerate(recent):
-        if made.group and other.group == made.group:
-            recent[place] = Finished(
-                other.number,
-                other.prompt + made.prompt,
-                other.ram + made.ram,
-                other.ssd + made.ssd,
-                other.tokens + made.tokens,
-                made.group,
+    for place, (group, other) in enumerate(recent):
+        if group and group == request.group:
+            recent[place] = (
+                group,
+                Finished(
+                    other.number,
+                    other.prompt + made.prompt,
+                    other.ram + made.ram,
+                    other.ssd + made.ssd,
+                    other.tokens + made.tokens,
+                ),
             )
             return
-    recent.append(made)
+    recent.append((request.group, made))

@@ -30,7 +30,7 @@ class Registry:
         self.preparing: dict[int, Request] = {}
         self.ready: list[Request] = []
         self.counts = dict.fromkeys(_COUNTS, 0)
-        self.recent: deque[Finished] = deque(maxlen=12)
+        self.recent: deque[tuple[int, Finished]] = deque(maxlen=12)  # with their groups
 
     def wake(self) -> None:
         with self.changed:

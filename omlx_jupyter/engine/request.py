@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, NoReturn
-
-import anyio
 
 from ..errors import EngineClosedError, OmlxError, ProcessError, RequestError
 from ..types import Delta, FinishReason, Generation, SamplingParams, TokenLogprob, Usage
 from .events import EventQueue
+from .readable import Readable
 
 Phase = Literal["queued", "reading", "prefill", "decode", "done"]
 _numbers = itertools.count(1)
 _groups = itertools.count(1)
 WATCH_S = 0.5  # a reader looks this often whether the engine thread still lives
-ASYNC_TICK_S = 0.02  # an async reader notices cancellation within this time
 
 
 def new_group() -> int:
@@ -139,7 +137,7 @@ class Progress:
     images: int
 
 
-class RequestHandle:
+class RequestHandle(Readable[Generation]):
     """What `Engine.submit` returns. Iterate it (also with `async for`) for the pieces of the answer.
 
     A request whose handle nobody holds any longer is cancelled and gives its row back, unless it was detached.
@@ -189,11 +187,15 @@ class RequestHandle:
         """(new pieces, whether the answer is complete), waiting at most `timeout` seconds for one."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            over = self.done or self._ended_unseen()  # asked first: what is written before the end isn't missed
+            over = self.settled  # asked first: what is written before the end isn't missed
             left = WATCH_S if deadline is None else min(WATCH_S, deadline - time.monotonic())
             items, ended = self._request.events.wait(0.0 if over else max(0.0, left))
             if items or ended or over or (deadline is not None and time.monotonic() >= deadline):
                 return items, ended or over
+
+    @property
+    def settled(self) -> bool:
+        return self.done or self._ended_unseen()
 
     def _ended_unseen(self) -> bool:
         """The watchdog: an engine thread that has died, or a fork, can't end the request; its reader does."""
@@ -202,24 +204,6 @@ class RequestHandle:
             self._request.fail(EngineClosedError("the engine has ended without an answer; load it again."))
         return self._request.ended
 
-    def __iter__(self) -> Iterator[Delta]:
-        """:raises OmlxError: the request failed."""
-        ended = False
-        while not ended:
-            items, ended = self.poll(None)
-            yield from items
-        self._raise()
-
-    async def __aiter__(self) -> AsyncIterator[Delta]:
-        ended = False
-        while not ended:
-            items, ended = self.poll()
-            for item in items:
-                yield item
-            if not items and not ended:
-                await anyio.sleep(ASYNC_TICK_S)
-        self._raise()
-
     def result(self, timeout: float | None = None) -> Generation:
         """Wait for the end.
 
@@ -227,7 +211,7 @@ class RequestHandle:
         :raises TimeoutError: it didn't end in time; it goes on running.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        while not (self.done or self._ended_unseen()):
+        while not self.settled:
             left = WATCH_S if deadline is None else deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError(f"request {self.number} is still running after {timeout} s")
@@ -235,12 +219,6 @@ class RequestHandle:
         self._raise()
         assert self._request.result is not None
         return self._request.result
-
-    async def aresult(self) -> Generation:
-        """`result` for async code, under asyncio and trio."""
-        while not (self.done or self._ended_unseen()):
-            await anyio.sleep(ASYNC_TICK_S)
-        return self.result()
 
     def _raise(self) -> None:
         error = self._request.error

@@ -123,9 +123,8 @@ class Reuse:
         if prefix.room is not None:
             parts, prefix.room = [(prefix.room.arrays, plan.length)], None
             prefix.from_disk = plan
-        else:
-            if self._promotions is not None:
-                self._promotions.keep(prefix.chain, plan, found.parts)
+        elif self._promotions is not None:
+            self._promotions.keep(prefix.chain, plan, found.parts)
         kv_records.rebuild(row.cache or [], self._layout, parts, plan.length, found.state, _capacity(row))
         self.cache.used(plan, prefix.chain)
         if self._layout.window and plan.steps[-1].take < plan.steps[-1].child.length:

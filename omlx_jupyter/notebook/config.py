@@ -50,6 +50,10 @@ class Omlx(SingletonConfigurable):
     )
     cache_folder = Words("Folder of the prefix cache. Empty: the user's cache folder.", folder=True)
 
+    def reads_whole(self, asked: bool) -> bool:
+        """Whether pages are handed over as they are: `asked` for, or set."""
+        return asked or not self.read_by_lines
+
     def cache_settings(self) -> Any:
         """The prefix cache's budgets and folder, as `Engine.load` takes them."""
         from ..cache.defaults import default_settings

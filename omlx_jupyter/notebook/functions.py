@@ -58,7 +58,7 @@ def _ask(
     limits = settings().image_limits()
     opened = [image for source in images for image in open_images(source, limits)]
     params = SamplingParams(**sampling)
-    whole = not (by_lines and settings().read_by_lines)
+    whole = settings().reads_whole(not by_lines)
     handle = session.submit(lambda e: read_picture(e, opened, prompt, params, whole, system))
     parts: list[Any] = [*(ImagePart(image) for image in opened), *([prompt] if prompt else [])]
     try:

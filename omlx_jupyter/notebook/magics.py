@@ -121,8 +121,9 @@ class OmlxMagics(Magics):
         if len(items) == 1:
             images = open_images(items[0], limits)
             parts = [*images, *([prompt] if prompt else [])]
-            by_lines = not whole and settings().read_by_lines
-            request = run.Ask([run.message_of(parts)], sampling, images, prompt or "", by_lines=by_lines)
+            request = run.Ask(
+                [run.message_of(parts)], sampling, images, prompt or "", by_lines=not settings().reads_whole(whole)
+            )
             try:
                 return run.ask(self.shell, request)
             except run.Interrupted as stopped:

@@ -87,7 +87,7 @@ class _Opening:
     def __init__(self, item: Any, prompt: str | None, sampling: SamplingParams, whole: bool) -> None:
         self._cancelled = False
         limits = settings().image_limits()
-        whole = whole or not settings().read_by_lines
+        whole = settings().reads_whole(whole)
 
         def start() -> Reading:
             opened = open_images(item, limits)

@@ -10,11 +10,6 @@ from typing import Any
 from . import session
 
 
-def _without_group(done: dict[str, Any]) -> dict[str, Any]:
-    """A finished request as the page knows it: a group is the engine's own business."""
-    return {name: value for name, value in done.items() if name != "group"}
-
-
 class Watcher:
     """Snapshots with a history of tokens per second; one per viewer."""
 
@@ -44,7 +39,7 @@ class Watcher:
             "history": list(self._history),
             "lanes": lanes,
             "waiting_for": stats.waiting_for,
-            "recent": [_without_group(asdict(done)) for done in engine.recent()],
+            "recent": [asdict(done) for done in engine.recent()],
             "cache": asdict(stats.cache),
             "kv_bytes": stats.kv_bytes,
             "images_encoded": stats.images_encoded,

@@ -17,12 +17,11 @@ _POINTS = 20_000  # of ink that the skew is measured on
 
 
 @dataclass(frozen=True)
-class InkMap:
-    """A page's ink, upright. All maps are (h, w), `ink` uint8, the others bool.
+class _Found:
+    """A page's ink. All maps are (h, w), `ink` uint8, the others bool.
 
     `doubt` is ink that borders on its own colour where that isn't ink, `rough` ink on no even ground, such as a
     photograph's. `missed` is the share of edges that no ink explains: strokes too wide, or pictures.
-    `back` (2, 3) turns (x, y) here into the page's pixels; `skew` is in degrees.
     """
 
     ink: np.ndarray
@@ -31,6 +30,12 @@ class InkMap:
     rough: np.ndarray
     missed: float
     edges: float
+
+
+@dataclass(frozen=True)
+class InkMap(_Found):
+    """A page turned upright. `back` (2, 3) turns (x, y) here into the page's pixels; `skew` is in degrees."""
+
     back: np.ndarray
     skew: float
     noisy: bool
@@ -55,19 +60,7 @@ def upright_ink(rgb: np.ndarray, factor: float = 1.0) -> InkMap:
         inside = cv2.warpAffine(np.ones(shape, np.uint8), turn, size, flags=cv2.INTER_NEAREST)
         found.mask[cv2.erode(inside, np.ones((5, 5), np.uint8)) == 0] = False  # grain at the rim makes streaks
         back = cv2.invertAffineTransform(turn)
-    return InkMap(
-        found.ink, found.mask, found.doubt, found.rough, found.missed, found.edges, back / factor, skew, noise > _GRAINY
-    )
-
-
-@dataclass(frozen=True)
-class _Found:
-    ink: np.ndarray
-    mask: np.ndarray
-    doubt: np.ndarray
-    rough: np.ndarray
-    missed: float
-    edges: float
+    return InkMap(**vars(found), back=back / factor, skew=skew, noisy=noise > _GRAINY)
 
 
 def _find(rgb: np.ndarray, noisy: bool, least: float) -> _Found:
