@@ -13,6 +13,9 @@ from ..cache.prefix_cache import CacheSettings
 from ..errors import RequestError
 from ..models import memory
 from ..models.grammar import Grammars
+from ..models.kv_state import MergedBatch, is_plain
+from ..models.row_proof import RowProof, prove
+from ..models.row_store import RowStore
 from ..models.sampling import RowSampler
 from ..models.tokenizer import TextStream
 from ..types import SamplingParams
@@ -34,7 +37,8 @@ class Runner:
         self.model = model
         self.guard = Guard()
         alone = not model.family.batchable
-        self.batch: Any = SoloBatch(model) if alone else DecodeBatch(model)
+        self.rows = rows_of(model)
+        self.batch: Any = SoloBatch(model) if alone else DecodeBatch(model, self._new_store)
         settings = CacheSettings(0) if alone or cache is None else cache
         self.reuse = Reuse(model, settings, lambda: bool(self.batch.rows), self.guard)
         self.features = FeatureCache(feature_bytes)
@@ -45,6 +49,9 @@ class Runner:
         self._context = model.context
         self._token_bytes = memory.kv_bytes_per_token(model.checkpoint.config, model.dtype)
         self.byte_limit = byte_limit or memory.usable_bytes(model.nbytes)
+
+    def _new_store(self) -> RowStore | MergedBatch:
+        return RowStore(len(self.model.new_cache()), self.rows.grouping) if self.rows else MergedBatch()
 
     def prepare(self, request: Request) -> None:
         """Read its pictures and tokenize, estimate what it needs, cap its answer, make its grammar.
@@ -212,6 +219,13 @@ class Runner:
         finally:
             self.model = None
             end_thread()
+
+
+def rows_of(model: Any) -> RowProof | None:
+    """What is shown of a model's rows; None where its layers keep more than plain KV, or it runs alone."""
+    if not model.family.batchable or not is_plain(model.new_cache()):
+        return None
+    return prove(model)
 
 
 def end_thread() -> None:
