@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +10,10 @@ import mlx.core as mx
 import numpy as np
 
 from ..models.kv_state import MergedBatch
-from ..models.row_store import RowStore
+from ..models.row_store import RowStore, own_copies
 from ..models.sampling import Chosen, choose
 from ..types import TokenLogprob
-from .row import Row
+from .row import Parked, Row
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class DecodeBatch:
         self._tokens: Any = None  # (rows,) the tokens to feed next
         self._chosen: list[Chosen | Exception | None] = []
         self._fresh: set[Row] = set()  # rows whose token to feed is still the prompt's last
-        self._told = False  # the tokens to feed next were handed out already
+        self._told: set[Row] = set()  # rows whose token to feed was handed out already
         self.steps = 0
 
     @property
@@ -48,12 +48,16 @@ class DecodeBatch:
         assert row.cache is not None
         store = self._store if self._store is not None else self._new_store()
         tokens = self._tokens if self._store is not None else mx.zeros((0,), mx.int32)
-        last = mx.array([row.last_prompt_token], mx.int32)
+        parked, row.parked = row.parked, None
+        last = parked.token if parked else mx.array([row.last_prompt_token], mx.int32)
         at = store.put(row.cache)  # from here on nothing can fail: a fault before leaves the batch as it was
         self._store, self._tokens = store, mx.concatenate([tokens[:at], last, tokens[at:]])
         self.rows.insert(at, row)
-        self._chosen.insert(at, None)
-        self._fresh.add(row)
+        self._chosen.insert(at, parked.chosen if parked else None)
+        if parked is None or parked.fresh:
+            self._fresh.add(row)
+        if parked is not None and parked.told:
+            self._told.add(row)
         row.cache = None
         for other in self.rows:
             other.request.peak_rows = max(other.request.peak_rows, len(self.rows))
@@ -68,6 +72,14 @@ class DecodeBatch:
         assert self._store is not None
         return list(self._store.row(self.rows.index(row)))
 
+    def park(self, row: Row) -> None:
+        """Take a row out with all that it needs to `join` again later, and go on with the same tokens."""
+        assert self._store is not None
+        at = self.rows.index(row)
+        row.cache = own_copies(self._store.row(at))
+        row.parked = Parked(self._tokens[at : at + 1], self._chosen[at], row in self._fresh, row in self._told)
+        self.leave(row)
+
     def leave(self, row: Row) -> None:
         """Give the row's place up; the others keep their order."""
         at = self.rows.index(row)
@@ -75,6 +87,7 @@ class DecodeBatch:
         self._store.remove(at)
         del self.rows[at], self._chosen[at]
         self._fresh.discard(row)
+        self._told.discard(row)
         if self.rows:
             self._tokens = mx.concatenate([self._tokens[:at], self._tokens[at + 1 :]])
         else:
@@ -83,7 +96,7 @@ class DecodeBatch:
     def drop(self) -> None:
         """Give the batch's memory back."""
         self._store = self._tokens = None
-        self.rows, self._chosen, self._fresh, self._told = [], [], set(), False
+        self.rows, self._chosen, self._fresh, self._told = [], [], set(), set()
 
     def step(self) -> list[Sampled]:
         """Feed one token per row, launch the next, and return the tokens that were ready.
@@ -102,12 +115,12 @@ class DecodeBatch:
         ]
         mx.async_eval(tokens, *[c for c in lazy if c is not None])
         first = len(self._fresh) == len(self.rows)
-        ready = [] if self._told else self._read()
+        ready = self._read()
         self._tokens, self._chosen = tokens, list(chosen)
         self._fresh.clear()
-        self._told = first
+        self._told = set(self.rows) if first else set()
         self.steps += 1
-        return self._read() if first else ready  # nobody waits for a first token through a second step
+        return self._sampled(self.rows) if first else ready  # nobody waits for a first token through a second step
 
     def _accept_grammars(self) -> None:
         """Rows with a grammar need their last token on the host first: no overlap while there are any."""
@@ -129,12 +142,13 @@ class DecodeBatch:
         return mx.array(np.broadcast_to(np.array(at, np.int32)[None, :, None], (3, len(at), 1)))
 
     def _read(self) -> list[Sampled]:
-        values = self._tokens.tolist()
-        ready = []
-        for at, row in enumerate(self.rows):
-            if row not in self._fresh:
-                ready.append(sampled_of(row, values[at], self._chosen[at]))
-        return ready
+        return self._sampled([row for row in self.rows if row not in self._fresh and row not in self._told])
+
+    def _sampled(self, rows: Sequence[Row]) -> list[Sampled]:
+        if not rows:
+            return []
+        values, wanted = self._tokens.tolist(), set(rows)
+        return [sampled_of(row, values[at], self._chosen[at]) for at, row in enumerate(self.rows) if row in wanted]
 
 
 def sampled_of(row: Row, token: int, chosen: Chosen | Exception | None) -> Sampled:

@@ -96,7 +96,7 @@ class Engine:
         def run(model: Any, limits: Limits) -> Any:
             from .runner import Runner
 
-            return Runner(model, limits.prefill_chunk, feature_bytes, limits.kv_bytes, cache or default_settings())
+            return Runner(model, limits, feature_bytes, cache or default_settings())
 
         loop = EngineLoop(load, limits or Limits(), run)
         try:

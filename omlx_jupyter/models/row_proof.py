@@ -34,8 +34,8 @@ class RowProof:
 def prove(model: Any) -> RowProof:
     """Try a LoadedModel whose layers all keep plain KV. Engine thread; a few short forward passes."""
     slots = Grouping(handles=False)
-    hook(model.language_model)
     try:
+        hook(model.language_model)
         wanted = _alone(model)
         noise = _noise(model)
         cost = grouping_of(model)
@@ -43,8 +43,10 @@ def prove(model: Any) -> RowProof:
         difference = _difference(_together(model, rows), wanted)
         control = RowStore(len(model.new_cache()), cost)
         hidden = _difference(_together(model, control, hide=1), wanted)
-    except (HandleError, TypeError, AttributeError, ValueError) as error:
+    except HandleError as error:
         return RowProof(slots, str(error))
+    except (TypeError, AttributeError, ValueError) as error:
+        return RowProof(slots, f"its attention uses the keys itself ({type(error).__name__})")
     if not difference <= noise:
         return RowProof(slots, f"its logits differ by {difference:.2g} where rows own their KV")
     if not hidden > 2 * noise:

@@ -283,6 +283,18 @@ class RowStore:
         return sum(int(array.nbytes) for group in self.groups for array in [*group.keys, *group.values])
 
 
+def own_copies(row: Sequence[Any]) -> list[Any]:
+    """A row's layers, evaluated, that share nothing with a batch."""
+    made = [
+        SlotRow(mx.contiguous(p.keys[:, :, : p.offset]), mx.contiguous(p.values[:, :, : p.offset]), p.offset)
+        if isinstance(p, SlotRow)
+        else p
+        for p in row
+    ]
+    mx.eval([[p.keys, p.values] if isinstance(p, SlotRow) else p.state for p in made])
+    return made
+
+
 def _alone(row: Sequence[Any], length: int) -> Group:
     """A group of one: the row's own arrays where they fit, else a copy that does."""
     fits = _capacity(length + 1 + length // 16)
