@@ -46,7 +46,7 @@ class Runner:
         self.guard = Guard()
         alone = not model.family.batchable
         on_gpu = mx.default_device().type == mx.DeviceType.gpu
-        self._chunk = limits.prefill_chunk or chunk_for(model.nbytes // 2, on_gpu)
+        self._chunk = limits.prefill_chunk or chunk_for(model.parameters, on_gpu)
         self.gap_s = limits.gap_s or gap_target(on_gpu)
         self.rows = rows_of(model)
         self.batch: Any = SoloBatch(model) if alone else DecodeBatch(model, self._new_store)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_CPU_PER_S, _GPU_PER_S = 1e11, 2e13  # multiply-adds; orders of magnitude, fixed so that chunks don't follow the clock
+_CPU_PER_S, _GPU_PER_S = 2e10, 1e13  # multiply-adds: two cores, a laptop's GPU; fixed, chunks don't follow the clock
 _CPU_GAP_S, _GPU_GAP_S = 0.2, 0.05
 
 
@@ -33,7 +34,7 @@ def gap_target(on_gpu: bool) -> float:
 
 
 def chunk_for(parameters: int, on_gpu: bool) -> int:
-    """Tokens of a prefill chunk: a power of two that takes about half the gap, by the model's size alone."""
+    """Tokens of a prefill chunk: a power of two that takes about the gap, by the model's size alone."""
     rate, least, most = (_GPU_PER_S, 128, 512) if on_gpu else (_CPU_PER_S, 32, 256)
-    fits = rate * gap_target(on_gpu) / 2 / max(1, parameters)
-    return max(least, min(most, 1 << max(0, int(fits).bit_length() - 1)))
+    fits = rate * gap_target(on_gpu) / max(1, parameters)
+    return max(least, min(most, 1 << round(math.log2(max(1.0, fits)))))

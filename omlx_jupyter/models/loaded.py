@@ -55,6 +55,12 @@ class LoadedModel:
         return sum(int(value.nbytes) for _, value in tree_flatten(self.model.parameters()))
 
     @cached_property
+    def parameters(self) -> int:
+        """About how many weights the language model has; packed ones (quantised) count as eight."""
+        weights = [value for _, value in tree_flatten(self.language_model.parameters())]
+        return sum(int(w.size) * (8 if w.dtype == mx.uint32 else 1) for w in weights)
+
+    @cached_property
     def context(self) -> int:
         """Tokens that prompt and answer may have together; 0 where the checkpoint doesn't say."""
         return memory.context_length(self.checkpoint.config)

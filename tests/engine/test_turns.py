@@ -49,7 +49,8 @@ def test_background_jobs_come_after_cells() -> None:
 
 
 def test_chunks_are_of_the_model_and_not_of_the_clock() -> None:
-    assert chunk_for(34_000_000, on_gpu=False) == 256
+    assert chunk_for(3_000_000, on_gpu=False) == 256
+    assert chunk_for(34_000_000, on_gpu=False) == 128
     assert chunk_for(2_000_000_000, on_gpu=False) == 32
     assert chunk_for(500_000_000, on_gpu=True) == 512
     assert chunk_for(70_000_000_000, on_gpu=True) == 128
