@@ -37,7 +37,7 @@ def prove(model: Any) -> RowProof:
     try:
         hook(model.language_model)
         wanted = _alone(model)
-        noise = _noise(model)
+        noise = noise_of(model)
         cost = grouping_of(model)
         rows = RowStore(len(model.new_cache()), cost)
         difference = _difference(_together(model, rows), wanted)
@@ -116,7 +116,7 @@ def _together(model: Any, store: RowStore, hide: int = 0) -> list[list[mx.array]
     return logits
 
 
-def _noise(model: Any) -> float:
+def noise_of(model: Any) -> float:
     """How far logits may differ: a multiple of what batch sizes 2 and 8 differ by from 1, at least some rounding."""
     prompts, fed = _tokens(model)
     found: list[mx.array] = []
