@@ -22,6 +22,7 @@ class Stepper:
     def __init__(self, model: Any, runner: Runner, held: Registry, limits: Limits) -> None:
         self._runner, self._held, self._limits = runner, held, limits
         self._alone = not model.family.batchable
+        self._shared_to = runner.rows.shared_to if runner.rows else 0
         self._prefill = PrefillQueue(runner.reuse.follow)
         self._parked: list[Row] = []
         self.waiting_for = ""
@@ -56,9 +57,9 @@ class Stepper:
             self.waiting_for = ""
             return
         rows = [*self._prefill.rows, *self._runner.batch.rows]
-        running = [Running(row.request.number, row.request.bytes_needed, self._alone) for row in rows]
-        waiting = [Waiting(r.number, r.bytes_needed, self._alone, r.background) for r in ready]
-        waiting += [Waiting(row.request.number, 0, self._alone, True) for row in self._parked]
+        running = [Running(r.request.number, r.request.bytes_needed, self._runs_alone(r.request)) for r in rows]
+        waiting = [Waiting(r.number, r.bytes_needed, self._runs_alone(r), r.background) for r in ready]
+        waiting += [Waiting(r.request.number, 0, self._runs_alone(r.request), True) for r in self._parked]
         aside = sum(row.request.bytes_needed for row in self._parked)
         chosen = set(admit(waiting, running, self._limits, aside))
         for row in [row for row in self._parked if row.request.number in chosen]:
@@ -67,9 +68,15 @@ class Stepper:
         for request in [r for r in ready if r.number in chosen]:
             self._begin(request)
         left = [r for r in ready if r.number not in chosen]
-        self.waiting_for = why_waiting(len(running) + len(chosen), self._alone, self._limits) if left else ""
+        alone = any(r.alone for r in running) or any(self._runs_alone(r) for r in left[:1])
+        self.waiting_for = why_waiting(len(running) + len(chosen), alone, self._limits) if left else ""
         if any(not r.background for r in left):
             self._make_room()
+
+    def _runs_alone(self, request: Request) -> bool:
+        """Whether it can't share a decode step: its family can't, or it may grow longer than rows can be together."""
+        longest = request.prompt_tokens + (request.sampling.max_tokens or 1)
+        return self._alone or bool(self._shared_to and longest > self._shared_to)
 
     def _begin(self, request: Request) -> None:
         held, errors = self._held, list[BaseException]()

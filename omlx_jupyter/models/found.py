@@ -145,12 +145,13 @@ class FoundModel(LoadedModel):
         if not self.family.mrope:
             return None
         self._forget()
-        names = ("image_grid_thw", "image_grid_hws")
-        grids = [np.asarray(i.arrays[n]).reshape(-1, 3) for i in prompt.images for n in names[:1] if n in i.arrays]
+        grids = [g.reshape(-1, 3) for g in (i.arrays.get("image_grid_thw") for i in prompt.images) if g is not None]
         ids = mx.array([prompt.ids])
         grid = mx.array(np.concatenate(grids)) if grids else None
         places, delta = self.language_model.get_rope_index(ids, grid, None, mx.ones(ids.shape, mx.int32))
         made = np.array(places)
+        if made.ndim == 2:  # text alone has one axis
+            made = np.broadcast_to(made[None], (3, *made.shape))
         if made.ndim != 3 or made.shape[1:] != (1, len(prompt.ids)):
             raise NotFound(f"its positions have the shape {made.shape}")
         return Positions(made[:, 0], int(np.array(delta).reshape(-1)[0]))

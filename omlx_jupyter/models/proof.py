@@ -1,8 +1,8 @@
 """Whether a family that nothing is listed of may share the batch and the cache: shown on the checkpoint itself.
 
-Two prompts with one and two made-up pictures run whole and alone, by the family's own code, and then as the engine
-would run them: pictures one by one, prefill in uneven chunks, the KV cut and put together again, both rows in one
-batch. The logits of every step must agree within the noise between batch sizes. As a negative control the same with
+Three prompts with one, two and no made-up pictures run whole and alone, by the family's own code, and then as the
+engine would run them: pictures one by one, prefill in uneven chunks, the KV cut and put together again, all rows in
+one batch. The logits of every step must agree within the noise between batch sizes. As a negative control the same with
 one picture's features taken from the other must not.
 """
 
@@ -84,6 +84,7 @@ def _prompts() -> list[tuple[list[Message], list[Sample]]]:
     return [
         ([Message("user", [ImagePart(one), "What is this, in a word?"])], [one]),
         ([Message("user", [ImagePart(other), ImagePart(one), "Which of them is larger?"])], [other, one]),
+        ([Message("user", ["Say something."])], []),
     ]
 
 
@@ -99,15 +100,17 @@ def _difference_shown(model: LoadedModel, found: FoundModel) -> str:
     right = _far(_together(found, prepared, features, wanted), wanted)
     if not right <= noise:
         return f"its logits differ by {right:.2g} from those of a request alone (noise {noise:.2g})"
-    swapped = [[features[1][0][: features[0][0].shape[0]]] if _fits(features) else [features[0][0] * 0], features[1]]
+    swapped = [[_of_another(features)], *features[1:]]
     wrong = _far(_together(found, prepared, swapped, wanted)[:1], wanted[:1])
     if not wrong > 2 * noise:
         return "the proof can't tell one picture from another"
     return ""
 
 
-def _fits(features: list[list[mx.array]]) -> bool:
-    return bool(features[1][0].shape[0] >= features[0][0].shape[0])
+def _of_another(features: list[list[mx.array]]) -> mx.array:
+    """In place of the first picture's rows, as many of the other's."""
+    rows, other = features[0][0].shape[0], features[1][0]
+    return mx.concatenate([other] * -(-rows // other.shape[0]), axis=0)[:rows]
 
 
 def _alone(model: LoadedModel, messages: Sequence[Message], pictures: Sequence[Sample]) -> list[mx.array]:

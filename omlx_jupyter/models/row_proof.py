@@ -7,7 +7,7 @@ the same with one row's newest token hidden, must differ, or the proof has prove
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -21,18 +21,66 @@ _LENGTHS = (5, 11)  # of the prompts, in tokens
 _STEPS = ((1, 1), (1, 3), (2, 1))  # tokens a row
 _MARGIN = 8.0  # times the noise between batch sizes
 _CALLS_ON_GPU = 4
+_LENGTHS_NAMED = (
+    "original_max_position_embeddings",
+    "max_position_embeddings",
+    "sliding_window",
+    "attention_chunk_size",
+    "floor_scale",
+)
 
 
 @dataclass(frozen=True)
 class RowProof:
-    """`grouping` for the checkpoint's decode batch; `why` its rows get arrays and a mask instead of handles, if so."""
+    """`grouping` for the checkpoint's decode batch; `why` its rows get arrays and a mask instead of handles, if so.
+    Rows that grow longer than `shared_to` tokens change their neighbours and run alone; 0 is no such length."""
 
     grouping: Grouping
     why: str = ""
+    shared_to: int = 0
 
 
 def prove(model: Any) -> RowProof:
     """Try a LoadedModel whose layers all keep plain KV. Engine thread; a few short forward passes."""
+    proof = _shown(model)
+    for length in lengths_named(model.checkpoint.config):
+        if not _unchanged_beside(model, proof.grouping, length):
+            return replace(proof, shared_to=length)
+    return proof
+
+
+def lengths_named(config: dict[str, Any]) -> list[int]:
+    """Lengths in a config at which a model may begin to compute something else, the shortest first."""
+    found: set[int] = set()
+    for name, value in config.items():
+        if isinstance(value, dict) and name != "vision_config":
+            found.update(lengths_named(value))
+        elif name in _LENGTHS_NAMED and isinstance(value, int | float) and not isinstance(value, bool):
+            found.add(int(value))
+    return sorted(length for length in found if length > max(_LENGTHS) + 8)
+
+
+def _unchanged_beside(model: Any, grouping: Grouping, length: int) -> bool:
+    """Whether a short row keeps its logits beside one that says it is beyond `length`. Its place says so; its KV
+    needn't be there."""
+    prompts, fed = _tokens(model)
+
+    def logits(beyond: int) -> mx.array:
+        store = RowStore(len(model.new_cache()), grouping)
+        order: list[int] = []
+        for row, prompt in enumerate(prompts):
+            order.insert(store.put(_prefilled(model, prompt)), row)
+        places = [len(prompts[row]) + beyond * row for row in order]
+        store.begin()
+        store.offsets = mx.array(places, mx.int32)
+        ids = mx.array([[fed[row][0]] for row in order])
+        return model.forward(ids, store.caches, None, _positions(model, [[p] for p in places]))[order.index(0), -1]
+
+    near, far = logits(0).astype(mx.float32), logits(length).astype(mx.float32)
+    return float(mx.max(mx.abs(near - far))) <= noise_of(model)
+
+
+def _shown(model: Any) -> RowProof:
     slots = Grouping(handles=False)
     try:
         hook(model.language_model)

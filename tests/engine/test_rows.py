@@ -196,3 +196,38 @@ def test_rows_with_arrays_give_the_same_tokens(
     owned = answers()
     monkeypatch.setattr(row_proof, "hook", refuse)
     assert answers() == owned
+
+
+def test_a_length_at_which_rows_change_their_neighbours_bounds_sharing(
+    checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """phi3's rope picks its factors by the longest offset in the batch: the same, put onto a family made here."""
+    model = load_model(str(checkpoint("qwen2")))
+    assert row_proof.prove(model).shared_to == 0
+    model.checkpoint.config["rope_scaling"] = {"original_max_position_embeddings": 300, "short_factor": [1]}
+    real = type(model).forward
+
+    def by_the_longest(self: Any, ids: Any, caches: Any, *rest: Any) -> mx.array:
+        beyond = mx.max(mx.array(caches[0].offset)) > 300
+        return real(self, ids, caches, *rest) * mx.where(beyond, 2.0, 1.0)
+
+    monkeypatch.setattr(type(model), "forward", by_the_longest)
+    assert row_proof.prove(model).shared_to == 300
+
+
+def test_rows_beyond_that_length_run_alone_and_it_is_told(
+    checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from omlx_jupyter.engine import runner
+
+    monkeypatch.setattr(runner, "rows_of", lambda model: row_proof.RowProof(Grouping(), shared_to=200))
+    with Engine.load(checkpoint("qwen2"), limits=Limits(max_rows=4), cache=no_cache()) as engine:
+        first = engine.submit("a", sampling=endless(engine, max_tokens=100))
+        long = engine.submit("b" * 190, sampling=endless(engine, max_tokens=30))
+        told = ""
+        while not told and not long.progress.tokens:
+            told = engine.stats().waiting_for
+        assert "one at a time" in told
+        assert long.result(60).usage.peak_rows == first.result(60).usage.peak_rows == 1
+        both = [engine.submit(text, sampling=endless(engine, max_tokens=60)) for text in "ab"]
+        assert max(h.result(60).usage.peak_rows for h in both) == 2
