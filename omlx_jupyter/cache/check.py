@@ -12,7 +12,7 @@ from pathlib import Path
 from .files import Damaged, SegmentReader, checksum
 from .index import READY, SCHEMA, Index, kind_of, set_aside, word
 from .shelf import segment_path
-from .ssd import SYMBOLS, seed_of
+from .ssd import SYMBOLS, extra_checksum, seed_of
 
 _log = logging.getLogger(__name__)
 _PREFIX = 2 * 16 + len("state:") * 2  # hex digits of the longest extra key
@@ -166,6 +166,6 @@ def _check_segment(reader: SegmentReader, rows: list, others: list) -> None:
             raise Damaged("a block's tokens were altered")
     for key, crc in others:
         prefix = key.hex() + "."
-        found = [reader.read(name) for name in sorted(reader.entries) if name.startswith(prefix)]
-        if not found or checksum(found, seed_of(key)) != crc:
+        found = {name.removeprefix(prefix): reader.read(name) for name in reader.entries if name.startswith(prefix)}
+        if not found or extra_checksum(key, found) != crc:
             raise Damaged("a state's or picture's checksum is wrong")

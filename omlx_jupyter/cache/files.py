@@ -246,13 +246,15 @@ def _bytes_of(array: np.ndarray) -> memoryview:
 
 
 def checksum(arrays: Iterable[np.ndarray], seed: int = 0) -> int:
-    """CRC-32 over the CRC-32s of the arrays' bytes in C order, so that arrays can be summed in parallel."""
+    """CRC-32 over the CRC-32s of the arrays, so that arrays can be summed in parallel."""
     return joined_checksum(map(array_checksum, arrays), seed)
 
 
 def array_checksum(array: np.ndarray) -> int:
-    """A copy only where the array is a strided slice."""
-    return zlib.crc32(_bytes_of(np.ascontiguousarray(array)))
+    """Of type, shape and bytes in C order: the same bytes are something else under another header. A copy only
+    where the array is a strided slice."""
+    kind = zlib.crc32(f"{array.dtype}{array.shape}".encode())
+    return zlib.crc32(_bytes_of(np.ascontiguousarray(array)), kind)
 
 
 def joined_checksum(sums: Iterable[int], seed: int) -> int:

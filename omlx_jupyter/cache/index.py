@@ -13,7 +13,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-SCHEMA = 1  # another schema has another file name, so it is never read by mistake
+SCHEMA = 2  # another schema has another file name, so it is never read by mistake
 WRITING, READY, DOOMED = 0, 1, 2  # a segment's life
 MOST_CHILDREN = 256  # newest siblings looked at for one parent and first symbol
 _TABLES = """

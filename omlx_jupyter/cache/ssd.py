@@ -46,6 +46,12 @@ def seed_of(key: bytes, parent: bytes = b"", window: int = 0) -> int:
     return zlib.crc32(key + parent + window.to_bytes(4, "little"))
 
 
+def extra_checksum(key: bytes, arrays: Mapping[str, np.ndarray]) -> int:
+    """Of a state or features, their arrays' names included: a renamed one would be missing."""
+    names = sorted(arrays)
+    return checksum((arrays[name] for name in names), zlib.crc32("/".join(names).encode(), seed_of(key)))
+
+
 def state_key(block: bytes) -> bytes:
     return b"state:" + block
 
@@ -151,7 +157,7 @@ class SsdTier(Shelf):
             with SegmentReader(self._path(segment)) as reader:
                 names = sorted(name for name in reader.entries if name.startswith(prefix))
                 arrays = {name.removeprefix(prefix): reader.read(name) for name in names}
-            if not arrays or checksum(arrays.values(), seed_of(key)) != crc:
+            if not arrays or extra_checksum(key, arrays) != crc:
                 raise Damaged("its checksum is wrong")
         except Damaged as error:
             self._lost([segment], error)
@@ -225,7 +231,7 @@ class SsdTier(Shelf):
             index.drop([segment])
             raise
         rows = _rows_of(blocks, arrays, segment)
-        sums = [(key, checksum((p[n] for n in sorted(p)), seed_of(key))) for key, p in extras.items()]
+        sums = [(key, extra_checksum(key, parts)) for key, parts in extras.items()]
         if not index.publish(segment, rows, sums):
             self._unlink([segment])
         self.stored_bytes += size
@@ -308,7 +314,7 @@ def _rows_of(blocks: Sequence[Block], arrays: Mapping[str, np.ndarray], segment:
     for block in blocks:
         seed = seed_of(block.key, block.parent, block.window)
         crc = checksum((a[:, at : at + block.length] for a in arrays.values()), seed)
-        symbols = checksum([block.symbols], seed_of(block.key, block.parent))
+        symbols = checksum([block.symbols[None]], seed_of(block.key, block.parent))
         rows.append(
             BlockRow(block.key, block.parent, block.first, segment, at, block.length, crc, block.window, symbols)
         )

@@ -182,12 +182,18 @@ class Room(Mapping[str, np.ndarray]):
 
     def make(self) -> None:
         """Engine thread: most of the time goes into touching new memory, so that it pays to read meanwhile."""
-        for name, (shape, dtype) in self._shapes.items():
-            size = (shape[0], max(self._capacity, shape[1]), *shape[2:])
-            array = mx.zeros(size, getattr(mx, str(dtype)))
-            mx.eval(array)
-            self.arrays[name] = array
-            self._views[name].set_result(np.array(array, copy=False)[:, : shape[1]])
+        try:
+            for name, (shape, dtype) in self._shapes.items():
+                size = (shape[0], max(self._capacity, shape[1]), *shape[2:])
+                array = mx.zeros(size, getattr(mx, str(dtype)))
+                mx.eval(array)
+                self.arrays[name] = array
+                self._views[name].set_result(np.array(array, copy=False)[:, : shape[1]])
+        except BaseException as error:  # who waits for an array holds one of the threads that all rows read with
+            for view in self._views.values():
+                if not view.done():
+                    view.set_exception(RuntimeError(f"no room was made ({error})"))
+            raise
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self._views[name].result(_PATIENCE_S)
