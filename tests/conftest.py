@@ -12,8 +12,11 @@ import hypothesis
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
+from omlx_jupyter.models.blas import preload_openblas
+
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may reach out
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="omlx-tests-")  # nor touch the user's cache
+preload_openblas()  # before a test module imports MLX, which keeps the BLAS that it meets
 hypothesis.settings.register_profile("omlx", deadline=None)  # a loaded machine is no failure
 hypothesis.settings.load_profile("omlx")
 
@@ -28,9 +31,6 @@ def no_cache() -> Any:
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """`checkpoint("qwen2_vl")` is the folder of a tiny checkpoint of that family."""
-    from omlx_jupyter.models.blas import preload_openblas
-
-    preload_openblas()
     made: dict[tuple[str, int], Path] = {}
 
     def get(family: str, seed: int = 0) -> Path:

@@ -12,6 +12,11 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "omlx_jupyter"
 SOURCES = sorted(PACKAGE.rglob("*.py")) + sorted((ROOT / "tools").rglob("*.py"))
+FIRST_USE = (
+    *("anywidget", "asyncio", "cv2", "h11", "httpcore", "httpx", "huggingface_hub", "ipywidgets", "llguidance"),
+    *("markdown_it", "mlx", "mlx_lm", "mlx_vlm", "numpy", "pandas", "PIL", "platform", "psutil", "pydantic"),
+    *("pypdfium2", "rich", "sqlite3", "torch", "transformers", "trio"),
+)
 HEAVY = ("mlx", "mlx.core", "mlx_vlm", "mlx_lm", "transformers", "torch")
 
 
@@ -46,6 +51,22 @@ def test_nothing_heavy_is_imported(statement: str) -> None:
     code = f"{statement}\nimport sys\nprint([m for m in {HEAVY!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip().splitlines()[-1:] == ["[]"], done.stderr
+
+
+def test_load_ext_imports_what_it_needs_and_no_more() -> None:
+    """Of this package, and of others: all else comes with the first magic that runs."""
+    code = (
+        "import sys\nfrom IPython.core.interactiveshell import InteractiveShell\nshell = InteractiveShell.instance()\n"
+        "shell.Completer\nbefore = set(sys.modules)\nshell.run_line_magic('load_ext', 'omlx_jupyter')\n"
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    brought = set(done.stdout.split())
+    assert "omlx_jupyter.notebook.magics" in brought, done.stderr
+    assert not brought & set(FIRST_USE)
+    rooms = {name.split(".")[1] for name in brought if name.startswith("omlx_jupyter.")}
+    assert rooms == {"notebook", "errors"}
+    assert len([name for name in brought if not name.startswith("omlx_jupyter")]) < 20, brought
 
 
 @pytest.mark.parametrize("path", [p for p in SOURCES if p.is_relative_to(PACKAGE)], ids=lambda p: p.name)

@@ -6,9 +6,6 @@ import contextlib
 import sys
 from typing import Any
 
-from ..types import SamplingParams
-from .many import AHEAD, read_many
-
 
 class OmlxAccessor:
     """Pictures in a Series: paths, URLs, bytes, PIL images."""
@@ -16,8 +13,11 @@ class OmlxAccessor:
     def __init__(self, series: Any) -> None:
         self._series = series
 
-    def ocr(self, prompt: str | None = None, concurrency: int = AHEAD, whole: bool = False, **sampling: Any) -> Any:
+    def ocr(self, prompt: str | None = None, concurrency: int = 16, whole: bool = False, **sampling: Any) -> Any:
         """The texts as a Series with the same index; a picture that can't be read gives None."""
+        from ..types import SamplingParams
+        from .many import read_many
+
         found = read_many(list(self._series), prompt, SamplingParams(**sampling), ahead=concurrency, whole=whole)
         texts = [None if result.finish_reason == "error" else result.text for result in found]
         return type(self._series)(texts, index=self._series.index, name="text", dtype=object)

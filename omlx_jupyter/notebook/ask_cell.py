@@ -13,9 +13,11 @@ from ..types import Message
 from . import chats, run, structured, tool_loop
 from .arguments import resolve_source
 from .config import settings
+from .interpolate import interpolate
 from .jobs import Job
 from .plain import name as on_one_line
 from .plain import tell
+from .read_cell import opened
 from .result import Result
 
 
@@ -29,6 +31,24 @@ def cell_id(shell: Any) -> str:
     except Exception:
         return ""
     return str(metadata.get("cellId", ""))
+
+
+def vlm_cell(shell: Any, args: Any, cell: str) -> Any:
+    """The value of a `%%vlm` cell, bound to its name. Raises as `ask_cell` does."""
+    try:
+        images: list[Any] = list(opened(shell.user_ns, args.image, args.all_frames)) if args.image else []
+        parts = [*images, *interpolate(cell.strip(), shell.user_ns, settings().image_limits())]
+        if not any(not isinstance(part, str) or part.strip() for part in parts):
+            raise UsageError("%%vlm: the cell is empty; write a question below the first line.")
+        value = ask_cell(shell, args, parts)
+    except run.Interrupted as stopped:
+        if stopped.result is not None:
+            run.keep_as_last(shell, stopped.result, args.out)
+        raise
+    if isinstance(value, Result):
+        value.shown(shell)
+    run.keep(shell, value, args.out)
+    return value
 
 
 def ask_cell(shell: Any, args: Any, parts: Sequence[Any]) -> Any:

@@ -13,9 +13,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ..cache import check
 from ..errors import OmlxError
-from . import cache_command, chats, jobs, session
+from . import session
 from .busy import StillBusy
 from .config import cache_place, settings
 from .protocol import (
@@ -107,13 +106,13 @@ class Wire:
             case ListModels():
                 self._start(self._models)
             case CancelJob(number=number):
-                self._do(lambda: jobs.find(str(number)).cancel())
+                self._do(lambda: _jobs().find(str(number)).cancel())
             case ClearStore(model=model):
                 self._start(lambda: self._clear(model))
             case ForkChat(name=name, new=new):
-                self._do(lambda: chats.fork(name, new))
+                self._do(lambda: _chats().fork(name, new))
             case ClearChat(name=name):
-                self._do(lambda: chats.clear(name))
+                self._do(lambda: _chats().clear(name))
 
     def _start(self, work: Callable[[], Any]) -> None:
         threading.Thread(target=self._do, args=(work,), name="omlx-command", daemon=True).start()
@@ -139,6 +138,9 @@ class Wire:
         self._publish(Models([EMBEDDED, *cached_models()]))
 
     def _clear(self, model: str) -> None:
+        from ..cache import check
+        from . import cache_command
+
         running = session.current_engine()
         if running is not None and running.name == model:
             running.forget()
@@ -190,10 +192,12 @@ class Wire:
 
     def _lists(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
         running = [
-            {"number": j.number, "state": j.state, "prompt": j.prompt[:80], "done": j.done} for j in jobs.listing()
+            {"number": j.number, "state": j.state, "prompt": j.prompt[:80], "done": j.done} for j in _jobs().listing()
         ]
-        talks = [{"name": c.name, "turns": len(c.turns), "pictures": c.pictures} for c in chats.listing()]
+        talks = [{"name": c.name, "turns": len(c.turns), "pictures": c.pictures} for c in _chats().listing()]
         if time.monotonic() - self._stores[0] > _STORES_S:
+            from ..cache import check
+
             place = cache_place(settings().cache_folder)
             found = check.entries(place) if place is not None else []
             stores = [{"name": e.name, "bytes": e.bytes, "blocks": e.blocks, "tokens": e.tokens} for e in found]
@@ -212,3 +216,16 @@ class Wire:
     def _publish(self, message: Any) -> None:
         self.published += 1
         self._beacon.send(encode(message))
+
+
+# Imported when a page asks, not by `%load_ext`.
+def _jobs() -> Any:
+    from . import jobs
+
+    return jobs
+
+
+def _chats() -> Any:
+    from . import chats
+
+    return chats

@@ -7,25 +7,29 @@ import os
 import re
 from typing import Any
 
-from . import chats, jobs
 
-
-def install(shell: Any, flags: dict[str, list[str]], commands: list[str]) -> None:
-    """`flags` by magic name."""
+def install(shell: Any) -> None:
+    """Hooks for the three magics. What they know is imported when they are asked."""
 
     def omlx(_: Any, event: Any) -> list[str]:
         words = event.line.split()
         begun = words[1:] if event.line.endswith(" ") else words[1:-1]
-        return _omlx(begun, commands)
+        from .management import COMMANDS
+
+        return _omlx(begun, list(COMMANDS))
 
     def magic(name: str) -> Any:
         def complete(completer: Any, event: Any) -> list[str]:
             words = event.line.split("\n")[0].split()
             before = words[-1] if event.line.endswith(" ") else (words[-2] if len(words) > 1 else "")
             if before == "--chat":
+                from . import chats
+
                 return chats.names()
             if event.symbol.startswith("-"):
-                return flags[name]
+                from .magics import flags
+
+                return flags()[name]
             return [*_names(shell), *_files(event.symbol)]
 
         return complete
@@ -63,6 +67,8 @@ def _in_braces(shell: Any) -> Any:
 
 
 def _omlx(begun: list[str], commands: list[str]) -> list[str]:
+    from . import chats, jobs
+
     match begun:
         case []:
             return commands

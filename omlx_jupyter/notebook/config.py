@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import platformdirs
 from IPython.core.error import UsageError
 from traitlets.config import SingletonConfigurable
 
-from ..images.decoded import Limits as ImageLimits
 from .plain import name as on_one_line
 from .traits import Number, Switch, Words
+
+if TYPE_CHECKING:
+    from ..images.limits import Limits as ImageLimits
 
 
 class Omlx(SingletonConfigurable):
@@ -63,6 +63,8 @@ class Omlx(SingletonConfigurable):
         return default_settings(ram, ssd if place is not None else 0, place or ".")
 
     def image_limits(self) -> ImageLimits:
+        from ..images.limits import Limits as ImageLimits
+
         return ImageLimits(
             max_bytes=self.max_image_mib * 2**20,
             max_pixels=self.max_image_megapixels * 1_000_000,
@@ -74,6 +76,8 @@ class Omlx(SingletonConfigurable):
 def config_file() -> Path | None:
     """`config.toml` in the user's configuration folder: lines like `model = "org/name"`. None: there is no such folder
     for this user (no home folder)."""
+    import platformdirs
+
     try:
         path = platformdirs.user_config_path("omlx_jupyter", appauthor=False) / "config.toml"
         return path if path.is_absolute() else None
@@ -118,7 +122,10 @@ def _variable(name: str) -> str:
 def _read(path: Path) -> dict[str, Any]:
     """:raises UsageError: it is there and can't be read."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        import tomllib  # not where there is no file, as is usual
+
+        return tomllib.loads(text)
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError, RecursionError) as error:

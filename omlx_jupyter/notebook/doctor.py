@@ -13,6 +13,7 @@ import psutil
 from IPython.core.error import UsageError
 
 from ..cache import check
+from ..models.blas import preload_openblas, slow_note
 from .cache_command import folder, size
 from .config import settings
 from .plain import name, tell
@@ -27,6 +28,7 @@ def command(rest: list[str]) -> None:
 
 
 def findings() -> list[tuple[bool, str]]:
+    preload_openblas()  # before _device imports MLX, which keeps the BLAS that it meets
     return [_device(), *_blas(), _memory(), *_disk(), *_versions(), _settings()]
 
 
@@ -45,11 +47,10 @@ def _device() -> tuple[bool, str]:
 def _blas() -> list[tuple[bool, str]]:
     if sys.platform != "linux":
         return []
-    from ..models.blas import preload_openblas
-
     if preload_openblas():
         return [(True, "OpenBLAS is in use")]
-    return [(False, "no OpenBLAS: matrix products are about 40 times slower; install libopenblas0-pthread.")]
+    note = slow_note()
+    return [(False, f"{note}.")] if note else []
 
 
 def _memory() -> tuple[bool, str]:

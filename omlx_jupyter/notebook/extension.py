@@ -7,8 +7,7 @@ from typing import Any
 
 from . import accessor, complete, session
 from .config import Omlx, settings
-from .magics import OmlxMagics, flags
-from .management import COMMANDS
+from .magics import OmlxMagics
 
 _wires: list[Any] = []  # the kernel's, while the extension is loaded
 
@@ -16,7 +15,7 @@ _wires: list[Any] = []  # the kernel's, while the extension is loaded
 def load(shell: Any) -> None:
     settings(shell)
     shell.register_magics(OmlxMagics)
-    complete.install(shell, flags(), list(COMMANDS))
+    complete.install(shell)
     accessor.register()
     shell.events.register("pre_run_cell", accessor.register)
     if getattr(shell, "kernel", None) is not None:

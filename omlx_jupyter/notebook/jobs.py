@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import threading
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 
 from ..errors import OmlxError
 from .plain import name, tell
-from .result import Result
+
+if TYPE_CHECKING:
+    from .result import Result
 
 _numbers = itertools.count(1)
 _jobs: dict[int, Job] = {}
@@ -90,6 +91,8 @@ class Job:
             callback(self._result)
 
     def __await__(self) -> Generator[Any, None, Result]:
+        import asyncio
+
         async def wait() -> Result:
             while not self.done:
                 await asyncio.sleep(0.02)

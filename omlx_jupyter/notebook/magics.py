@@ -1,24 +1,19 @@
-"""`%ocr`, `%%vlm` and `%omlx`."""
+"""`%ocr`, `%%vlm` and `%omlx`: their flags and their help. `%load_ext` imports this, so what carries them out is
+imported by the first one that runs."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
 
 from ..errors import OmlxError
-from ..images.decoded import DecodedImage
-from ..images.source import expand, open_images
-from . import management, run
-from .arguments import MagicParser, is_name, positive, resolve_source
-from .ask_cell import ask_cell
-from .boxes import show_boxes
-from .config import settings
-from .interpolate import interpolate
-from .many import finished_of, read_many
-from .result import Result, ResultList
-from .stream_view import make_view, tell_many
+from .arguments import MagicParser, is_name, positive
+from .plain import shown
+
+if TYPE_CHECKING:
+    from .result import Result, ResultList
 
 
 def _ocr_parser() -> MagicParser:
@@ -92,58 +87,11 @@ class OmlxMagics(Magics):
         """
         try:
             args = _ocr_parser().parse_line(line)
-            sampling = run.sampling_from(args)
-            items = self._items(args.source, args.all_frames)
-            value = self._read(items, args.prompt, sampling, args.out, args.whole)
-            if args.boxes:
-                show_boxes(value)
+            from .read_cell import read_cell
+
+            return read_cell(self.shell, args)
         except (OmlxError, UsageError) as error:
-            raise run.one_line(error) from None
-        value.shown(self.shell)
-        run.keep(self.shell, value, args.out)
-        return value
-
-    def _items(self, words: list[str], all_frames: bool) -> list[Any]:
-        """Sources of single pictures, not opened yet."""
-        items: list[Any] = []
-        for word in words:
-            value = resolve_source(word, self.shell.user_ns)
-            if value is None:
-                raise UsageError(f"{word} is None; it holds no picture.")
-            if all_frames or not isinstance(value, str):
-                items += self._open([word], all_frames) if not isinstance(value, list | tuple) else expand(value)
-            else:
-                items += expand(value)
-        return items
-
-    def _read(self, items: list[Any], prompt: str | None, sampling: Any, name: str | None, whole: bool) -> Any:
-        limits = settings().image_limits()
-        if len(items) == 1:
-            images = open_images(items[0], limits)
-            parts = [*images, *([prompt] if prompt else [])]
-            request = run.Ask(
-                [run.message_of(parts)], sampling, images, prompt or "", by_lines=not settings().reads_whole(whole)
-            )
-            try:
-                return run.ask(self.shell, request)
-            except run.Interrupted as stopped:
-                if stopped.result is not None:
-                    run.keep_as_last(self.shell, stopped.result, name)
-                raise
-        view = make_view(self.shell)
-        try:
-            made = read_many(items, prompt, sampling, tell_many(view), whole=whole)
-        except KeyboardInterrupt:
-            done = finished_of(items, prompt, sampling, whole)
-            run.keep_as_last(self.shell, done, name)
-            view.finish(done)
-            raise run.Interrupted(None, f"Interrupted: {len(done)} of {len(items)} are kept in _; run it again to go "
-                                  "on.") from None  # fmt: skip
-        except BaseException:
-            view.fail()
-            raise
-        view.finish(made)
-        return made
+            raise UsageError(shown(error)) from None
 
     @no_var_expand
     @cell_magic
@@ -182,21 +130,11 @@ class OmlxMagics(Magics):
         """
         try:
             args = _vlm_parser().parse_line(line)
-            images: list[Any] = list(self._open(args.image, args.all_frames)) if args.image else []
-            parts = [*images, *interpolate(cell.strip(), self.shell.user_ns, settings().image_limits())]
-            if not any(not isinstance(part, str) or part.strip() for part in parts):
-                raise UsageError("%%vlm: the cell is empty; write a question below the first line.")
-            value = ask_cell(self.shell, args, parts)
-        except run.Interrupted as stopped:
-            if stopped.result is not None:
-                run.keep_as_last(self.shell, stopped.result, args.out)
-            raise
+            from .ask_cell import vlm_cell
+
+            return vlm_cell(self.shell, args, cell)
         except (OmlxError, UsageError) as error:
-            raise run.one_line(error) from None
-        if isinstance(value, Result):
-            value.shown(self.shell)
-        run.keep(self.shell, value, args.out)
-        return value
+            raise UsageError(shown(error)) from None
 
     @line_magic
     def omlx(self, line: str) -> Any:
@@ -222,17 +160,8 @@ class OmlxMagics(Magics):
             %omlx status
         """
         try:
+            from . import management
+
             return management.run_command(self.shell, line)
         except (OmlxError, UsageError) as error:
-            raise run.one_line(error) from None
-
-    def _open(self, sources: list[str], all_frames: bool) -> list[DecodedImage]:
-        limits, frames = settings().image_limits(), "all" if all_frames else "first"
-        opened: list[DecodedImage] = []
-        for word in sources:
-            value = resolve_source(word, self.shell.user_ns)
-            label = word if not isinstance(value, str) else ""
-            if value is None:
-                raise UsageError(f"{word} is None; it holds no picture.")
-            opened += open_images(value, limits, frames, label)  # type: ignore[arg-type]
-        return opened
+            raise UsageError(shown(error)) from None

@@ -29,6 +29,12 @@ def _symbol(found: re.Match[str]) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
+def bar(share: float) -> str:
+    """A progress bar in text: ████░░░░."""
+    full = int(20 * min(1.0, share))
+    return "█" * full + "░" * (20 - full)
+
+
 def tell(text: object = "", end: str = "\n", error: bool = False) -> None:
     """Print a line at once. Everything that this package prints goes through here."""
     print(shown(text), end=end, file=sys.stderr if error else sys.stdout, flush=True)

@@ -6,14 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from IPython.core.error import UsageError
-
 from ..chat.pages import read_picture
 from ..errors import OmlxError
 from ..types import ImagePart, Message, SamplingParams
 from . import session
 from .config import settings
-from .plain import shown
 from .result import Result
 from .stream_view import View, make_view
 
@@ -161,8 +158,3 @@ def keep_as_last(shell: Any, value: Any, name: str | None) -> None:
     """Bind to `_` and the -o name where the cell ends with an error and its value is lost."""
     keep(shell, value, name)
     shell.displayhook.update_user_ns(value)
-
-
-def one_line(error: Exception) -> UsageError:
-    """An error of ours, shown as one line without a traceback."""
-    return UsageError(shown(error))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from ..errors import EngineClosedError
 from .config import settings
-from .stream_view import bar
+from .plain import bar, tell
 
 ANNOUNCE_AFTER_S = 0.5
 _lock = threading.Lock()
@@ -70,9 +71,20 @@ def unload() -> str | None:
         return str(running.name)
 
 
+@cache
+def _tell_if_slow() -> None:
+    """Once a kernel: nobody would look for a missing library behind slow answers."""
+    from ..models.blas import slow_note
+
+    note = slow_note()
+    if note:
+        tell(f"Note: {note} (%omlx doctor).", error=True)
+
+
 def submit(start: Callable[[Any], Any], say: Callable[[str], None] | None = None) -> Any:
     """`start(engine)`, once more with a new engine where the old one was closed meanwhile."""
     running = engine(say=say)
+    _tell_if_slow()
     try:
         return start(running)
     except EngineClosedError:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from ..types import Usage
 from . import live
+from .plain import bar
 from .terminal_view import PlainView, terminal_view
 
 UPDATES_PER_S = 8
@@ -98,12 +99,6 @@ def shows_updates(kernel: Any) -> bool:
     request = kernel.get_parent("shell") or {}
     metadata, content = request.get("metadata") or {}, request.get("content") or {}
     return bool(metadata) or not content.get("allow_stdin", False)
-
-
-def bar(share: float) -> str:
-    """A progress bar in text: ████░░░░."""
-    full = int(20 * min(1.0, share))
-    return "█" * full + "░" * (20 - full)
 
 
 def tell_many(view: View) -> Any:

@@ -78,8 +78,9 @@ class Kernel:
 def kernel() -> Iterator[Kernel]:
     manager, client = start_new_kernel(kernel_name="python3", startup_timeout=60)
     made = Kernel(manager, client)
-    outcome = made.run("%load_ext omlx_jupyter\nfrom tests.conftest import draw_text, endless, noise_image")
+    outcome = made.run("import sys\n_before = set(sys.modules)\n%load_ext omlx_jupyter\n_after = set(sys.modules)")
     assert outcome.ok, outcome.reply
+    assert made.run("from tests.conftest import draw_text, endless, noise_image").ok
     yield made
     client.stop_channels()
     manager.shutdown_kernel(now=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 from jupyter_client.manager import start_new_kernel
 
+from ..test_rooms import FIRST_USE
 from .conftest import Kernel
 
 
@@ -24,6 +25,13 @@ def test_ocr_streams_into_one_display_and_leaves_a_static_bundle(kernel: Kernel)
     assert outcome.final["text/plain"].startswith(text)
     assert "first token" in outcome.final["text/plain"]
     assert kernel.value("_ is page") == "True" or kernel.value("page.text") == repr(text)
+
+
+def test_load_ext_brings_nothing_heavy_into_a_kernel(kernel: Kernel) -> None:
+    brought = set(kernel.run("print(*(_after - _before))").stdout.split())
+    assert "omlx_jupyter.notebook.comm" in brought
+    assert not brought & set(FIRST_USE)
+    assert {name.split(".")[1] for name in brought if name.startswith("omlx_jupyter.")} == {"notebook", "errors"}
 
 
 def test_underscore_out_and_a_later_display(kernel: Kernel) -> None:

@@ -11,7 +11,7 @@ import gc
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType, FrameType, FunctionType
@@ -122,8 +122,14 @@ def fault(place: Place, error: BaseException, first: int = 1, always: bool = Fal
 
 def function_of(code: CodeType) -> FunctionType | None:
     """The function that runs a code object; None for closures, whose code can't be exchanged."""
-    if code.co_freevars:
-        return None
-    found = [f for f in gc.get_referrers(code) if isinstance(f, FunctionType) and f.__code__ is code]
-    found = [f for f in found if "copied" not in f.__dict__]
-    return found[0] if found else None
+    return functions_of([code]).get(id(code))
+
+
+def functions_of(codes: Iterable[CodeType]) -> dict[int, FunctionType]:
+    """By the id of their code. One look at all objects: in a long run there are millions."""
+    wanted = {id(code) for code in codes if not code.co_freevars}
+    found: dict[int, FunctionType] = {}
+    for each in gc.get_objects():
+        if isinstance(each, FunctionType) and id(each.__code__) in wanted and "copied" not in each.__dict__:
+            found.setdefault(id(each.__code__), each)
+    return found

@@ -21,7 +21,7 @@ from omlx_jupyter.engine.scheduler import Limits
 from omlx_jupyter.errors import OmlxError
 
 from ..conftest import noise_image
-from .faults import Place, fault, function_of, traced
+from .faults import Place, fault, functions_of, traced
 
 EVERYWHERE = bool(os.environ.get("OMLX_TORTURE_FAULTS"))
 SAMPLE = 14  # places a family in an ordinary run
@@ -126,7 +126,8 @@ class Bench:
 
     def chosen(self, seed: int) -> list[tuple[Place, int, bool]]:
         """(place, call, always) to try: a sample, or everything."""
-        places = sorted((p for p in self.places if p.code is None or function_of(p.code)), key=lambda p: p.name)
+        known = functions_of(p.code for p in self.places if p.code is not None)
+        places = sorted((p for p in self.places if p.code is None or id(p.code) in known), key=lambda p: p.name)
         tries = [
             (p, first, always)
             for p in places
