@@ -109,7 +109,7 @@ class Reuse:
             if slow:
                 prefix.reading = self._io.submit(read)
                 if prefix.room is not None:
-                    prefix.room.make()
+                    make_room(prefix.room)
             else:
                 prefix.reading = Future()
                 prefix.reading.set_result(read())
@@ -301,6 +301,15 @@ def _allocator(row: Row, layout: Layout) -> Any:
         return row.prefix.room
 
     return allocate
+
+
+def make_room(room: Room) -> None:
+    """Make a room; a fault reaches whoever waits for its arrays too."""
+    try:
+        room.make()
+    except BaseException as error:
+        room.give_up(error)
+        raise
 
 
 def _capacity(row: Row) -> int:

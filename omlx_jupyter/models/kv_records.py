@@ -181,22 +181,19 @@ class Room(Mapping[str, np.ndarray]):
         self.arrays: Payload = {}
 
     def make(self) -> None:
-        """Engine thread: most of the time goes into touching new memory, so that it pays to read meanwhile.
+        """Engine thread: most of the time goes into touching new memory, so that it pays to read meanwhile."""
+        for name, (shape, dtype) in self._shapes.items():
+            size = (shape[0], max(self._capacity, shape[1]), *shape[2:])
+            array = mx.zeros(size, getattr(mx, str(dtype)))
+            mx.eval(array)
+            self.arrays[name] = array
+            self._views[name].set_result(np.array(array, copy=False)[:, : shape[1]])
 
-        A fault is passed on to whoever waits for an array.
-        """
-        try:
-            for name, (shape, dtype) in self._shapes.items():
-                size = (shape[0], max(self._capacity, shape[1]), *shape[2:])
-                array = mx.zeros(size, getattr(mx, str(dtype)))
-                mx.eval(array)
-                self.arrays[name] = array
-                self._views[name].set_result(np.array(array, copy=False)[:, : shape[1]])
-        except BaseException as error:
-            for view in self._views.values():
-                if not view.done():
-                    view.set_exception(MemoryError(f"a row's arrays could not be made ({error})"))
-            raise
+    def give_up(self, error: BaseException) -> None:
+        """Tell who waits for an array that none comes: he holds one of the threads that all rows read with."""
+        for view in self._views.values():
+            if not view.done():
+                view.set_exception(RuntimeError(f"no room was made ({error})"))
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self._views[name].result(_PATIENCE_S)

@@ -20,6 +20,7 @@ from omlx_jupyter.cache.keys import Block, root_key
 from omlx_jupyter.cache.ram import RamTier
 from omlx_jupyter.engine.runner import Runner
 from omlx_jupyter.models import kv_records, vision
+from omlx_jupyter.engine.reuse import make_room
 from omlx_jupyter.models.kv_records import Room
 
 from ..conftest import noise_image
@@ -164,7 +165,7 @@ def test_a_room_that_can_not_be_made_tells_who_waits(monkeypatch: pytest.MonkeyP
     reader.start()
     monkeypatch.setattr(mx, "zeros", lambda *_: (_ for _ in ()).throw(MemoryError("no room")))
     with pytest.raises(MemoryError):
-        room.make()
+        make_room(room)
     reader.join(5)
     assert "no room" in str(failed[0])
 
