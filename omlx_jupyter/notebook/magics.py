@@ -106,14 +106,16 @@ class OmlxMagics(Magics):
     def _items(self, words: list[str], all_frames: bool) -> list[Any]:
         """Sources of single pictures, not opened yet."""
         items: list[Any] = []
+        limits = settings().image_limits()
         for word in words:
             value = resolve_source(word, self.shell.user_ns)
             if value is None:
                 raise UsageError(f"{word} is None; it holds no picture.")
             if all_frames or not isinstance(value, str):
-                items += self._open([word], all_frames) if not isinstance(value, list | tuple) else expand(value)
+                many = isinstance(value, list | tuple)
+                items += expand(value, limits) if many else self._open([word], all_frames)
             else:
-                items += expand(value)
+                items += expand(value, limits)
         return items
 
     def _read(self, items: list[Any], prompt: str | None, sampling: Any, name: str | None, whole: bool) -> Any:
