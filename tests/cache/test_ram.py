@@ -18,9 +18,9 @@ from omlx_jupyter import ImagePart, Message, SamplingParams
 from omlx_jupyter.cache.features import FeatureCache
 from omlx_jupyter.cache.keys import Block, root_key
 from omlx_jupyter.cache.ram import RamTier
+from omlx_jupyter.engine.reuse import make_room
 from omlx_jupyter.engine.runner import Runner
 from omlx_jupyter.models import kv_records, vision
-from omlx_jupyter.engine.reuse import make_room
 from omlx_jupyter.models.kv_records import Room
 
 from ..conftest import noise_image
