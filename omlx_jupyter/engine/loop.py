@@ -188,12 +188,11 @@ class EngineLoop:
         self._state = "closed"
         left = self._held.close()
         self._workers.shutdown(wait=False, cancel_futures=True)
-        self._stepper.flush()
-        self._held.end_all(left, self._error)
-        try:
-            self._runner.close()
-        except BaseException as error:
-            _log.warning("the engine could not be put away cleanly", exc_info=error)
-            release(error)
+        for act in (self._stepper.flush, lambda: self._held.end_all(left, self._error), self._runner.close):
+            try:
+                act()
+            except BaseException as error:
+                _log.warning("the engine could not be put away cleanly", exc_info=error)
+                release(error)
         self._runner = self._stepper = self.model = None
         gc.collect()
