@@ -71,6 +71,11 @@ class EngineLoop:
             self._held.forget(request)
             raise EngineClosedError("the engine was closed; load a new one.") from None
 
+    @property
+    def runner(self) -> Any:
+        """What computes; None before loading and after closing."""
+        return self._runner
+
     def wake(self) -> None:
         if self._owner.here:
             self._held.wake()

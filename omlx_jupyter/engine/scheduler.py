@@ -54,10 +54,10 @@ def admit(waiting: list[Waiting], running: list[Running], limits: Limits, aside:
     return admitted
 
 
-def why_waiting(rows: int, alone: bool, limits: Limits) -> str:
+def why_waiting(rows: int, alone: bool, limits: Limits, why: str = "") -> str:
     """Why the first waiting request isn't admitted while `rows` are in use, for people."""
     if alone:
-        return "this family's requests run one at a time"
+        return "this family's requests run one at a time" + (f" ({why})" if why else "")
     if rows >= limits.max_rows:
         return f"all {limits.max_rows} rows are in use"
     return f"memory: {limits.kv_bytes / 2**20:,.0f} MiB are set aside for requests"

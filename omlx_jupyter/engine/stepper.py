@@ -21,7 +21,7 @@ class Stepper:
 
     def __init__(self, model: Any, runner: Runner, held: Registry, limits: Limits) -> None:
         self._runner, self._held, self._limits = runner, held, limits
-        self._alone = not model.family.batchable
+        self._alone, self._why = not model.family.batchable, str(model.alone_because)
         self._shared_to = runner.rows.shared_to if runner.rows else 0
         self._prefill = PrefillQueue(runner.reuse.follow)
         self._parked: list[Row] = []
@@ -69,7 +69,7 @@ class Stepper:
             self._begin(request)
         left = [r for r in ready if r.number not in chosen]
         alone = any(r.alone for r in running) or any(self._runs_alone(r) for r in left[:1])
-        self.waiting_for = why_waiting(len(running) + len(chosen), alone, self._limits) if left else ""
+        self.waiting_for = why_waiting(len(running) + len(chosen), alone, self._limits, self._why) if left else ""
         if any(not r.background for r in left):
             self._make_room()
 
