@@ -65,6 +65,8 @@ class Shelf:
                 _log.info("the prefix cache's index is busy (%s)", error)
             elif kind == "damaged" and not begun_anew:
                 self._set_aside_index(error)
+            elif self._begun_anew and not begun_anew:  # another thread moved the index away under this one
+                _log.info("the prefix cache's index was replaced meanwhile (%s)", error)
             else:
                 self.pause(sql.word(error))
 
