@@ -1,12 +1,13 @@
 # make demo   set up and run the quickstart notebook in a real kernel
 # make test   set up, lint, type-check and test
+# make quick  lint, types and tests of every room, in a minute
 # make lab    open JupyterLab on the quickstart
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test check check-labextension labextension browser lab format clean torture slow
+.PHONY: demo test quick dist check check-labextension labextension browser lab format clean torture slow
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info < (3, 14)))' \
@@ -52,6 +53,27 @@ check: $(VENV)/.dev check-labextension
 
 test: check
 	$(BIN)/python -m pytest
+
+# Every room, none of it long: for between two edits
+QUICK := tests/test_rooms.py tests/cache/test_planner.py tests/chat/test_tools.py tests/engine/test_scheduler.py \
+  tests/engine/test_rows.py tests/engine/test_turns.py tests/engine/test_stops.py tests/images/test_limits.py \
+  tests/models/test_positions.py tests/models/test_tokenizer.py tests/models/test_proof.py tests/notebook/test_arguments.py \
+  tests/notebook/test_plain.py tests/reading/test_cut.py
+quick: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q $(QUICK)
+
+# Wheel and sdist, checked, and the wheel's demo in an environment of its own
+dist: $(VENV)/.dev
+	$(PIP) install --quiet build twine
+	rm -rf dist artifacts/dist && $(BIN)/python -m build --outdir dist .
+	$(BIN)/twine check --strict dist/*
+	$(PYTHON) -m venv artifacts/dist
+	artifacts/dist/bin/python -m pip --disable-pip-version-check install --quiet "$$(ls dist/*.whl)[lab]"
+	cd artifacts && dist/bin/python -I ../tools/try_wheel.py
 
 # In Chromium, with the wheel in an environment of its own
 browser: $(VENV)/.dev labextension/node_modules/.done

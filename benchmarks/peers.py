@@ -23,7 +23,9 @@ class MlxVlm:
         """Tokens per second while all rows decode."""
         from mlx_vlm.generate.ar import BatchGenerator
 
-        generator = BatchGenerator(self.model.language_model, self.processor, max_tokens=tokens, stop_tokens=set())
+        language_model = self.model.language_model
+        language_model._position_ids = language_model._rope_deltas = None  # it keeps the last batch's
+        generator = BatchGenerator(language_model, self.processor, max_tokens=tokens, stop_tokens=set())
         embeds = self.model.get_input_embeddings(mx.array([self.ids]), None).inputs_embeds
         generator.insert([self.ids] * rows, max_tokens=tokens, prompt_kwargs=[{"inputs_embeds": embeds}] * rows)
         made, start = 0, 0.0
