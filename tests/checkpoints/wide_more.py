@@ -8,7 +8,7 @@ from typing import Any
 
 from .common import default_scale
 from .families import VOCABULARY
-from .wide import ids_of, llama, square, tower, vlm
+from .wide_tiles import ids_of, llama, square, tower, vlm
 
 
 def quiet(name: str) -> float:

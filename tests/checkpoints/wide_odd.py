@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .families import VOCABULARY
-from .wide import ids_of, llama, square, tower, vlm
+from .wide_tiles import ids_of, llama, square, tower, vlm
 
 GRID = [[112, 224], [224, 112], [224, 224]]
 
@@ -87,23 +87,6 @@ def mllama(folder: Path, seed: int = 0) -> None:
     vlm(folder, "mllama", config, special, "<|image|>", preprocessor, None, seed, bos_token="<|user|>")
 
 
-def phi4_siglip(folder: Path, seed: int = 0) -> None:
-    text = llama("phi4-siglip")
-    del text["max_position_embeddings"], text["tie_word_embeddings"]  # which its config doesn't know
-    config = {
-        **text,
-        "text_config": text,
-        "mm_hidden_size": 32,
-        "mm_vision_tower": "siglip2-so400m-patch16-naflex",
-        "min_num_patches": 16,
-        "max_num_patches": 64,
-        "vision_config": tower("siglip2_vision_model", num_patches=64),
-    }
-    preprocessor = square("Siglip2ImageProcessor")
-    special = ["<image>", "<|im_start|>"]
-    vlm(folder, "phi4_siglip", config, special, "<|im_start|><image>", preprocessor, None, seed)
-
-
 def fastvlm(folder: Path, seed: int = 0) -> None:
     """Its tower's sizes are no part of the config, so that they are made small in its class."""
     from mlx_vlm.models.fastvlm.config import VisionConfig
@@ -168,14 +151,41 @@ def minicpmo(folder: Path, seed: int = 0) -> None:
     vlm(folder, "minicpmo", config, special, image, preprocessor, None, seed, unk_token="<unk>")
 
 
+def hunyuan_vl(folder: Path, seed: int = 0) -> None:
+    """Positions on four axes. The token ids of pictures are no part of its config, so that its class gets ours."""
+    from mlx_vlm.models.hunyuan_vl.processing_hunyuan_vl import HunYuanVLProcessor
+
+    special = ["<im_start>", "<im_end>", "<image>", "<newline>"]
+    ids = ids_of(special)
+    kind: Any = HunYuanVLProcessor
+    kind.IMAGE_TOKEN_ID, kind.IM_START_TOKEN_ID, kind.IM_END_TOKEN_ID = (
+        ids["<image>"],
+        ids["<im_start>"],
+        ids["<im_end>"],
+    )
+    kind.PAD_TOKEN_ID = ids_of([])["<|endoftext|>"]
+    text = llama("hunyuan_vl", head_dim=16, attention_head_dim=16, org_vocab_size=VOCABULARY)
+    text["rope_scaling"] = {"alpha": 1000.0, "type": "xdrope", "factor": 1.0, "xdrope_section": [2, 2, 2, 2]}
+    config = {
+        **text,
+        "image_token_id": ids["<image>"],
+        "image_start_token_id": ids["<im_start>"],
+        "image_end_token_id": ids["<im_end>"],
+        "image_newline_token_id": ids["<newline>"],
+        "vision_config": tower("hunyuan_vl", out_hidden_size=64, max_image_size=512, patch_size=16),
+    }
+    preprocessor = {"image_processor_type": "HunYuanVLImageProcessor", "min_pixels": 1024, "max_pixels": 16384}
+    vlm(folder, "hunyuan_vl", config, special, "<im_start><image><im_end>", preprocessor, None, seed)
+
+
 WIDE: dict[str, Callable[..., None]] = {
     "fastvlm": fastvlm,
     "granite4_vision": granite4_vision,
     "granite_vision": granite_vision,
+    "hunyuan_vl": hunyuan_vl,
     "internvl": internvl,
     "llava_onevision": llava_onevision,
     "minicpmo": minicpmo,
     "mllama": mllama,
     "molmo": molmo,
-    "phi4_siglip": phi4_siglip,
 }
