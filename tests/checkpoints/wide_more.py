@@ -16,6 +16,11 @@ def quiet(name: str) -> float:
     return 0.1 if "embed_tokens" in name else default_scale(name)
 
 
+def calm(name: str) -> float:
+    """And with attention that isn't sharp: rounding grows less."""
+    return 1.5 if "q_proj" in name or "k_proj" in name else quiet(name)
+
+
 def idefics2(folder: Path, seed: int = 0) -> None:
     special = ["<image>", "<fake_token_around_image>", "<end_of_utterance>"]
     config = {
@@ -53,7 +58,7 @@ def aya_vision(folder: Path, seed: int = 0) -> None:
     }
     preprocessor = square("GotOcr2ImageProcessor", crop_to_patches=True, min_patches=1, max_patches=4)
     processor = {"processor_class": "AyaVisionProcessor", "patch_size": 14, "img_size": 112, "downsample_factor": 2}
-    vlm(folder, "aya_vision", config, special, "<image>", preprocessor, processor, seed, scale=quiet)
+    vlm(folder, "aya_vision", config, special, "<image>", preprocessor, processor, seed, scale=calm)
 
 
 def paligemma(folder: Path, seed: int = 0) -> None:
@@ -108,7 +113,8 @@ def gemma4(folder: Path, seed: int = 0) -> None:
 
 
 def llama4(folder: Path, seed: int = 0) -> None:
-    """Experts, chunks of attention, layers without positions."""
+    """Experts, chunks of attention, layers without positions. Pictures aren't split: mlx-vlm 0.7.10 writes tokens
+    for a whole view beside the tiles and makes none, so that its answer depends on what lies behind in memory."""
     special = ["<|image|>", "<|image_start|>", "<|image_end|>", "<|patch|>"]
     special += ["<|tile_x_separator|>", "<|tile_y_separator|>"]
     text = llama("llama4_text", head_dim=16, num_hidden_layers=4, intermediate_size_mlp=128, num_local_experts=4)
@@ -118,7 +124,7 @@ def llama4(folder: Path, seed: int = 0) -> None:
     vision |= {"projector_output_dim": 64, "rope_theta": 10000, "vision_feature_layer": -1}
     vision |= {"vision_feature_select_strategy": "default", "vision_output_dim": 64, "intermediate_size": 128}
     config = {"image_token_index": ids_of(special)["<|patch|>"], "text_config": text, "vision_config": vision}
-    preprocessor = square("Llama4ImageProcessor", max_patches=4)
+    preprocessor = square("Llama4ImageProcessor", max_patches=1)
     vlm(folder, "llama4", config, special, "<|image|>", preprocessor, None, seed)
 
 
