@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test quick dist check check-labextension labextension browser lab format clean torture slow
+.PHONY: demo test quick dist check check-labextension labextension browser lab format clean torture slow families
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info < (3, 14)))' \
@@ -95,6 +95,10 @@ torture: $(VENV)/.dev
 # tests that take minutes: real encoder sizes
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/slow -m slow --timeout=1800
+
+# every picture family that a tiny checkpoint can be made of, against mlx-vlm's own tokens; about a minute
+families: $(VENV)/.dev
+	$(BIN)/python -m pytest tests/slow/test_families.py -m slow
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

@@ -110,6 +110,8 @@ class FoundModel(LoadedModel):
         arrays = dict(image.arrays)
         start = int(arrays.pop("start"))
         found = self._embedded(arrays)
+        if found["inputs_embeds"].shape[1] != np.asarray(arrays["input_ids"]).size:
+            raise NotFound("its pictures take another number of places than they have tokens")
         rows = slice(start, start + len(image.tokens))
         made = found["inputs_embeds"][0, rows]
         deep, mask = found.get("deepstack_visual_embeds"), found.get("visual_pos_masks")
@@ -148,7 +150,10 @@ class FoundModel(LoadedModel):
         grids = [g.reshape(-1, 3) for g in (i.arrays.get("image_grid_thw") for i in prompt.images) if g is not None]
         ids = mx.array([prompt.ids])
         grid = mx.array(np.concatenate(grids)) if grids else None
-        places, delta = self.language_model.get_rope_index(ids, grid, None, mx.ones(ids.shape, mx.int32))
+        try:
+            places, delta = self.language_model.get_rope_index(ids, grid, None, mx.ones(ids.shape, mx.int32))
+        except AttributeError:  # an index taken over from another family, which its config doesn't fit
+            places, delta = mx.arange(len(prompt.ids))[None], mx.zeros(1, mx.int32)
         made = np.array(places)
         if made.ndim == 2:  # text alone has one axis
             made = np.broadcast_to(made[None], (3, *made.shape))

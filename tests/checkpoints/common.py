@@ -55,14 +55,13 @@ def write_weights(
     import importlib
 
     import mlx.core as mx
+    from mlx_vlm.utils import update_module_configs
 
     mx.random.seed(seed)  # some modules begin with random vectors, which are kept
     architecture = importlib.import_module(f"mlx_vlm.models.{package}")
-    model_config = architecture.ModelConfig.from_dict(json.loads(json.dumps(config)))
-    for part, cls in (("text_config", "TextConfig"), ("vision_config", "VisionConfig")):
-        value = getattr(model_config, part, None)
-        if isinstance(value, dict):
-            setattr(model_config, part, getattr(architecture, cls).from_dict(value))
+    copied = json.loads(json.dumps(config))
+    model_config = architecture.ModelConfig.from_dict(copied)  # some fill in the parts of what they are given
+    update_module_configs(model_config, architecture, copied, ["text", "vision", "perceiver", "projector", "audio"])
     save_random(folder, architecture.Model(model_config), scale, seed, dtype)
 
 
@@ -93,6 +92,8 @@ def _random(name: str, value: Any, factor: float, seed: int) -> Any:
     if name.endswith("A_log"):  # a slow decay, so that the state remembers the picture
         return mx.full(value.shape, -4.0)
     if value.ndim < 2:
+        if name.endswith("_gate"):  # mllama's begin closed, and no picture would come in
+            return mx.ones(value.shape)
         if name.endswith("bias"):
             return mx.random.normal(value.shape, key=mx.random.key(seed)) * 0.1
         return value.astype(mx.float32)

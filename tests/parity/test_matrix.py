@@ -16,6 +16,7 @@ import pytest
 
 from omlx_jupyter import Engine, ImagePart, Message, SamplingParams
 from omlx_jupyter.engine.scheduler import Limits
+from omlx_jupyter.models.whole import WholeProcessor
 
 from ..checkpoints import deepseek
 from ..checkpoints.families import TEXT, VISION
@@ -80,10 +81,9 @@ class Family:
         return self.known[key]
 
     def _generate(self, messages: list[Message], loaded: Any) -> list[int]:
-        if self.name in SHOWN:
-            prompt = loaded.vision.whole.render(messages)
-        elif self.name in ALONE:
-            prompt = loaded.vision.render(messages)
+        whole = getattr(loaded.vision, "whole", loaded.vision)
+        if isinstance(whole, WholeProcessor):
+            prompt = whole.render(messages)
         else:
             prompt, guarded = loaded.tokenizer.render(messages)
             assert not guarded

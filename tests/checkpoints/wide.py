@@ -1,0 +1,20 @@
+"""All further picture families that a tiny checkpoint can be made of, and those that it can't."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from . import wide_more, wide_odd, wide_tiles
+
+WIDE: dict[str, Callable[..., None]] = dict(sorted({**wide_tiles.WIDE, **wide_more.WIDE, **wide_odd.WIDE}.items()))
+# As of mlx-vlm 0.7.10 with transformers 5.24, without torch
+NOT_MADE = {
+    "deepseek_vl_v2": "its processor's own template writes a message's parts as Python writes a list",
+    "ernie4_5_moe_vl": "its tokenizer is a SentencePiece file",
+    "florence2": "an encoder with a decoder, which the engine refuses",
+    "gemma3n": "its tower's layout is fixed in code, some 300 M parameters",
+    "jina_vlm": "its picture tokens' ids are fixed in code, beyond 150,000",
+    "llava": "its processor passes `padding` on to the image processor, which refuses it",
+    "llava_bunny": "its tokenizer and processor come as code in the checkpoint",
+    "phi4_siglip": "its image processor wants torchvision",
+}
