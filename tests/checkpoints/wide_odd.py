@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .families import VOCABULARY, qwen3_vision, qwen_preprocessor
+from .wide_more import deepseek_text
 from .wide_tiles import ids_of, llama, square, tower, vlm
 
 GRID = [[112, 224], [224, 112], [224, 224]]
@@ -101,6 +102,38 @@ def fastvlm(folder: Path, seed: int = 0) -> None:
     }
     preprocessor = square("CLIPImageProcessor", size={"shortest_edge": 256}, crop_size={"height": 256, "width": 256})
     vlm(folder, "fastvlm", config, ["<image>"], "<image>", preprocessor, None, seed)
+
+
+def deepseek_vl_v2(folder: Path, seed: int = 0) -> None:
+    """Experts, tiles, one picture a prompt. Its processor brings its own template, for messages that are strings."""
+    special = ["<image>", "<|ref|>", "<|/ref|>", "<|det|>", "<|/det|>", "<|grounding|>", "<|User|>", "<|Assistant|>"]
+    special += ["<｜▁pad▁｜>"]
+    text = deepseek_text(model_type="deepseek_v2", topk_method="greedy", scoring_func="softmax")
+    resolutions = [[112, 112], [112, 224], [224, 112]]
+    config = {
+        "image_token_index": ids_of(special)["<image>"],
+        "candidate_resolutions": resolutions,
+        "language_config": text,
+        "projector_config": {"projector_type": "downsample_mlp_gelu", "input_dim": 32, "n_embed": 64},
+        "vision_config": {
+            "model_type": "vision",
+            "layers": 2,
+            "width": 32,
+            "intermediate_size": 64,
+            "num_attention_heads": 2,
+            "image_size": 112,
+            "patch_size": 14,
+        },
+    }
+    processor = {
+        "candidate_resolutions": resolutions,
+        "patch_size": 14,
+        "downsample_ratio": 2,
+        "image_token": "<image>",
+    }
+    preprocessor = square("DeepseekVLV2Processor")
+    bos = "<|system|>"
+    vlm(folder, "deepseek_vl_v2", config, special, "<image>", preprocessor, processor, seed, bos_token=bos)
 
 
 def molmo(folder: Path, seed: int = 0) -> None:
@@ -216,6 +249,7 @@ def minicpmv4_6(folder: Path, seed: int = 0) -> None:
 
 WIDE: dict[str, Callable[..., None]] = {
     "cohere_compass": cohere_compass,
+    "deepseek_vl_v2": deepseek_vl_v2,
     "fastvlm": fastvlm,
     "granite4_vision": granite4_vision,
     "granite_vision": granite_vision,
