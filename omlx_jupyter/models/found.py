@@ -105,6 +105,8 @@ class FoundModel(LoadedModel):
     own embedding gives at its tokens, (tokens, hidden), and beside them the rows that enter deeper layers, if any.
     """
 
+    _by_layer: tuple[int, ...] | None = None  # (layers, width) of what each layer gets of every token, text's too
+
     def encode_image(self, image: VisionInput) -> mx.array:
         """Vision features of one picture, (tokens, hidden), or wider where rows enter deeper layers; evaluated."""
         arrays = dict(image.arrays)
@@ -113,10 +115,10 @@ class FoundModel(LoadedModel):
         if found["inputs_embeds"].shape[1] != np.asarray(arrays["input_ids"]).size:
             raise NotFound("its pictures take another number of places than they have tokens")
         rows = slice(start, start + len(image.tokens))
-        made = found["inputs_embeds"][0, rows]
+        made = self._with_layers(found)[0, rows]
         deep, mask = found.get("deepstack_visual_embeds"), found.get("visual_pos_masks")
         if deep is not None:
-            if mask is None:
+            if mask is None or self._by_layer:
                 raise NotFound("rows enter deeper layers, and no mask says where")
             made = _beside(made, [d.astype(made.dtype) for d in deep], mask.reshape(-1), rows)
         mx.eval(made)
@@ -134,13 +136,21 @@ class FoundModel(LoadedModel):
 
     def embed(self, prompt: Prepared, features: list[mx.array]) -> mx.array | None:
         """(1, N, hidden) or wider, see `encode_image`."""
-        text = self.model.get_input_embeddings(mx.array([prompt.ids]), None).inputs_embeds
+        text = self._with_layers(self.model.get_input_embeddings(mx.array([prompt.ids]), None).to_dict())
         if not prompt.images:
             return text
         wide = features[0].shape[-1]
         if wide > text.shape[-1]:
             text = mx.concatenate([text, mx.zeros((*text.shape[:2], wide - text.shape[-1]), text.dtype)], axis=-1)
         return place_spans(text, prompt.spans, features)
+
+    def _with_layers(self, found: dict[str, Any]) -> mx.array:
+        """An embedding's rows (1, N, hidden), wider where layers get rows of their own of every token."""
+        rows, each = found["inputs_embeds"], found.get("per_layer_inputs")
+        if each is None:
+            return rows
+        self._by_layer = each.shape[2:]
+        return mx.concatenate([rows, each.reshape(*rows.shape[:2], -1).astype(rows.dtype)], axis=-1)
 
     def positions(self, prompt: Prepared) -> Positions | None:
         """By the family's own index of the whole prompt, pictures' grids included."""
@@ -168,7 +178,11 @@ class FoundModel(LoadedModel):
         self._forget()
         extra: dict[str, Any] = {}
         if embeds is not None:
-            embeds, extra = _apart(embeds, self._hidden)
+            if self._by_layer:
+                embeds, each = mx.split(embeds, [self._hidden], axis=-1)
+                extra["per_layer_inputs"] = each.reshape(*each.shape[:2], *self._by_layer)
+            else:
+                embeds, extra = _apart(embeds, self._hidden)
             extra["inputs_embeds"] = embeds
         if positions is not None:
             extra["position_ids"] = positions

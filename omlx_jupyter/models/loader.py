@@ -91,6 +91,7 @@ def read_weights(model: Any, on_progress: Callable[[float], None]) -> None:
 LOUD = {  # processors that print at every load
     "deepseekocr": "processing_deepseekocr",
     "deepseekocr_2": "processing_deepseekocr",
+    "deepseek_vl_v2": "processing_deepsek_vl_v2",
     "unlimited_ocr": "processing_unlimitedocr",
 }
 

@@ -62,7 +62,8 @@ class WholeProcessor:
         text, guarded = self._tokenizer.render(messages, tools)
         if self._tokenizer.placeholder is None and any(_pictures(m) for m in messages):
             bare = [Message(m.role, [p for p in m.parts if not isinstance(p, ImagePart)]) for m in messages]
-            if not self._tokenizer.has_template or self._tokenizer.render(bare, tools)[0] == text:
+            unseen = not self._tokenizer.has_template or self._tokenizer.render(bare, tools)[0] == text
+            if unseen or _as_python(text, messages):
                 text, guarded = self._formatted(messages)
         return self._tokenizer.unguard(text, guarded, _JOINER)
 
@@ -96,6 +97,13 @@ def _unsandboxed(processor: Any) -> str | None:
         return None
     owners = (processor, getattr(processor, "tokenizer", None))
     return next((t for t in (getattr(o, "chat_template", None) for o in owners) if isinstance(t, str) and t), None)
+
+
+def _as_python(text: str, messages: Sequence[Message]) -> bool:
+    """Whether a template for strings has written a message's parts as Python does."""
+    part = str({"type": "image"})
+    said = sum(p.count(part) for m in messages for p in m.parts if isinstance(p, str))
+    return text.count(part) > said
 
 
 def _pictures(message: Message) -> int:

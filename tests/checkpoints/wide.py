@@ -9,7 +9,6 @@ from . import wide_more, wide_odd, wide_tiles
 WIDE: dict[str, Callable[..., None]] = dict(sorted({**wide_tiles.WIDE, **wide_more.WIDE, **wide_odd.WIDE}.items()))
 # As of mlx-vlm 0.7.10 with transformers 5.24, without torch
 NOT_MADE = {
-    "deepseek_vl_v2": "its processor's own template writes a message's parts as Python writes a list",
     "ernie4_5_moe_vl": "its tokenizer is a SentencePiece file",
     "florence2": "an encoder with a decoder, which the engine refuses",
     "gemma3n": "its tower's layout is fixed in code, some 300 M parameters",

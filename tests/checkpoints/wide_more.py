@@ -75,16 +75,12 @@ def paligemma(folder: Path, seed: int = 0) -> None:
     vlm(folder, "paligemma", config, ["<image>"], "<image>", preprocessor, None, seed, quiet, bos_token="<|user|>")
 
 
-def gemma4(folder: Path, seed: int = 0) -> None:
-    """A share of each layer's input goes by the token, and later layers use earlier layers' KV."""
-    special = ["<|image>", "<|image|>", "<image|>", "<|audio>", "<|audio|>", "<audio|>", "<|video|>"]
-    ids = ids_of(special)
-    text = llama("gemma4_text", head_dim=16, global_head_dim=32, num_hidden_layers=6)
-    text |= {"vocab_size_per_layer_input": VOCABULARY, "num_kv_shared_layers": 2, "hidden_size_per_layer_input": 8}
-    text |= {"sliding_window": 64, "sliding_window_pattern": 3, "num_key_value_heads": 2}
-    vision = tower("gemma4_vision", num_key_value_heads=2, head_dim=16, global_head_dim=16, pooling_kernel_size=2)
-    vision |= {"default_output_length": 70, "position_embedding_size": 64}
-    config = {
+GEMMA4 = ["<|image>", "<|image|>", "<image|>", "<|audio>", "<|audio|>", "<audio|>", "<|video|>"]
+
+
+def _gemma4_ids() -> dict[str, Any]:
+    ids = ids_of(GEMMA4)
+    return {
         "image_token_id": ids["<|image|>"],
         "audio_token_id": ids["<|audio|>"],
         "video_token_id": ids["<|video|>"],
@@ -94,22 +90,44 @@ def gemma4(folder: Path, seed: int = 0) -> None:
         "eoa_token_id": ids["<audio|>"],
         "hidden_size": 64,
         "vision_soft_tokens_per_image": 70,
-        "text_config": text,
-        "vision_config": vision,
     }
-    config["text_config"].pop("tie_word_embeddings")
+
+
+GEMMA4_NAMES = {
+    "image_token": "<|image|>",
+    "boi_token": "<|image>",
+    "eoi_token": "<image|>",
+    "audio_token": "<|audio|>",
+    "boa_token": "<|audio>",
+    "eoa_token": "<audio|>",
+}
+
+
+def gemma4(folder: Path, seed: int = 0) -> None:
+    """A share of each layer's input goes by the token, and later layers use earlier layers' KV."""
+    text = llama("gemma4_text", head_dim=16, global_head_dim=32, num_hidden_layers=6)
+    text |= {"vocab_size_per_layer_input": VOCABULARY, "num_kv_shared_layers": 2, "hidden_size_per_layer_input": 8}
+    text |= {"sliding_window": 64, "sliding_window_pattern": 3, "tie_word_embeddings": True}
+    vision = tower("gemma4_vision", num_key_value_heads=2, head_dim=16, global_head_dim=16, pooling_kernel_size=2)
+    vision |= {"default_output_length": 70, "position_embedding_size": 64}
+    config = {**_gemma4_ids(), "text_config": text, "vision_config": vision}
     picture = {"patch_size": 14, "max_soft_tokens": 70, "pooling_kernel_size": 2}
     preprocessor = {"image_processor_type": "Gemma4ImageProcessor", **picture}
     processor = {"processor_class": "Gemma4Processor", "image_seq_length": 70, "image_processor": preprocessor}
-    more = {
-        "image_token": "<|image|>",
-        "boi_token": "<|image>",
-        "eoi_token": "<image|>",
-        "audio_token": "<|audio|>",
-        "boa_token": "<|audio>",
-        "eoa_token": "<audio|>",
-    }
-    vlm(folder, "gemma4", config, special, "<|image|>", preprocessor, processor, seed, quiet, **more)
+    vlm(folder, "gemma4", config, GEMMA4, "<|image|>", preprocessor, processor, seed, quiet, **GEMMA4_NAMES)
+
+
+def gemma4_unified(folder: Path, seed: int = 0) -> None:
+    """No tower: patches go into the language model, where those of a picture see each other."""
+    text = llama("gemma4_unified_text", head_dim=16, global_head_dim=32, num_hidden_layers=6)
+    text |= {"sliding_window": 64, "sliding_window_pattern": 3, "tie_word_embeddings": True}
+    text |= {"num_global_key_value_heads": 1}
+    vision = {"model_type": "gemma4_unified_vision", "mm_embed_dim": 64, "output_proj_dims": 64}
+    config = {**_gemma4_ids(), "text_config": text, "vision_config": vision}
+    config["audio_config"] = {"audio_embed_dim": 32, "hidden_size": 32, "output_proj_dims": 32}
+    processor = {"processor_class": "Gemma4UnifiedProcessor"}  # mlx-vlm 0.7.10 reads no sizes of pictures from it
+    preprocessor = {"image_processor_type": "Gemma4UnifiedImageProcessor"}
+    vlm(folder, "gemma4_unified", config, GEMMA4, "<|image|>", preprocessor, processor, seed, quiet, **GEMMA4_NAMES)
 
 
 def llama4(folder: Path, seed: int = 0) -> None:
@@ -223,6 +241,7 @@ def phi3_v(folder: Path, seed: int = 0) -> None:
 WIDE: dict[str, Callable[..., None]] = {
     "aya_vision": aya_vision,
     "gemma4": gemma4,
+    "gemma4_unified": gemma4_unified,
     "idefics2": idefics2,
     "kimi_vl": kimi_vl,
     "lfm2_vl": lfm2_vl,

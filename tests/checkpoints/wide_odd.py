@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .families import VOCABULARY
+from .families import VOCABULARY, qwen3_vision, qwen_preprocessor
+from .wide_more import deepseek_text
 from .wide_tiles import ids_of, llama, square, tower, vlm
 
 GRID = [[112, 224], [224, 112], [224, 224]]
@@ -103,6 +104,38 @@ def fastvlm(folder: Path, seed: int = 0) -> None:
     vlm(folder, "fastvlm", config, ["<image>"], "<image>", preprocessor, None, seed)
 
 
+def deepseek_vl_v2(folder: Path, seed: int = 0) -> None:
+    """Experts, tiles, one picture a prompt. Its processor brings its own template, for messages that are strings."""
+    special = ["<image>", "<|ref|>", "<|/ref|>", "<|det|>", "<|/det|>", "<|grounding|>", "<|User|>", "<|Assistant|>"]
+    special += ["<｜▁pad▁｜>"]
+    text = deepseek_text(model_type="deepseek_v2", topk_method="greedy", scoring_func="softmax")
+    resolutions = [[112, 112], [112, 224], [224, 112]]
+    config = {
+        "image_token_index": ids_of(special)["<image>"],
+        "candidate_resolutions": resolutions,
+        "language_config": text,
+        "projector_config": {"projector_type": "downsample_mlp_gelu", "input_dim": 32, "n_embed": 64},
+        "vision_config": {
+            "model_type": "vision",
+            "layers": 2,
+            "width": 32,
+            "intermediate_size": 64,
+            "num_attention_heads": 2,
+            "image_size": 112,
+            "patch_size": 14,
+        },
+    }
+    processor = {
+        "candidate_resolutions": resolutions,
+        "patch_size": 14,
+        "downsample_ratio": 2,
+        "image_token": "<image>",
+    }
+    preprocessor = square("DeepseekVLV2Processor")
+    bos = "<|system|>"
+    vlm(folder, "deepseek_vl_v2", config, special, "<image>", preprocessor, processor, seed, bos_token=bos)
+
+
 def molmo(folder: Path, seed: int = 0) -> None:
     """One picture a prompt, before all text."""
     special = ["<im_patch>", "<im_col>", "<im_start>", "<im_end>"]
@@ -178,7 +211,45 @@ def hunyuan_vl(folder: Path, seed: int = 0) -> None:
     vlm(folder, "hunyuan_vl", config, special, "<im_start><image><im_end>", preprocessor, None, seed)
 
 
+def cohere_compass(folder: Path, seed: int = 0) -> None:
+    special = ["<|IMAGE_PAD|>", "<|VISION_START|>", "<|VISION_END|>"]
+    ids = ids_of(special)
+    config = {
+        "image_token_id": ids["<|IMAGE_PAD|>"],
+        "vision_start_token_id": ids["<|VISION_START|>"],
+        "vision_end_token_id": ids["<|VISION_END|>"],
+        "text_config": llama("cohere_compass_text", head_dim=16, layer_norm_eps=1e-5),
+        "vision_config": qwen3_vision("cohere_compass_vision", [0]),
+    }
+    preprocessor = {**qwen_preprocessor(14), "image_processor_type": "CohereCompassImageProcessor"}
+    image = "<|VISION_START|><|IMAGE_PAD|><|VISION_END|>"
+    vlm(folder, "cohere_compass", config, special, image, preprocessor, None, seed)
+
+
+def minicpmv4_6(folder: Path, seed: int = 0) -> None:
+    """A recurrent language model behind slices of a picture."""
+    special = ["<image>", "</image>", "<unk>", "<image_id>", "</image_id>", "<slice>", "</slice>", "<|image_pad|>"]
+    special += ["<|video_pad|>"]
+    text = llama("qwen3_5_text", head_dim=32, num_hidden_layers=4, full_attention_interval=2)
+    text |= {"linear_num_value_heads": 4, "linear_num_key_heads": 2, "linear_key_head_dim": 32}
+    text |= {"linear_value_head_dim": 16, "rope_scaling": {"type": "default", "mrope_section": [2, 1, 1]}}
+    config = {
+        "query_num": 4,
+        "image_size": 112,
+        "insert_layer_id": 1,
+        "image_token_id": ids_of(special)["<|image_pad|>"],
+        "text_config": text,
+        "vision_config": tower("minicpmv4_6_vision"),
+    }
+    preprocessor = {"image_processor_type": "MiniCPMVImageProcessor", "scale_resolution": 112, "max_slice_nums": 4}
+    preprocessor |= {"image_feature_size": 4}
+    image = "<image>./</image>"
+    vlm(folder, "minicpmv4_6", config, special, image, preprocessor, None, seed, unk_token="<unk>")
+
+
 WIDE: dict[str, Callable[..., None]] = {
+    "cohere_compass": cohere_compass,
+    "deepseek_vl_v2": deepseek_vl_v2,
     "fastvlm": fastvlm,
     "granite4_vision": granite4_vision,
     "granite_vision": granite_vision,
@@ -186,6 +257,7 @@ WIDE: dict[str, Callable[..., None]] = {
     "internvl": internvl,
     "llava_onevision": llava_onevision,
     "minicpmo": minicpmo,
+    "minicpmv4_6": minicpmv4_6,
     "mllama": mllama,
     "molmo": molmo,
 }

@@ -17,21 +17,54 @@ from omlx_jupyter.models.loader import load_model
 
 from ..checkpoints.more import SHOWN
 from ..conftest import noise_image
+from ..parity.test_matrix import GREEDY as LONGER
+from ..parity.test_matrix import Family
 
 GREEDY = SamplingParams(temperature=0, max_tokens=8)
+# One of each treatment; `make families` has them all
+KINDS = {
+    "idefics3": "tiles in a plain KV cache",
+    "lfm2_vl": "layers with a state",
+    "gemma4": "rows of their own for every layer",
+    "minicpmo": "positions left on the model",
+    "qwen3_vl_moe": "deep-stack features",
+}
+REASONS = {
+    "unlimited_ocr": "picture",
+    "idefics2": "depend on what is around",
+    "llava_next": "another number of places",
+}
 
 
-@pytest.mark.parametrize("family", SHOWN)
+@pytest.mark.parametrize("family", [*SHOWN, *KINDS])
 def test_it_holds(checkpoint: Callable[..., Path], family: str) -> None:
     model = load_model(str(checkpoint(family)))
     assert isinstance(model, FoundModel), model.alone_because
     assert model.family.batchable
 
 
-def test_what_does_not_hold_runs_alone_and_says_why(checkpoint: Callable[..., Path]) -> None:
-    model = load_model(str(checkpoint("unlimited_ocr")))
+@pytest.mark.parametrize("family", REASONS)
+def test_what_does_not_hold_runs_alone_and_says_why(checkpoint: Callable[..., Path], family: str) -> None:
+    model = load_model(str(checkpoint(family)))
     assert not model.family.batchable
-    assert "picture" in model.alone_because
+    assert REASONS[family] in model.alone_because
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_its_tokens_are_the_familys_own(checkpoint: Callable[..., Path], tmp_path: Path, name: str) -> None:
+    """Three prompts at once, and again from RAM."""
+    family = Family(name, checkpoint(name), tmp_path)
+    prompts = [("What is it?", ((90, 60, 1),)), ("Compare. " * 8, ((60, 140, 2), (90, 60, 1))), ("Say something.", ())]
+    asked = [family.messages(*prompt) for prompt in prompts]
+    tokens = [family.reference(messages, i) for i, messages in enumerate(asked)]
+    with Engine.load(family.path) as engine:
+        handles = [engine.submit(messages, sampling=LONGER) for messages in asked]
+        assert [h.result(60).token_ids for h in handles] == tokens
+        assert max(h.usage.peak_rows for h in handles) > 1
+        again = engine.generate(asked[1], sampling=LONGER)
+        assert again.token_ids == tokens[1]
+        assert again.usage.cached_tokens > 0
+        assert again.usage.images_encoded == 0
 
 
 def _lost_rows(self: FoundModel, ids: Any, caches: Any, embeds: Any = None, positions: Any = None) -> mx.array:
@@ -54,6 +87,15 @@ def test_it_fails_where_something_is_lost(
 ) -> None:
     monkeypatch.setattr(FoundModel, "forward", broken)
     model = load_model(str(checkpoint("qwen3_vl")))
+    assert not isinstance(model, FoundModel)
+    assert "differ" in model.alone_because
+
+
+def test_it_fails_where_layers_get_no_rows_of_their_own(
+    checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FoundModel, "_with_layers", lambda self, found: found["inputs_embeds"])
+    model = load_model(str(checkpoint("gemma4")))
     assert not isinstance(model, FoundModel)
     assert "differ" in model.alone_because
 

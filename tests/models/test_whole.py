@@ -34,6 +34,19 @@ def test_without_a_template_mlx_vlms_own_format_is_used(checkpoint: Callable[...
     assert "Look" in text
 
 
+def test_a_template_for_strings_gets_mlx_vlms_own_format(
+    checkpoint: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would write a message's parts as Python writes a list."""
+    loaded = load_model(checkpoint("deepseek_vl_v2"))
+    assert capsys.readouterr().out == ""  # its processor prints at every load
+    picture, spelled = ImagePart(noise_image(40, 40, 1)), "What is {'type': 'image'}?"
+    text = loaded.vision.render([Message("user", [picture, spelled])])  # type: ignore[union-attr]
+    assert text.count("<image>") == 1
+    assert text.count("'type'") == 1
+    assert "<image>" not in loaded.vision.render([Message("user", [spelled])])  # type: ignore[union-attr]
+
+
 def test_stats_say_that_requests_wait_because_the_family_runs_alone(checkpoint: Callable[..., Path]) -> None:
     with Engine.load(checkpoint("unlimited_ocr")) as engine:
         handles = [engine.submit("Go on", sampling=SamplingParams(max_tokens=400, temperature=0)) for _ in range(2)]
