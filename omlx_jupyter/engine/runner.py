@@ -12,7 +12,7 @@ import mlx.core as mx
 from ..cache.features import FeatureCache
 from ..cache.prefix_cache import CacheSettings
 from ..errors import RequestError
-from ..models import memory
+from ..models import device, memory
 from ..models.grammar import Grammars
 from ..models.kv_state import MergedBatch, is_plain
 from ..models.row_proof import RowProof, prove
@@ -45,7 +45,8 @@ class Runner:
         self.model = model
         self.guard = Guard()
         alone = not model.family.batchable
-        on_gpu = mx.default_device().type == mx.DeviceType.gpu
+        device.hold()
+        on_gpu = device.on_gpu()
         self._chunk = limits.prefill_chunk or chunk_for(model.parameters, on_gpu)
         self.gap_s = limits.gap_s or gap_target(on_gpu)
         self.rows = rows_of(model)
@@ -205,6 +206,7 @@ class Runner:
 
     def decode(self) -> list[Sampled]:
         sampled = self.batch.step()
+        device.tidy(self.batch.steps)
         for item in sampled:
             self.reuse.decoded(item.row, self.batch)
         return sampled
@@ -230,6 +232,7 @@ class Runner:
             self.batch.drop()
             self.features.clear()
         finally:
+            device.let_go()
             self.model = None
             end_thread()
 

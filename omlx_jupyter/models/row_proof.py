@@ -14,6 +14,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from . import device
 from .attention import HandleError, hook
 from .row_store import Grouping, RowStore
 
@@ -189,7 +190,7 @@ def _difference(made: list[list[mx.array]], wanted: list[list[mx.array]]) -> flo
 def grouping_of(model: Any) -> Grouping:
     """What attention calls cost on this device, in tokens of one row."""
     probe = _prefilled(model, _tokens(model)[0][0])[0]
-    on_gpu = mx.default_device().type == mx.DeviceType.gpu
+    on_gpu = device.on_gpu()
     tokens = call_tokens(probe.keys.shape[1], probe.keys.shape[3], str(probe.keys.dtype), on_gpu)
     return Grouping(tokens, _CALLS_ON_GPU if on_gpu else 0)
 
