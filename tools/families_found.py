@@ -53,7 +53,7 @@ def page(rows: list[tuple[str, str]], not_made: dict[str, str]) -> str:
         "|---|---|---|",
     ]
     lines += [f"| `{family}` | {'alone' if why else 'shared'} | {why or 'proved'} |" for family, why in rows]
-    lines += ["", "Not tried, because no tiny checkpoint of them could be made:", ""]
+    lines += ["", "Not compared, most because no tiny checkpoint of them could be made:", ""]
     lines += [f"- `{family}`: {why}" for family, why in sorted(not_made.items())]
     return "\n".join([*lines, ""])
 

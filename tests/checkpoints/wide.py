@@ -7,8 +7,10 @@ from collections.abc import Callable
 from . import wide_more, wide_odd, wide_tiles
 
 WIDE: dict[str, Callable[..., None]] = dict(sorted({**wide_tiles.WIDE, **wide_more.WIDE, **wide_odd.WIDE}.items()))
+UNSTEADY = wide_odd.UNSTEADY
 # As of mlx-vlm 0.7.10 with transformers 5.24, without torch
 NOT_MADE = {
+    "deepseek_vl_v2": "made, but mlx-vlm itself doesn't always answer the same prompt alike; it runs alone",
     "ernie4_5_moe_vl": "its tokenizer is a SentencePiece file",
     "florence2": "an encoder with a decoder, which the engine refuses",
     "gemma3n": "its tower's layout is fixed in code, some 300 M parameters",

@@ -249,7 +249,6 @@ def minicpmv4_6(folder: Path, seed: int = 0) -> None:
 
 WIDE: dict[str, Callable[..., None]] = {
     "cohere_compass": cohere_compass,
-    "deepseek_vl_v2": deepseek_vl_v2,
     "fastvlm": fastvlm,
     "granite4_vision": granite4_vision,
     "granite_vision": granite_vision,
@@ -261,3 +260,5 @@ WIDE: dict[str, Callable[..., None]] = {
     "mllama": mllama,
     "molmo": molmo,
 }
+# The same prompt doesn't always get the same answer, of mlx-vlm 0.7.10 itself: nothing to compare with.
+UNSTEADY: dict[str, Callable[..., None]] = {"deepseek_vl_v2": deepseek_vl_v2}

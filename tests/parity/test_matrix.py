@@ -93,7 +93,7 @@ class Family:
             model, tokenizer = mlx_lm.load(str(self.path))[:2]
             steps = mlx_lm.stream_generate(model, tokenizer, tokenizer.encode(prompt), max_tokens=TOKENS)
             return [int(step.token) for step in steps][:TOKENS]
-        if self.name.startswith("deepseek"):
+        if self.name.startswith("deepseekocr"):
             return deepseek.reference(self.path, pieces_of(messages), TOKENS)
         import mlx_vlm
 
