@@ -16,6 +16,7 @@ from omlx_jupyter.models.blas import preload_openblas
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may reach out
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="omlx-tests-")  # nor touch the user's cache
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # tiny matrices; its threads wait by spinning
 preload_openblas()  # before a test module imports MLX, which keeps the BLAS that it meets
 hypothesis.settings.register_profile("omlx", deadline=None)  # a loaded machine is no failure
 hypothesis.settings.load_profile("omlx")

@@ -49,7 +49,7 @@ def test_killed_at_random_moments(
         child = processes.Process(target=work.run_for_ever, args=arguments, daemon=True)
         child.start()
         assert started.wait(60)
-        time.sleep(choose.uniform(0.05, 1.2))
+        time.sleep(choose.uniform(0.05, 0.7))
         assert child.is_alive()
         os.kill(child.pid, signal.SIGKILL)
         child.join()
