@@ -62,9 +62,12 @@ browser: $(VENV)/.dev labextension/node_modules/.done
 	  "$$(ls artifacts/browser/wheel/*.whl)[lab]"
 	OMLX_LAB_PYTHON="$(CURDIR)/artifacts/browser/bin/python" $(BIN)/python -m pytest tests/browser -m browser
 
-# 1,000 kills at random moments, and 20,000 hostile answers a test; about half an hour
+# 1,000 kills at random moments, 20,000 hostile answers a test, a fault in every place of every function, and
+# 100 damaged cache folders a family; about an hour
 torture: $(VENV)/.dev
 	OMLX_TORTURE_FUZZ=20000 $(BIN)/python -m pytest tests/notebook/test_markdown_fuzz.py --timeout=3600
+	OMLX_TORTURE_MUTATIONS=100 $(BIN)/python -m pytest tests/cache -k "mutations or number_column" -s --timeout=3600
+	OMLX_TORTURE_FAULTS=1 $(BIN)/python -m pytest tests/stress/test_faults.py -s
 	OMLX_TORTURE_KILLS=1000 $(BIN)/python -m pytest tests/stress/test_kill.py -k killed_at_random -s --timeout=7200
 
 # tests that take minutes: real encoder sizes

@@ -1,18 +1,23 @@
-"""Decode speed, fairness and the cost of joins, in one run on a random model of about 34 M parameters.
+"""The engine beside its peers, in one run on a random model of about 34 M parameters (fp32).
 
-    python -m benchmarks.engine [--json FILE] [--tokens 64]
+    python -m benchmarks.engine [--json FILE] [--docs FILE] [--only NAME ...]
 
-Figures are ratios within the run: the machine may be noisy. mlx-vlm's BatchGenerator and a bare
-forward loop run in the same process on the same weights.
+Each figure is a ratio of two things measured in turns, with its quartiles: the machine may be noisy. `--docs` writes
+the table between the marks of a Markdown file.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
+import os
+import platform
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,107 +27,38 @@ preload_openblas()
 
 import mlx.core as mx  # noqa: E402
 
-from omlx_jupyter import Engine, SamplingParams  # noqa: E402
+from omlx_jupyter import Engine, ImagePart, Message, SamplingParams  # noqa: E402
 from omlx_jupyter.cache.prefix_cache import CacheSettings  # noqa: E402
 from omlx_jupyter.engine.scheduler import Limits  # noqa: E402
-from omlx_jupyter.models.kv_state import SlotBatch, new_row_cache  # noqa: E402
+from tests.conftest import noise_image  # noqa: E402
 
 from . import model as bench_model  # noqa: E402
+from .pairs import PAIRS, Pair, alternate  # noqa: E402
+from .peers import MlxLm, MlxVlm  # noqa: E402
 
 PROMPT = "x" * 100
+LONG = "x" * 4000
+MARKS = "<!-- benchmarks.engine -->", "<!-- end -->"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """`unit` is of `first` and `second`; `aim` is what the ratio should be."""
+
+    name: str
+    first: str
+    second: str
+    unit: str
+    pair: Pair
+    aim: str
 
 
 def greedy(tokens: int) -> SamplingParams:
     return SamplingParams(temperature=0, max_tokens=tokens)
 
 
-def bare_loop(path: Path, tokens: int) -> float:
-    """Tokens per second of one row: forward, argmax, async_eval, nothing else."""
-    import mlx_vlm
-
-    model, processor = mlx_vlm.load(str(path))
-    ids = processor.tokenizer.encode(PROMPT)
-    caches = new_row_cache(model.language_model)
-    positions = mx.broadcast_to(mx.arange(len(ids))[None, None], (3, 1, len(ids)))
-    logits = model.language_model(mx.array([ids]), cache=caches, position_ids=positions).logits
-    token = mx.argmax(logits[:, -1], axis=-1)
-    mx.eval(token)
-    start = time.perf_counter()
-    for step in range(tokens):
-        position = mx.full((3, 1, 1), len(ids) + step)
-        following = mx.argmax(
-            model.language_model(token[:, None], cache=caches, position_ids=position).logits[:, -1], axis=-1
-        )
-        mx.async_eval(following)
-        token.item()
-        token = following
-    return tokens / (time.perf_counter() - start)
-
-
-def theirs(path: Path, rows: int, tokens: int) -> float:
-    """Tokens per second of mlx-vlm's BatchGenerator, all rows decoding."""
-    import mlx_vlm
-    from mlx_vlm.generate.ar import BatchGenerator
-
-    model, processor = mlx_vlm.load(str(path))
-    ids = processor.tokenizer.encode(PROMPT)
-    generator = BatchGenerator(model.language_model, processor, max_tokens=tokens, stop_tokens=set())
-    embeds = model.get_input_embeddings(mx.array([ids]), None).inputs_embeds
-    generator.insert([ids] * rows, max_tokens=tokens, prompt_kwargs=[{"inputs_embeds": embeds}] * rows)
-    made, start = 0, 0.0
-    while made < rows * tokens:
-        _, responses = generator.next()
-        if responses and not start:
-            start = time.perf_counter()
-            continue
-        made += len(responses)
-        if start and not responses:
-            break
-    return made / (time.perf_counter() - start)
-
-
-def mlx_lms(path: Path, rows: int, tokens: int) -> float:
-    """Tokens per second of mlx-lm's BatchGenerator, all rows decoding."""
-    import mlx_lm
-    from mlx_lm.generate import BatchGenerator
-
-    model, tokenizer = mlx_lm.load(str(path))[:2]
-    generator = BatchGenerator(model, max_tokens=tokens, stop_tokens=[])
-    generator.insert([tokenizer.encode(PROMPT)] * rows, max_tokens=[tokens] * rows)
-    made, start = 0, 0.0
-    while True:
-        _, responses = generator.next()
-        if len(responses) == rows and not start:
-            start = time.perf_counter()
-            continue
-        made += len(responses) if start else 0
-        if start and not responses:
-            break
-    generator.close()
-    return made / (time.perf_counter() - start)
-
-
-def host_ms(engine: Any, tokens: int) -> float:
-    """CPU milliseconds of the engine thread for a decode step at eight rows: Python, sampling, text. The forward
-    pass runs on MLX's own threads."""
-    loop, taken = engine._loop, []
-    decode = loop._decode
-
-    def timed() -> None:
-        start = time.thread_time()
-        decode()
-        taken.append(time.thread_time() - start)
-
-    loop._decode = timed
-    try:
-        ours(engine, 8, tokens)
-    finally:
-        loop._decode = decode
-    return statistics.median(taken) * 1e3
-
-
-def ours(engine: Any, rows: int, tokens: int) -> float:
-    """Tokens per second while all rows decode: from the last row's first token to the first row's last."""
+def rate(engine: Engine, rows: int, tokens: int) -> float:
+    """Tokens per second while all rows decode: from the last row's second token on."""
     handles = [engine.submit(PROMPT, sampling=greedy(tokens + 40)) for _ in range(rows)]
     while min(h.progress.tokens for h in handles) < 2:
         time.sleep(0.001)
@@ -130,133 +66,203 @@ def ours(engine: Any, rows: int, tokens: int) -> float:
     while max(h.progress.tokens for h in handles) < tokens:
         time.sleep(0.005)
     made = sum(h.progress.tokens for h in handles) - sum(first)
-    rate = made / (time.perf_counter() - start)
+    seconds = time.perf_counter() - start
     for handle in handles:
         handle.cancel()
         handle.result()
-    return rate
+    return made / seconds
 
 
-def fairness(engine: Any) -> dict[str, float]:
-    """A running row and a short request, while a 4,096-token prompt prefills."""
-    running = engine.submit(PROMPT, sampling=greedy(5000))
-    gaps: list[float] = []
-    stop = threading.Event()
+class Bench:
+    """Engines and peers, loaded once."""
 
-    def watch() -> None:
-        last = time.perf_counter()
-        while not stop.is_set():
-            items, _ = running.poll(0.02)
-            if items:
-                now = time.perf_counter()
-                gaps.append(now - last)
-                last = now
+    @cached_property
+    def path(self) -> Path:
+        return bench_model.make()
 
-    while running.progress.tokens < 5:
-        time.sleep(0.002)
-    started = time.perf_counter()
-    long = engine.submit("y" * 4000, sampling=greedy(2))
-    while not long.progress.done:
-        time.sleep(0.001)
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    short = engine.submit("z" * 16, sampling=greedy(2))
-    short.result()
-    long.result()
-    prefill = time.perf_counter() - started
-    stop.set()
-    watcher.join()
-    running.cancel()
-    running.result()
-    chunk = prefill / (long.usage.prompt_tokens / 256)
-    return {
-        "prefill_4k_s": prefill,
-        "chunk_s": chunk,
-        "short_ttft_chunks": short.usage.ttft_s / chunk,
-        "longest_gap_chunks": max(gaps) / chunk,
-    }
+    @cached_property
+    def text(self) -> Path:
+        return bench_model.make_text()
+
+    @contextmanager
+    def engine(self, path: Path | None = None, ram: int = 0, **limits: Any) -> Iterator[Engine]:
+        with Engine.load(path or self.path, limits=Limits(**limits), cache=CacheSettings(ram)) as engine:
+            engine._loop.model.end_tokens = frozenset()  # no answer ends by itself
+            yield engine
+
+    def equal_rows(self) -> Iterator[Figure]:
+        peer = MlxVlm(self.path, PROMPT)
+        with self.engine(max_rows=32) as engine:
+            bare = alternate(lambda: rate(engine, 1, 64), lambda: peer.bare(64))
+            yield Figure("1 row", "engine", "bare forward loop", "tokens/s", bare, ">= 0.97")
+            for rows, tokens in ((1, 64), (4, 40), (8, 40), (16, 24), (32, 16)):
+                pair = alternate(
+                    lambda rows=rows, tokens=tokens: rate(engine, rows, tokens),
+                    lambda rows=rows, tokens=tokens: peer.rate(rows, tokens),
+                )
+                name = f"{rows} equal row{'s' * (rows > 1)}"
+                yield Figure(name, "engine", "mlx-vlm BatchGenerator", "tokens/s", pair, ">= 1.03")
+
+    def text_rows(self) -> Iterator[Figure]:
+        peer = MlxLm(self.text, PROMPT)
+        with self.engine(self.text, max_rows=32) as engine:
+            for rows, tokens in ((1, 64), (8, 40), (32, 16)):
+                pair = alternate(
+                    lambda rows=rows, tokens=tokens: rate(engine, rows, tokens),
+                    lambda rows=rows, tokens=tokens: peer.rate(rows, tokens),
+                )
+                name = f"text model, {rows} row{'s' * (rows > 1)}"
+                yield Figure(name, "engine", "mlx-lm BatchGenerator", "tokens/s", pair, ">= 1.03")
+
+    def mixed_rows(self) -> Iterator[Figure]:
+        """Seven short rows beside one of 4,000 tokens."""
+        with self.engine(max_rows=8) as engine:
+
+            def short() -> float:
+                began = time.perf_counter()
+                for handle in [engine.submit("y" * 50 + str(k), sampling=greedy(48)) for k in range(7)]:
+                    handle.result()
+                return time.perf_counter() - began
+
+            bytes_alone: list[float] = []
+
+            def beside() -> float:
+                long = engine.submit(LONG, sampling=greedy(5000))
+                while not long.progress.tokens:
+                    time.sleep(0.005)
+                own = engine.stats().kv_bytes
+                began = time.perf_counter()
+                handles = [engine.submit("y" * 50 + str(k), sampling=greedy(48)) for k in range(7)]
+                most = 0
+                while not all(handle.done for handle in handles):
+                    most = max(most, engine.stats().kv_bytes)
+                    time.sleep(0.01)
+                seconds = time.perf_counter() - began
+                shorts = sum(h.usage.prompt_tokens + h.usage.completion_tokens for h in handles)
+                bytes_alone.append(most / (own + shorts * self.token_bytes))
+                long.cancel()
+                long.result()
+                return seconds
+
+            yield Figure("7 short rows", "beside a row of 4,000", "alone", "s", alternate(beside, short), "<= 1.7")
+            kv = sorted(bytes_alone)[len(bytes_alone) // 2]
+            yield Figure("KV of these 8 rows", "held", "the rows' own", "of own", Pair(kv, 1.0, kv, kv, kv), "<= 1.15")
+
+    @cached_property
+    def token_bytes(self) -> int:
+        return 8 * 8 * 64 * 2 * 4  # layers, heads, width, keys and values, fp32
+
+    def one_picture(self) -> Iterator[Figure]:
+        """Ten requests at once with the same picture and text."""
+
+        def asked(n: int, seed: int) -> list[Message]:
+            return [Message("user", [ImagePart(noise_image(448, 448, seed)), "words " * 80, f"{n}?"])]
+
+        seeds = iter(range(10_000))
+        with self.engine(ram=2**28, max_rows=10) as engine:
+
+            def ask(count: int) -> float:
+                seed, began = next(seeds), time.perf_counter()
+                handles = [engine.submit(asked(n, seed), sampling=greedy(1)) for n in range(count)]
+                for handle in handles:
+                    handle.result()
+                return time.perf_counter() - began - min(h.usage.prepare_s for h in handles)
+
+            pair = alternate(lambda: ask(10), lambda: ask(1))
+            yield Figure("prefill of ten that share", "ten at once", "one", "s", pair, "<= 1.3")
+
+    def gaps(self) -> Iterator[Figure]:
+        """The longest wait of a running row for a token, while 4,000 tokens are prefilled; the target beside it."""
+        with self.engine(max_rows=4) as engine:
+            target = engine._loop._runner.gap_s
+
+            def longest() -> float:
+                running = engine.submit(PROMPT, sampling=greedy(5000))
+                while running.progress.tokens < 5:
+                    time.sleep(0.002)
+                long = engine.submit(LONG, sampling=greedy(1))
+                found: list[float] = []
+                watcher = threading.Thread(target=_watch, args=(running, long, found))
+                watcher.start()
+                long.result()
+                watcher.join()
+                running.cancel()
+                running.result()
+                return max(found)
+
+            pair = alternate(longest, lambda: target)
+            yield Figure("longest gap between tokens", "while 4,000 tokens prefill", "target", "s", pair, "<= 1.5")
 
 
-def slots(path: Path) -> dict[str, float]:
-    """Milliseconds for a row to join and to leave eight rows of 4,096 tokens (537 MB, 67 MB a row)."""
-    import mlx_vlm
-
-    model, _ = mlx_vlm.load(str(path))
-
-    def row() -> list[Any]:
-        caches = new_row_cache(model.language_model)
-        for cache in caches:
-            shape = (1, 4, 4096, 64)
-            cache.update_and_fetch(mx.random.normal(shape), mx.random.normal(shape))
-        mx.eval([c.state for c in caches])
-        return caches
-
-    store = SlotBatch(8)
-    for slot in range(8):
-        store.put(slot, row())
-        mx.eval([c.state for c in store.caches])
-    joins, leaves = [], []
-    for _ in range(5):
-        start = time.perf_counter()
-        store.remove(3)
-        leaves.append(time.perf_counter() - start)
-        newcomer = row()
-        start = time.perf_counter()
-        store.put(3, newcomer)
-        mx.eval([c.state for c in store.caches])
-        joins.append(time.perf_counter() - start)
-    return {"join_ms": statistics.median(joins) * 1e3, "leave_ms": statistics.median(leaves) * 1e3}
+def _watch(running: Any, until: Any, found: list[float]) -> None:
+    last = time.perf_counter()
+    while not until.done:
+        items, _ = running.poll(0.02)
+        if items:
+            now = time.perf_counter()
+            found.append(now - last)
+            last = now
 
 
-def one_round(
-    path: Path, text: Path, tokens: int, rounds: dict[str, list[float]], table: dict[str, Any] | None
-) -> None:
-    """Every generator once; fairness and host time go into `table` where there is one."""
+PARTS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
+    "equal": Bench.equal_rows,
+    "text": Bench.text_rows,
+    "mixed": Bench.mixed_rows,
+    "picture": Bench.one_picture,
+    "gaps": Bench.gaps,
+}
 
-    def note(name: str, value: float) -> None:
-        rounds.setdefault(name, []).append(value)
 
-    note("bare loop, 1 row, tokens/s", bare_loop(path, tokens))
-    with Engine.load(path, limits=Limits(max_rows=8), cache=CacheSettings(0)) as engine:
-        engine._loop.model.end_tokens = frozenset()  # no answer ends by itself
-        for rows in (1, 2, 4, 8):
-            note(f"engine, {rows} rows, tokens/s", ours(engine, rows, tokens))
-        if table is not None:
-            table["host ms a step, 8 rows"] = host_ms(engine, tokens)
-            table.update(fairness(engine))
-    for rows in (1, 2, 4, 8):
-        note(f"mlx-vlm BatchGenerator, {rows} rows, tokens/s", theirs(path, rows, tokens))
-    with Engine.load(text, limits=Limits(max_rows=8), cache=CacheSettings(0)) as engine:
-        engine._loop.model.end_tokens = frozenset()
-        for rows in (1, 8):
-            note(f"text model: engine, {rows} rows, tokens/s", ours(engine, rows, tokens))
-    for rows in (1, 8):
-        note(f"text model: mlx-lm BatchGenerator, {rows} rows, tokens/s", mlx_lms(text, rows, tokens))
+def device() -> str:
+    name = str(mx.device_info().get("device_name") or mx.device_info().get("architecture") or "CPU")
+    kind = mx.default_device().type.name.upper()
+    return f"{kind} ({name}), {os.cpu_count()} cores, {platform.system()}, mlx {mx.__version__}"
+
+
+def table(figures: list[Figure]) -> str:
+    lines = [
+        f"Measured on {device()}: medians of {PAIRS} alternated pairs, quartiles of the ratio in brackets.",
+        "",
+        "| | first | second | ratio | aim |",
+        "|---|---|---|---|---|",
+    ]
+    for f in figures:
+        p = f.pair
+        lines.append(
+            f"| {f.name} ({f.unit}) | {f.first}: {p.first:.3g} | {f.second}: {p.second:.3g} "
+            f"| {p.ratio:.2f} ({p.low:.2f} to {p.high:.2f}) | {f.aim} |"
+        )
+    return "\n".join(lines)
+
+
+def write_between(path: Path, made: str) -> None:
+    """Replace what stands between the marks of a Markdown file."""
+    text = path.read_text(encoding="utf-8")
+    before, _, rest = text.partition(MARKS[0])
+    _, _, after = rest.partition(MARKS[1])
+    path.write_text(f"{before}{MARKS[0]}\n{made}\n{MARKS[1]}{after}", encoding="utf-8")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--docs", type=Path)
+    parser.add_argument("--only", nargs="*", choices=PARTS, default=list(PARTS))
     args = parser.parse_args()
-    path, text = bench_model.make(), bench_model.make_text()
-    rounds: dict[str, list[float]] = {}
-    table: dict[str, Any] = {}
-    for last in (False, False, True):  # in turns, so that a slow minute hits everyone
-        one_round(path, text, args.tokens, rounds, table if last else None)
-    table = {name: statistics.median(values) for name, values in rounds.items()} | table
-    table.update(slots(path))
-    table["ratio to the bare loop, 1 row"] = table["engine, 1 rows, tokens/s"] / table["bare loop, 1 row, tokens/s"]
-    table["ratio to mlx-vlm, 8 rows"] = (
-        table["engine, 8 rows, tokens/s"] / table["mlx-vlm BatchGenerator, 8 rows, tokens/s"]
-    )
-    table["ratio to mlx-lm, text model, 8 rows"] = (
-        table["text model: engine, 8 rows, tokens/s"] / table["text model: mlx-lm BatchGenerator, 8 rows, tokens/s"]
-    )
-    for name, value in table.items():
-        print(f"{name:48} {value:10.2f}")
+    bench, figures = Bench(), list[Figure]()
+    for name in args.only:
+        for figure in PARTS[name](bench):
+            figures.append(figure)
+            print(
+                f"{figure.name:30} {figure.pair.ratio:6.2f} ({figure.pair.low:.2f} to {figure.pair.high:.2f})",
+                flush=True,
+            )
     if args.json:
-        args.json.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+        made = {"device": device(), "pairs": PAIRS, "figures": [asdict(f) for f in figures]}
+        args.json.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+    if args.docs:
+        write_between(args.docs, table(figures))
+    print(table(figures))
 
 
 if __name__ == "__main__":

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from .visible import shown
+
 
 class OmlxError(Exception):
-    """Base of all errors of this package."""
+    """Base of all errors of this package. Its text may quote a file's name or a server's words, and tracebacks print
+    it as it is: what a terminal would act on is shown instead."""
+
+    def __str__(self) -> str:
+        return shown(super().__str__())
 
 
 class ImageError(OmlxError):

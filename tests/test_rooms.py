@@ -65,7 +65,7 @@ def test_load_ext_imports_what_it_needs_and_no_more() -> None:
     assert "omlx_jupyter.notebook.magics" in brought, done.stderr
     assert not brought & set(FIRST_USE)
     rooms = {name.split(".")[1] for name in brought if name.startswith("omlx_jupyter.")}
-    assert rooms == {"notebook", "errors"}
+    assert rooms == {"notebook", "errors", "visible"}
     assert len([name for name in brought if not name.startswith("omlx_jupyter")]) < 20, brought
 
 

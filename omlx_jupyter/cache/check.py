@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from .files import Damaged, SegmentReader, checksum
-from .index import READY, SCHEMA, Index, kind_of, set_aside
+from .index import READY, SCHEMA, Index, kind_of, set_aside, word
 from .shelf import segment_path
-from .ssd import SYMBOLS, seed_of
+from .ssd import SYMBOLS, extra_checksum, seed_of
 
 _log = logging.getLogger(__name__)
 _PREFIX = 2 * 16 + len("state:") * 2  # hex digits of the longest extra key
@@ -29,7 +30,7 @@ class ModelEntry:
 
 @dataclass(frozen=True)
 class Report:
-    """Outcome of a verification. `problems` are sentences, one for each damaged segment."""
+    """Outcome of a verification. `problems` are sentences, one for each damaged segment and for the index."""
 
     segments: int
     blocks: int
@@ -45,7 +46,14 @@ class Report:
 
 
 def exists(folder: Path) -> bool:
-    return (folder / f"index-v{SCHEMA}.sqlite3").exists()
+    """Whether there is an index, or something that keeps one from being looked for."""
+    try:
+        os.lstat(folder / f"index-v{SCHEMA}.sqlite3")
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def entries(folder: Path) -> list[ModelEntry]:
@@ -59,7 +67,7 @@ def entries(folder: Path) -> list[ModelEntry]:
                 for _, name, size, blocks, tokens in index.models()
             ]
     except Exception as error:
-        _log.warning("the prefix cache's index can't be read (%s)", error)
+        _log.warning("the prefix cache's index can't be read (%s)", word(error))
         return []
 
 
@@ -103,14 +111,17 @@ def verify(folder: Path, progress: Callable[[int, int], None] | None = None) -> 
     try:
         return _verify(folder, progress)
     except Exception as error:
-        if kind_of(error) == "busy":
-            raise
-        return Report(0, 0, 0, 0, _on_disk(folder), False, (f"the index is damaged ({error})",))
+        found = {"busy": "is busy", "disk": "can't be read", "damaged": "is damaged"}[kind_of(error)]
+        return Report(0, 0, 0, 0, _on_disk(folder), False, (f"the index {found} ({word(error)})",))
 
 
 def _on_disk(folder: Path) -> int:
-    place = folder / "segments"
-    return sum(path.lstat().st_size for path in place.iterdir()) if place.is_dir() else 0
+    size = 0
+    with contextlib.suppress(OSError):
+        for path in (folder / "segments").iterdir():
+            with contextlib.suppress(OSError):  # evicted meanwhile
+                size += path.lstat().st_size
+    return size
 
 
 def _verify(folder: Path, progress: Callable[[int, int], None] | None) -> Report:
@@ -129,12 +140,17 @@ def _verify(folder: Path, progress: Callable[[int, int], None] | None) -> Report
             except Damaged as error:
                 if any(segment == row[0] and row[2] == READY for row in index.segments()):  # not evicted meanwhile
                     problems.append(f"segment {segment:012x}: {error}")
-        counted, sound = index.total_bytes(), index.check() == "ok"
+        counted, verdict = index.total_bytes(), index.check()
+    sound = verdict == "ok"
+    if not sound:
+        problems.append(f"the index is damaged ({word(verdict)})")
     return Report(len(segments), blocks, extras, counted, _on_disk(folder), sound, tuple(problems))
 
 
 def _check_segment(reader: SegmentReader, rows: list, others: list) -> None:
     names = sorted(name for name in reader.entries if name != SYMBOLS and len(name) < _PREFIX // 2)
+    for name in (*names, SYMBOLS) if rows else ():
+        reader.shape(name)
     arrays = {name: reader.read(name) for name in names} if rows else {}
     symbols = reader.read(SYMBOLS) if rows else None
     for row in rows:
@@ -150,6 +166,6 @@ def _check_segment(reader: SegmentReader, rows: list, others: list) -> None:
             raise Damaged("a block's tokens were altered")
     for key, crc in others:
         prefix = key.hex() + "."
-        found = [reader.read(name) for name in sorted(reader.entries) if name.startswith(prefix)]
-        if not found or checksum(found, seed_of(key)) != crc:
+        found = {name.removeprefix(prefix): reader.read(name) for name in reader.entries if name.startswith(prefix)}
+        if not found or extra_checksum(key, found) != crc:
             raise Damaged("a state's or picture's checksum is wrong")

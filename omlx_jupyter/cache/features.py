@@ -21,10 +21,14 @@ class FeatureCache:
         return found
 
     def put(self, key: str, value: Any) -> None:
+        """Keep a value; one larger than the whole budget isn't kept."""
         old = self._items.pop(key, None)
-        self.nbytes += value.nbytes - (old.nbytes if old is not None else 0)
+        self.nbytes -= old.nbytes if old is not None else 0
+        if value.nbytes > self._budget:
+            return
+        self.nbytes += value.nbytes
         self._items[key] = value
-        while self.nbytes > self._budget and len(self._items) > 1:
+        while self.nbytes > self._budget:
             _, dropped = self._items.popitem(last=False)
             self.nbytes -= dropped.nbytes
 

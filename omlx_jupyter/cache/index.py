@@ -13,7 +13,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-SCHEMA = 1  # another schema has another file name, so it is never read by mistake
+SCHEMA = 2  # another schema has another file name, so it is never read by mistake
 WRITING, READY, DOOMED = 0, 1, 2  # a segment's life
 MOST_CHILDREN = 256  # newest siblings looked at for one parent and first symbol
 _TABLES = """
@@ -39,7 +39,12 @@ CREATE TRIGGER IF NOT EXISTS segment_out AFTER DELETE ON segments BEGIN
   UPDATE totals SET bytes = bytes - OLD.bytes; END;
 """
 
-_NAMES = frozenset(re.findall(r"(?:TABLE|INDEX|TRIGGER) IF NOT EXISTS (\w+)", _TABLES))
+# name -> the statement as SQLite keeps it; another one is another version, whatever its names
+_STATEMENTS = {
+    found[2]: f"CREATE {found[1]} {found[2]}{found[3]}"
+    for found in re.finditer(r"CREATE (TABLE|INDEX|TRIGGER) IF NOT EXISTS (\w+)(.+?(?:\)| END));\n", _TABLES, re.S)
+}
+_MAGIC = b"SQLite format 3\0"
 _COLUMNS = "key, parent, first, segment, start, length, crc, window, symbols_crc"
 
 Error = sqlite3.Error
@@ -61,6 +66,12 @@ def kind_of(error: Exception) -> Literal["busy", "disk", "damaged"]:
             return "busy"
         return "disk" if any(word in text for word in _PAUSES) else "damaged"
     return "disk" if isinstance(error, OSError | UnsafeFolder | MemoryError) else "damaged"
+
+
+def word(error: object) -> str:
+    """An error's text for a notice: one line, no character that a terminal acts on, whatever a damaged file holds."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)[:300]
 
 
 def check_folder(folder: Path) -> None:
@@ -134,6 +145,10 @@ class Index:
         try:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise sqlite3.DatabaseError("the index is no regular file")
+            head = os.pread(handle, 20, 0)
+            # A file of a later format can only be read, says SQLite, as it says of one on a read-only disk.
+            if head and not (head.startswith(_MAGIC) and len(head) == 20 and max(head[18:]) <= 2):
+                raise sqlite3.DatabaseError("the index is no SQLite file")
         finally:
             os.close(handle)
         self._db = sqlite3.connect(self.path, timeout=busy_s, isolation_level=None, check_same_thread=False)
@@ -141,11 +156,11 @@ class Index:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.execute("PRAGMA cache_size = -8192")
-            known = {row[0] for row in self._db.execute("SELECT name FROM sqlite_master")}
+            known = dict(self._db.execute("SELECT name, sql FROM sqlite_master"))
             if not known:
                 self._db.executescript(f"BEGIN IMMEDIATE; {_TABLES} COMMIT;")
-            elif not known >= _NAMES:
-                raise sqlite3.DatabaseError(f"the index lacks {min(_NAMES - known)}")
+            elif wrong := [name for name, statement in _STATEMENTS.items() if known.get(name) != statement]:
+                raise sqlite3.DatabaseError(f"the index lacks {wrong[0]}")
         except BaseException:
             self._db.close()
             raise
@@ -227,7 +242,8 @@ class Index:
 
     def seconds_per_token(self, identity: str) -> float:
         row = self._db.execute("SELECT seconds_per_token FROM models WHERE identity = ?", (identity,)).fetchone()
-        return 0.0 if row is None else float(row[0])
+        rate = 0.0 if row is None else float(row[0])
+        return rate if 0 <= rate < 3600 else 0.0
 
     # -- changes ----------------------------------------------------------------------------
 
@@ -308,7 +324,7 @@ class Index:
                 [astuple(b) for b in blocks],
             )
             self._db.executemany(
-                "INSERT OR IGNORE INTO extras(key, segment, crc) VALUES (?, ?, ?)",
+                "INSERT OR REPLACE INTO extras(key, segment, crc) VALUES (?, ?, ?)",  # what was there couldn't be used
                 [(key, segment, crc) for key, crc in extras],
             )
         return True
@@ -325,6 +341,11 @@ class Index:
         now = time.time()
         with self.writing():
             self._db.executemany("UPDATE segments SET used = ? WHERE id = ?", [(now, s) for s in segments])
+
+    def recount(self) -> None:
+        """The total anew, should it have been damaged: one too high would keep everything out."""
+        with self.writing():
+            self._db.execute("UPDATE totals SET bytes = (SELECT COALESCE(SUM(bytes), 0) FROM segments)")
 
     def check(self) -> str:
         """SQLite's own verdict, `ok` if the file is sound."""

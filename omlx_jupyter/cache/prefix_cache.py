@@ -149,7 +149,8 @@ class PrefixCache:
         rows = self.ssd.locate(missing) if self.ssd and missing else []
         incomplete = rows is None or len(rows) < len(missing)
         into: Mapping[str, np.ndarray] | None = None
-        if allocate is not None and rows and len(rows) == len(held) and self.ssd is not None:
+        fit = rows and [row.length for row in rows] == [step.child.length for step in plan.steps]
+        if allocate is not None and rows and fit and self.ssd is not None:
             shapes = self.ssd.shapes(rows[0], self._names)
             total = sum(row.length for row in rows)
             into = allocate({n: ((s[0], total, *s[2:]), t) for n, (s, t) in shapes.items()}) if shapes else None
@@ -242,8 +243,7 @@ class PrefixCache:
         )
 
     def close(self) -> None:
-        if self.writer is not None:
-            self.writer.close()
-        if self.ssd is not None:
+        ended = self.writer is None or self.writer.close()
+        if self.ssd is not None and ended:  # a connection isn't closed under a thread that a slow disk holds
             self.ssd.close()
         self.ram.clear()

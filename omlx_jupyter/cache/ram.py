@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,28 @@ def payload_bytes(payload: Payload) -> int:
     return sum(int(array.nbytes) for array in payload.values())
 
 
+def kept(payload: Payload) -> Payload:
+    """A payload as it can be kept and handed out: no user can change it.
+
+    numpy's arrays are read-only down to the memory they own. What is a view of memory that something else owns, such
+    as a row's that is still written, is copied: MLX spares what other MLX arrays share, but doesn't see numpy's views.
+    """
+    return MappingProxyType({name: _frozen(array) for name, array in payload.items()})
+
+
+def _frozen(array: Any) -> Any:
+    if not isinstance(array, np.ndarray):
+        return array
+    owner = array
+    while isinstance(owner.base, np.ndarray):
+        owner = owner.base
+    if owner.base is not None or not owner.flags.owndata:
+        array = owner = array.copy()
+    owner.setflags(write=False)
+    array.setflags(write=False)
+    return array.view()  # who owns memory could make it writable again
+
+
 @dataclass
 class _Entry:
     payload: Payload
@@ -27,7 +50,10 @@ class _Entry:
 
 
 class RamTier:
-    """Engine thread only. An entry in use is kept alive by whoever holds its arrays, so eviction can't hurt."""
+    """Engine thread only. An entry in use is kept alive by whoever holds its arrays, so eviction can't hurt.
+
+    What is handed out can't be changed by its user (see `kept`), and no array of a row is kept.
+    """
 
     def __init__(self, budget: int) -> None:
         self.budget = budget
@@ -40,12 +66,12 @@ class RamTier:
         return len(self._entries)
 
     def put_block(self, block: Block, payload: Payload) -> None:
-        self._put(("block", block.key), _Entry(payload, payload_bytes(payload) + block.symbols.nbytes, block))
+        self._put(("block", block.key), _Entry(kept(payload), payload_bytes(payload) + block.symbols.nbytes, block))
         self._children.setdefault((block.parent, block.first), {})[block.key] = block
         self._shrink()
 
     def put_state(self, key: bytes, payload: Payload) -> None:
-        self._put(("state", key), _Entry(payload, payload_bytes(payload)))
+        self._put(("state", key), _Entry(kept(payload), payload_bytes(payload)))
         self._shrink()
 
     def block(self, key: bytes) -> Payload | None:

@@ -39,6 +39,7 @@ class Shelf:
         self._identity, self._name = identity, name
         self._rate = 0.0
         self._lock = threading.Lock()
+        self._reader_lock = threading.Lock()
         self._used: set[int] = set()
         self._reader: Index | None = None
         self._writer: Index | None = None
@@ -47,79 +48,110 @@ class Shelf:
         self.seconds_per_token = 0.0
         with self._guarded():
             sql.check_folder(folder)
-            self.seconds_per_token = self._reading().seconds_per_token(identity)
+            if os.path.lexists(folder / "segments"):
+                sql.check_folder(folder / "segments")
+            with self._reading() as index:
+                self.seconds_per_token = index.seconds_per_token(identity)
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:
         """The boundary of the disk: a busy index is a miss, a damaged one is begun anew once, all else pauses."""
+        begun_anew = self._begun_anew
         try:
             yield
         except Exception as error:
             kind = sql.kind_of(error)
-            if kind == "busy" and self.folder.exists():
+            if kind == "busy" and os.path.exists(self.folder):
                 _log.info("the prefix cache's index is busy (%s)", error)
-            elif kind == "damaged" and not self._begun_anew:
+            elif kind == "damaged" and not begun_anew:
                 self._set_aside_index(error)
+            elif self._begun_anew and not begun_anew:  # another thread moved the index away under this one
+                _log.info("the prefix cache's index was replaced meanwhile (%s)", error)
             else:
-                self.pause(str(error) or type(error).__name__)
+                self.pause(sql.word(error))
 
     def pause(self, why: str) -> None:
         if not self.paused:
             self.paused = why
             _log.warning("the prefix cache on disk is off (%s); answers go on without it", why)
 
-    def _set_aside_index(self, error: object) -> None:
-        """A damaged index is moved away; an empty one takes its place and the sweep removes its segments."""
-        self._begun_anew = True
-        _log.warning("the prefix cache's index was damaged (%s) and is begun anew", error)
-        self.close()
-        sql.set_aside(self.folder)
+    def _set_aside_index(self, error: Exception) -> None:
+        """A damaged index is moved away; an empty one takes its place and the sweep removes its segments.
 
-    def _reading(self) -> Index:
-        if self._reader is None or not self._reader.alive():
-            self._reader = Index(self.folder, busy_s=0.2)
-        return self._reader
+        Connections to the old one are closed by the threads that use them: closing one under another thread's
+        statement can end the process.
+        """
+        with self._lock:
+            if self._begun_anew:  # another thread met the old index too
+                return
+            sql.set_aside(self.folder)
+            self._begun_anew = True
+        _log.warning("the prefix cache's index was damaged (%s) and is begun anew", sql.word(error))
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[Index]:
+        """The readers' connection, for one thread at a time."""
+        with self._reader_lock:
+            if self._reader is None or not self._reader.alive():
+                self._drop(self._reader)
+                self._reader = None
+                self._reader = Index(self.folder, busy_s=0.2)
+            yield self._reader
 
     def _writing(self) -> Index:
+        """The writer's thread only."""
         if self._writer is None or not self._writer.alive():
+            self._drop(self._writer)
+            self._writer = None
             self._writer = Index(self.folder)
-            sql.make_folder(self.folder / "segments")
+            sql.check_folder(self.folder / "segments")
         return self._writer
 
     def _path(self, segment: int) -> Path:
         return segment_path(self.folder, segment)
 
     def close(self) -> None:
-        for connection in (self._reader, self._writer):
-            if connection is not None:
-                with contextlib.suppress(sql.Error):
-                    connection.close()
-        self._reader = self._writer = None
+        """Once the writer's thread has ended."""
+        with self._reader_lock:
+            self._drop(self._reader)
+            self._drop(self._writer)
+            self._reader = self._writer = None
 
-    def _lost(self, segments: Sequence[int], error: object) -> None:
+    @staticmethod
+    def _drop(connection: Index | None) -> None:
+        if connection is not None:
+            with contextlib.suppress(sql.Error):
+                connection.close()
+
+    def _lost(self, segments: Sequence[int], error: Exception) -> None:
         """Drop what can't be read; the tokens are computed and stored again. Any thread."""
+        said = sql.word(error)
         if isinstance(error, Unreadable):  # the disk's fault, not the file's: a miss, and no more of it after a few
-            _log.info("a file of the prefix cache could not be read (%s)", error)
+            _log.info("a file of the prefix cache could not be read (%s)", said)
             self._unread += 1
             if self._unread >= _MOST_UNREAD:
-                self.pause(str(error))
+                self.pause(said)
             return
         with self._guarded(), contextlib.closing(Index(self.folder)) as opened:
             # A segment that another process evicted just now is no damage; rows that name none are.
             evicted = not any(opened.is_ready(s) for s in segments) and not any(map(opened.segment_blocks, segments))
             if not evicted:
-                _log.warning("a file of the prefix cache was dropped (%s); its tokens are computed again", error)
+                _log.warning("a file of the prefix cache was dropped (%s); its tokens are computed again", said)
                 self.damaged += 1
             opened.doom(segments)
             for segment in segments:
-                with contextlib.suppress(OSError, ValueError):
+                with contextlib.suppress(OSError, ValueError, TypeError):  # a row may name its segment by anything
                     self._path(segment).unlink()
             opened.drop(segments)
 
     def _unlink(self, segments: Sequence[int]) -> None:
         for segment in segments:
-            with contextlib.suppress(FileNotFoundError):
-                self._path(segment).unlink()
+            path = self._path(segment)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError:
+                if not path.is_dir():  # a folder in a file's place is nothing of ours
+                    raise
 
     def total_bytes(self) -> int:
         """Bytes of all models and processes in the folder, as the index counts them. Any thread."""
@@ -152,6 +184,7 @@ class Shelf:
         self._swept = time.monotonic()
         with self._guarded():
             index, now = self._writing(), time.time()
+            index.recount()
             rows = index.segments()
             dead = [
                 s
@@ -164,7 +197,8 @@ class Shelf:
             known = {self._path(segment).name for segment, *_ in rows} - {self._path(s).name for s in dead}
             for path in (self.folder / "segments").iterdir():
                 if path.name not in known and _abandoned(path, now):
-                    path.unlink(missing_ok=True)
+                    with contextlib.suppress(OSError):  # somebody's folder
+                        path.unlink()
 
 
 def _abandoned(path: Path, now: float) -> bool:

@@ -46,13 +46,19 @@ def seed_of(key: bytes, parent: bytes = b"", window: int = 0) -> int:
     return zlib.crc32(key + parent + window.to_bytes(4, "little"))
 
 
+def extra_checksum(key: bytes, arrays: Mapping[str, np.ndarray]) -> int:
+    """Of a state or features, their arrays' names included: a renamed one would be missing."""
+    names = sorted(arrays)
+    return checksum((arrays[name] for name in names), zlib.crc32("/".join(names).encode(), seed_of(key)))
+
+
 def state_key(block: bytes) -> bytes:
     return b"state:" + block
 
 
 class SsdTier(Shelf):
-    """One model's view of the folder. `read*`, `children` and `symbols` belong to the engine's threads,
-    `store` and `tend` to the writer's; each has its own connection.
+    """One model's view of the folder. `read*`, `children` and `symbols` belong to the engine's threads, which
+    share a connection one at a time, `store` and `tend` to the writer's, which has its own.
 
     Every fault of the disk is a miss (dropped and logged once) or pauses the tier with one warning.
     """
@@ -63,8 +69,7 @@ class SsdTier(Shelf):
         found: list[Child] = []
         if self.paused:
             return found
-        with self._guarded():
-            index = self._reading()
+        with self._guarded(), self._reading() as index:
             for key, length, window in index.children(parent, first):
                 if isinstance(key, bytes) and isinstance(length, int) and length > 0 and isinstance(window, int):
                     state = stateful and index.extra(state_key(key)) is not None
@@ -89,8 +94,8 @@ class SsdTier(Shelf):
     def _rows(self, keys: Sequence[bytes]) -> dict[bytes, BlockRow]:
         rows: dict[bytes, BlockRow] = {}
         if not self.paused:
-            with self._guarded():
-                rows = self._reading().blocks(keys)
+            with self._guarded(), self._reading() as index:
+                rows = index.blocks(keys)
         return rows
 
     def locate(self, keys: Sequence[bytes]) -> list[BlockRow] | None:
@@ -113,14 +118,12 @@ class SsdTier(Shelf):
                     if not all(row.sound for row in run):
                         raise Damaged("its index row is wrong")
                     readers.append(stack.enter_context(SegmentReader(self._path(run[0].segment))))
+                    for name in names:  # before memory is taken for them
+                        readers[-1].shape(name, run[-1].start + run[-1].length)
                 except Damaged as error:
                     self._lost([run[0].segment], error)
                     return None
-            try:
-                made = into or _room(readers[0], names, sum(row.length for row in rows))
-            except Damaged as error:
-                self._lost([rows[0].segment], error)
-                return None
+            made = into or _room(readers[0], names, sum(row.length for row in rows))
             bad = _read_runs(list(zip(runs, readers, strict=True)), made)
             if bad is not None:
                 self._lost([bad[0]], bad[1])
@@ -135,7 +138,7 @@ class SsdTier(Shelf):
             if not row.sound:
                 raise Damaged("its index row is wrong")
             with SegmentReader(self._path(row.segment)) as reader:
-                return {name: reader.shape(name) for name in names}
+                return {name: reader.shape(name, row.start + row.length) for name in names}
         except Damaged as error:
             self._lost([row.segment], error)
             return None
@@ -144,8 +147,8 @@ class SsdTier(Shelf):
         """A state or a picture's features by key."""
         found: tuple[int, int] | None = None
         if not self.paused:
-            with self._guarded():
-                found = self._reading().extra(key)
+            with self._guarded(), self._reading() as index:
+                found = index.extra(key)
         if found is None:
             return None
         segment, crc = found
@@ -154,7 +157,7 @@ class SsdTier(Shelf):
             with SegmentReader(self._path(segment)) as reader:
                 names = sorted(name for name in reader.entries if name.startswith(prefix))
                 arrays = {name.removeprefix(prefix): reader.read(name) for name in names}
-            if not arrays or checksum(arrays.values(), seed_of(key)) != crc:
+            if not arrays or extra_checksum(key, arrays) != crc:
                 raise Damaged("its checksum is wrong")
         except Damaged as error:
             self._lost([segment], error)
@@ -171,13 +174,25 @@ class SsdTier(Shelf):
             return
         with self._guarded():
             index = self._writing()
-            known = index.blocks([block.key for block in run.blocks])
+            known = self._known(index, run.blocks)
             extras = {key: arrays for key, arrays in run.extras.items() if index.extra(key) is None}
             for blocks, start in _new_parts(run.blocks, known):
                 self._write(index, blocks, _cut(run.arrays, start, sum(b.length for b in blocks)), extras, pause)
                 extras = {}
             if extras:
                 self._write(index, (), {}, extras, pause)
+
+    def _known(self, index: Index, blocks: Sequence[Block]) -> dict[bytes, BlockRow]:
+        """The rows of what is stored already. A wrong row is dropped: it would never be found, nor replaced."""
+        known = index.blocks([block.key for block in blocks])
+        for block in blocks:
+            row = known.get(block.key)
+            if row is None:
+                continue
+            if not row.sound or (row.parent, row.first, row.length) != (block.parent, block.first, block.length):
+                self._lost([row.segment], Damaged("its index row is wrong"))
+                del known[block.key]
+        return known
 
     def _reserve(self, index: Index, model: int, size: int) -> int | None:
         """Room for a segment. None where it can't be had: too large, or others were quicker."""
@@ -216,7 +231,7 @@ class SsdTier(Shelf):
             index.drop([segment])
             raise
         rows = _rows_of(blocks, arrays, segment)
-        sums = [(key, checksum((p[n] for n in sorted(p)), seed_of(key))) for key, p in extras.items()]
+        sums = [(key, extra_checksum(key, parts)) for key, parts in extras.items()]
         if not index.publish(segment, rows, sums):
             self._unlink([segment])
         self.stored_bytes += size
@@ -299,7 +314,7 @@ def _rows_of(blocks: Sequence[Block], arrays: Mapping[str, np.ndarray], segment:
     for block in blocks:
         seed = seed_of(block.key, block.parent, block.window)
         crc = checksum((a[:, at : at + block.length] for a in arrays.values()), seed)
-        symbols = checksum([block.symbols], seed_of(block.key, block.parent))
+        symbols = checksum([block.symbols[None]], seed_of(block.key, block.parent))
         rows.append(
             BlockRow(block.key, block.parent, block.first, segment, at, block.length, crc, block.window, symbols)
         )

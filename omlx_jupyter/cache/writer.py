@@ -90,13 +90,14 @@ class Writer:
                 self._changed.wait(left)
         return True
 
-    def close(self, timeout: float = 10.0) -> None:
-        """Write what is queued, then end the thread."""
+    def close(self, timeout: float = 10.0) -> bool:
+        """Write what is queued, then end the thread; False if it hasn't ended in time."""
         self.flush(timeout)
         with self._changed:
             self._closing = True
             self._changed.notify_all()
         self._thread.join(timeout)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         try:

@@ -174,6 +174,12 @@ class PageHandle(Readable[PageText]):
         """The page's figures so far."""
         return self._result.usage if self._result else self._usage()
 
+    def in_background(self) -> PageHandle:
+        """Let requests that somebody waits for go first."""
+        for handle in self._handles:
+            handle.in_background()
+        return self
+
     def cancel(self) -> None:
         """End the page within one step; lines that are read are kept. From any thread."""
         for handle in self._handles:

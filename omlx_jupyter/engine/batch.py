@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
-from ..models.kv_state import MergedBatch, SlotBatch, new_batch
+from ..models.kv_state import MergedBatch
+from ..models.row_store import RowStore, own_copies
 from ..models.sampling import Chosen, choose
 from ..types import TokenLogprob
-from .row import Row
+from .row import Parked, Row
 
 
 @dataclass(frozen=True)
@@ -25,81 +27,76 @@ class Sampled:
 
 
 class DecodeBatch:
-    """Rows in slots. Step n + 1 is launched before step n's tokens are read."""
+    """Rows in the order of their store. Step n + 1 is launched before step n's tokens are read."""
 
-    def __init__(self, model: Any) -> None:
-        self._model = model
-        self._store: SlotBatch | MergedBatch | None = None
-        self._rows: list[Row | None] = []
-        self._tokens: Any = None  # (slots,) the tokens to feed next
+    def __init__(self, model: Any, new_store: Callable[[], RowStore | MergedBatch]) -> None:
+        self._model, self._new_store = model, new_store
+        self._store: RowStore | MergedBatch | None = None
+        self.rows: list[Row] = []
+        self._tokens: Any = None  # (rows,) the tokens to feed next
         self._chosen: list[Chosen | Exception | None] = []
-        self._fresh: set[int] = set()  # slots whose token to feed is still the prompt's last
-        self._told = False  # the tokens to feed next were handed out already
+        self._fresh: set[Row] = set()  # rows whose token to feed is still the prompt's last
+        self._told: set[Row] = set()  # rows whose token to feed was handed out already
         self.steps = 0
-
-    @property
-    def rows(self) -> list[Row]:
-        return [row for row in self._rows if row is not None]
 
     @property
     def nbytes(self) -> int:
         return self._store.nbytes if self._store else 0
 
     def join(self, row: Row) -> None:
-        """Move a prefilled row into the lowest free slot; modifies the row's cache."""
+        """Move a prefilled row into the batch; modifies the row's cache."""
         assert row.cache is not None
-        store = self._store if self._store is not None else new_batch(row.cache)
+        store = self._store if self._store is not None else self._new_store()
         tokens = self._tokens if self._store is not None else mx.zeros((0,), mx.int32)
-        slot = next((i for i, r in enumerate(self._rows) if r is None), len(self._rows))
-        if slot == len(self._rows):
-            tokens = mx.concatenate([tokens, mx.zeros((1,), mx.int32)])
-        tokens = tokens.at[slot].add(row.last_prompt_token - tokens[slot])
-        store.put(slot, row.cache)  # from here on nothing can fail: a fault before leaves the batch as it was
-        self._store, self._tokens = store, tokens
-        self._rows[slot : slot + 1], self._chosen[slot : slot + 1], row.cache = [row], [None], None
-        self._fresh.add(slot)
+        parked, row.parked = row.parked, None
+        last = parked.token if parked else mx.array([row.last_prompt_token], mx.int32)
+        at = store.put(row.cache)  # from here on nothing can fail: a fault before leaves the batch as it was
+        self._store, self._tokens = store, mx.concatenate([tokens[:at], last, tokens[at:]])
+        self.rows.insert(at, row)
+        self._chosen.insert(at, parked.chosen if parked else None)
+        if parked is None or parked.fresh:
+            self._fresh.add(row)
+        if parked is not None and parked.told:
+            self._told.add(row)
+        row.cache = None
         for other in self.rows:
             other.request.peak_rows = max(other.request.peak_rows, len(self.rows))
 
     def length(self, row: Row) -> int:
         """Tokens whose KV the row holds, the step in flight included."""
         assert self._store is not None
-        return self._store.length(self._rows.index(row))
+        return self._store.length(self.rows.index(row))
 
     def row_caches(self, row: Row) -> list[Any]:
         """The row's caches as single-row ones, (1, heads, tokens, width): views, or copies where rows are merged."""
         assert self._store is not None
-        return self._store.row(self._rows.index(row))
+        return list(self._store.row(self.rows.index(row)))
+
+    def park(self, row: Row) -> None:
+        """Take a row out with all that it needs to `join` again later, and go on with the same tokens."""
+        assert self._store is not None
+        at = self.rows.index(row)
+        row.cache = own_copies(self._store.row(at))
+        row.parked = Parked(self._tokens[at : at + 1], self._chosen[at], row in self._fresh, row in self._told)
+        self.leave(row)
 
     def leave(self, row: Row) -> None:
-        """Free the row's slot. Neighbours stay where they are."""
-        slot = self._rows.index(row)
+        """Give the row's place up; the others keep their order."""
+        at = self.rows.index(row)
         assert self._store is not None
-        self._store.remove(slot)
-        if self._store.compact:
-            self._close_gap(slot)
+        self._store.remove(at)
+        del self.rows[at], self._chosen[at]
+        self._fresh.discard(row)
+        self._told.discard(row)
+        if self.rows:
+            self._tokens = mx.concatenate([self._tokens[:at], self._tokens[at + 1 :]])
         else:
-            self._rows[slot] = None
-            self._fresh.discard(slot)
-            while self._rows and self._rows[-1] is None:
-                self._rows.pop()
-            self._chosen = self._chosen[: len(self._rows)]
-            self._tokens = self._tokens[: len(self._rows)]
-        if not self._rows:
             self.drop()
-
-    def _close_gap(self, slot: int) -> None:
-        keep = [i for i in range(len(self._rows)) if i != slot]
-        self._rows = [self._rows[i] for i in keep]
-        self._chosen = [self._chosen[i] for i in keep]
-        self._fresh = {i - (i > slot) for i in self._fresh if i != slot}
-        if keep:
-            self._tokens = self._tokens[mx.array(keep)]
 
     def drop(self) -> None:
         """Give the batch's memory back."""
         self._store = self._tokens = None
-        self._rows, self._chosen, self._fresh, self._told = [], [], set(), False
+        self.rows, self._chosen, self._fresh, self._told = [], [], set(), set()
 
     def step(self) -> list[Sampled]:
         """Feed one token per row, launch the next, and return the tokens that were ready.
@@ -107,29 +104,27 @@ class DecodeBatch:
         Where all rows are new, their first tokens are returned at once.
         """
         assert self._store is not None
-        count = len(self._rows)
         self._accept_grammars()
         positions = self._positions()
-        self._store.begin(count)
+        self._store.begin()
         logits = self._model.forward(self._tokens[:, None], self._store.caches, None, positions)[:, -1]
-        samplers = [row.sampler if row else None for row in self._rows]
-        tokens, chosen = choose(logits, samplers)
+        tokens, chosen = choose(logits, [row.sampler for row in self.rows])
         tokens = tokens.astype(mx.int32)
         lazy = [
             c for made in chosen if isinstance(made, Chosen) for c in (made.logprob, made.top_logprobs, made.top_ids)
         ]
         mx.async_eval(tokens, *[c for c in lazy if c is not None])
         first = len(self._fresh) == len(self.rows)
-        ready = [] if self._told else self._read()
+        ready = self._read()
         self._tokens, self._chosen = tokens, list(chosen)
         self._fresh.clear()
-        self._told = first
+        self._told = set(self.rows) if first else set()
         self.steps += 1
-        return self._read() if first else ready  # nobody waits for a first token through a second step
+        return self._sampled(self.rows) if first else ready  # nobody waits for a first token through a second step
 
     def _accept_grammars(self) -> None:
         """Rows with a grammar need their last token on the host first: no overlap while there are any."""
-        bound = [(i, r) for i, r in enumerate(self._rows) if r and r.sampler.grammar and i not in self._fresh]
+        bound = [(i, r) for i, r in enumerate(self.rows) if r.sampler.grammar and r not in self._fresh]
         if not bound:
             return
         values = self._tokens.tolist()
@@ -143,17 +138,17 @@ class DecodeBatch:
         if not self._model.family.mrope:
             return None
         assert self._store is not None
-        at = [self._store.length(i) + (row.delta if row else 0) for i, row in enumerate(self._rows)]
+        at = [self._store.length(i) + row.delta for i, row in enumerate(self.rows)]
         return mx.array(np.broadcast_to(np.array(at, np.int32)[None, :, None], (3, len(at), 1)))
 
     def _read(self) -> list[Sampled]:
-        values = self._tokens.tolist()
-        ready = []
-        for slot, row in enumerate(self._rows):
-            if row is None or slot in self._fresh:
-                continue
-            ready.append(sampled_of(row, values[slot], self._chosen[slot]))
-        return ready
+        return self._sampled([row for row in self.rows if row not in self._fresh and row not in self._told])
+
+    def _sampled(self, rows: Sequence[Row]) -> list[Sampled]:
+        if not rows:
+            return []
+        values, wanted = self._tokens.tolist(), set(rows)
+        return [sampled_of(row, values[at], self._chosen[at]) for at, row in enumerate(self.rows) if row in wanted]
 
 
 def sampled_of(row: Row, token: int, chosen: Chosen | Exception | None) -> Sampled:

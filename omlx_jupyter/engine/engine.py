@@ -25,7 +25,7 @@ from .process import check_can_load
 from .prompt import as_messages, refuse_endless, with_ocr_defaults
 from .request import Request, RequestHandle
 from .scheduler import Limits
-from .stats import EngineStats
+from .stats import Capabilities, EngineStats, capabilities_of
 
 _DEFAULT_MODEL: list[str | Path | None] = [None]
 _LOOPS: weakref.WeakSet[EngineLoop] = weakref.WeakSet()  # to be closed before the interpreter goes
@@ -96,7 +96,7 @@ class Engine:
         def run(model: Any, limits: Limits) -> Any:
             from .runner import Runner
 
-            return Runner(model, limits.prefill_chunk, feature_bytes, limits.kv_bytes, cache or default_settings())
+            return Runner(model, limits, feature_bytes, cache or default_settings())
 
         loop = EngineLoop(load, limits or Limits(), run)
         try:
@@ -219,6 +219,14 @@ class Engine:
 
     def stats(self) -> EngineStats:
         return self._loop.stats()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the loaded model may do, and why not.
+
+        :raises EngineClosedError: the engine was closed.
+        """
+        return capabilities_of(self._loaded(), self._loop.runner)
 
     def requests(self) -> list[Lane]:
         """Requests that aren't finished, in order of arrival."""

@@ -44,6 +44,7 @@ class Request:
     bytes_needed: int = 0  # estimate: KV of prompt and answer, and the vision tower's peak
     context_ends: bool = False  # the model's context ends before max_tokens would
     detached: bool = False  # runs to its end though nobody holds its handle
+    background: bool = False  # gives its turn, and its row, to requests that aren't
     stop_loops: bool = False
     grammar: Any = None
     prefilled: int = 0
@@ -158,6 +159,11 @@ class RequestHandle(Readable[Generation]):
     def detach(self) -> RequestHandle:
         """Let the request run to its end though nobody holds its handle, say to warm the cache."""
         self._request.detached = True
+        return self
+
+    def in_background(self) -> RequestHandle:
+        """Let requests that somebody waits for go first; the answer is the same."""
+        self._request.background = True
         return self
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,7 @@ from ..cache.prefix_cache import CacheSettings, PrefixCache, Restored
 from ..models import kv_records
 from ..models.identity import identity_of
 from ..models.kv_records import Layout, Payload, Room
+from . import sharing
 from .guard import Guard, costs_the_cache
 from .promotions import Promotions
 from .rates import Rates
@@ -34,13 +36,14 @@ class RowPrefix:
     room: Room | None = None  # the row's own arrays, while the disk is read into them
     from_disk: Plan | None = None  # restored into the row alone; RAM gets it after the first token
     deltas: list[Payload] = field(default_factory=list)
+    asked: set[int] = field(default_factory=set)  # where another row wants recurrent layers' state to be kept
 
 
 class Reuse:
     """Engine thread only; nothing for models whose caches it can't slice. Its faults cost the cache, no request."""
 
-    def __init__(self, model: Any, settings: CacheSettings, busy: Any, guard: Guard) -> None:
-        self._model = model
+    def __init__(self, model: Any, settings: CacheSettings, busy: Any, guard: Guard, chunk: int) -> None:
+        self._model, self._chunk = model, chunk
         self.guard = guard
         self._layout: Layout = kv_records.layout_of(model.new_cache())
         self.cache: PrefixCache | None = None
@@ -62,7 +65,7 @@ class Reuse:
     def detach(self, row: Row) -> None:
         """Part a row from the cache; a row that hasn't computed anything begins at its first token."""
         unread = row.prefix is not None and row.prefix.reading is not None
-        row.prefix = None
+        row.prefix = row.follows = None
         if unread:
             row.cache, row.images_done = self._model.new_cache(), 0
             row.request.nothing_reused()
@@ -81,6 +84,19 @@ class Reuse:
         self.cache.tokens_asked += len(row.prompt.ids)
         self._plan(row)
 
+    @costs_the_cache(None)
+    def again(self, row: Row) -> None:
+        """Look a prompt up once more that has computed nothing yet."""
+        prefix: RowPrefix | None = row.prefix
+        if prefix is not None and not row.request.prefilled:
+            prefix.tries = 0
+            self._plan(row)
+
+    @costs_the_cache(None)
+    def follow(self, row: Row, ahead: Sequence[Row]) -> None:
+        """Let `row` wait for a row that computes the same now, if there is one; see `sharing`."""
+        sharing.follow(row, ahead, self._chunk if self._layout.stateful else 0)
+
     def _plan(self, row: Row) -> None:
         assert self.cache is not None
         assert self._io is not None
@@ -89,11 +105,11 @@ class Reuse:
         prefix.tries += 1
         prefix.reading = prefix.room = None
         if prefix.plan.length:
-            slow, read = self.cache.fetch(prefix.plan, self._allocator(row))
+            slow, read = self.cache.fetch(prefix.plan, _allocator(row, self._layout))
             if slow:
                 prefix.reading = self._io.submit(read)
                 if prefix.room is not None:
-                    prefix.room.make()
+                    make_room(prefix.room)
             else:
                 prefix.reading = Future()
                 prefix.reading.set_result(read())
@@ -139,18 +155,6 @@ class Reuse:
         request.saved_s = plan.length * self.rates.per_token + images * self.rates.per_image
         self.cache.saved_s += request.saved_s
 
-    def _allocator(self, row: Row) -> Any:
-        """Memory for a restore from disk alone: the row's final arrays, which numpy writes into. Sliding windows
-        are put together from what was read instead."""
-        if self._layout.window:
-            return None
-
-        def allocate(shapes: Any) -> Any:
-            row.prefix.room = Room(shapes, _capacity(row))
-            return row.prefix.room
-
-        return allocate
-
     def _read_again(self, prefix: RowPrefix) -> None:
         """Start to read for RAM what was restored into a row alone."""
         plan, prefix.from_disk = prefix.from_disk, None
@@ -179,7 +183,7 @@ class Reuse:
         if self._layout.window:
             prefix.deltas.append(kv_records.window_delta(row.cache or [], self._layout, end - start))
         chain = prefix.chain
-        boundary = self._layout.stateful and any(span.end == end for span in chain.spans)
+        boundary = self._layout.stateful and (end in prefix.asked or any(span.end == end for span in chain.spans))
         if last or boundary or end - chain.done >= BLOCK_TOKENS:
             self._store(row.cache or [], prefix, end)
             if self._layout.stateful and (last or boundary or end % _STATE_EVERY < BLOCK_TOKENS):
@@ -284,6 +288,28 @@ class Reuse:
                 self.cache.close()
         except Exception as error:
             self.guard.cache(error)
+
+
+def _allocator(row: Row, layout: Layout) -> Any:
+    """Memory for a restore from disk alone: the row's final arrays, which numpy writes into. Sliding windows are put
+    together from what was read instead."""
+    if layout.window:
+        return None
+
+    def allocate(shapes: Any) -> Any:
+        row.prefix.room = Room(shapes, _capacity(row))
+        return row.prefix.room
+
+    return allocate
+
+
+def make_room(room: Room) -> None:
+    """Make a room; a fault reaches whoever waits for its arrays too."""
+    try:
+        room.make()
+    except BaseException as error:
+        room.give_up(error)
+        raise
 
 
 def _capacity(row: Row) -> int:

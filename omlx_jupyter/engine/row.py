@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from ..types import Delta, FinishReason, TokenLogprob
 from .repetition import CHECK_EVERY, loop_period
 from .request import Request
 from .stops import StopMatcher
+
+
+@dataclass
+class Parked:
+    """What a decoding row takes along besides its caches: the token (1,) to feed next and where it stands."""
+
+    token: Any
+    chosen: Any
+    fresh: bool  # the token is still the prompt's last
+    told: bool  # the token was handed out already
 
 
 class Row:
@@ -26,6 +37,10 @@ class Row:
         self.embeds_from = 0  # the prompt token at which `embeds` begins
         self.embedded = False
         self.positions: Any = None
+        self.follows: Row | None = None  # the row that computes the beginning of this one's prompt right now
+        self.follows_to = 0  # how many of its tokens have to be prefilled first
+        self.followed = False  # that has happened: look the prefix up again
+        self.parked: Parked | None = None  # put aside in mid-answer
         self.delta = 0
         self._end_tokens = model.end_tokens | set(request.sampling.stop_token_ids)
         self._stream = stream

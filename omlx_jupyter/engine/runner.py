@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from enum import Enum
 from typing import Any
 
 import mlx.core as mx
@@ -13,6 +14,9 @@ from ..cache.prefix_cache import CacheSettings
 from ..errors import RequestError
 from ..models import memory
 from ..models.grammar import Grammars
+from ..models.kv_state import MergedBatch, is_plain
+from ..models.row_proof import RowProof, prove
+from ..models.row_store import RowStore
 from ..models.sampling import RowSampler
 from ..models.tokenizer import TextStream
 from ..types import SamplingParams
@@ -21,30 +25,43 @@ from .guard import Guard
 from .request import Request
 from .reuse import Reuse
 from .row import Row
-from .scheduler import next_chunk
+from .scheduler import Limits, next_chunk
 from .solo import SoloBatch
+from .turns import chunk_for, gap_target
+
+
+class Advance(Enum):
+    """What became of a row's turn: it waits for the disk, has more to do, or has joined the batch."""
+
+    WAITS = 0
+    MORE = 1
+    JOINED = 2
 
 
 class Runner:
     """Drives one loaded model. Every method but `prepare` runs on the engine thread."""
 
-    def __init__(
-        self, model: Any, chunk: int, feature_bytes: int, byte_limit: int = 0, cache: CacheSettings | None = None
-    ) -> None:
+    def __init__(self, model: Any, limits: Limits, feature_bytes: int, cache: CacheSettings | None = None) -> None:
         self.model = model
         self.guard = Guard()
         alone = not model.family.batchable
-        self.batch: Any = SoloBatch(model) if alone else DecodeBatch(model)
+        on_gpu = mx.default_device().type == mx.DeviceType.gpu
+        self._chunk = limits.prefill_chunk or chunk_for(model.parameters, on_gpu)
+        self.gap_s = limits.gap_s or gap_target(on_gpu)
+        self.rows = rows_of(model)
+        self.batch: Any = SoloBatch(model) if alone else DecodeBatch(model, self._new_store)
         settings = CacheSettings(0) if alone or cache is None else cache
-        self.reuse = Reuse(model, settings, lambda: bool(self.batch.rows), self.guard)
+        self.reuse = Reuse(model, settings, lambda: bool(self.batch.rows), self.guard, self._chunk)
         self.features = FeatureCache(feature_bytes)
-        self._chunk = chunk
         self.vocabulary = self._vocabulary()
         self.images_encoded = 0
         self._grammars = Grammars(model.tokenizer, self.vocabulary, model.end_tokens)
         self._context = model.context
         self._token_bytes = memory.kv_bytes_per_token(model.checkpoint.config, model.dtype)
-        self.byte_limit = byte_limit or memory.usable_bytes(model.nbytes)
+        self.byte_limit = limits.kv_bytes or memory.usable_bytes(model.nbytes)
+
+    def _new_store(self) -> RowStore | MergedBatch:
+        return RowStore(len(self.model.new_cache()), self.rows.grouping) if self.rows else MergedBatch()
 
     def prepare(self, request: Request) -> None:
         """Read its pictures and tokenize, estimate what it needs, cap its answer, make its grammar.
@@ -102,16 +119,19 @@ class Runner:
         self.reuse.begin(row)
         return row
 
-    def advance(self, row: Row) -> bool:
-        """One bounded piece of a row's prefill: a picture or a chunk. True when it has joined the batch."""
+    def advance(self, row: Row) -> Advance:
+        """One bounded piece of a row's prefill: a picture or a chunk."""
         request = row.request
         if row.prompt.inputs is not None:
             return self._prefill_whole(row)
+        if row.followed:
+            row.followed = False
+            self.reuse.again(row)
         if not self.reuse.restored(row, 0.0 if self.batch.rows else 0.005):
-            return False
+            return Advance.WAITS
         if row.images_done + len(row.features) < len(row.prompt.images):
             self._encode_next(row)
-            return False
+            return Advance.MORE
         if not row.embedded:
             rest = row.prompt.suffix(request.prefilled)
             row.embeds, row.embeds_from = self.model.embed(rest, row.features), request.prefilled
@@ -122,19 +142,19 @@ class Runner:
             self._prefill(row, request.prefilled, request.prefilled + count)
             request.prefilled += count
         if request.prefilled < request.prompt_tokens - 1:
-            return False
+            return Advance.MORE
         request.prefilled = request.prompt_tokens
         row.embeds = row.positions = None
         row.features = []
         self.batch.join(row)
-        return True
+        return Advance.JOINED
 
-    def _prefill_whole(self, row: Row) -> bool:
+    def _prefill_whole(self, row: Row) -> Advance:
         self.batch.prefill(row)
         row.request.prefilled = row.request.prompt_tokens
         row.request.images_encoded = row.request.images
         self.images_encoded += row.request.images
-        return True
+        return Advance.JOINED
 
     def _encode_next(self, row: Row) -> None:
         image = row.prompt.images[row.images_done + len(row.features)]
@@ -212,6 +232,13 @@ class Runner:
         finally:
             self.model = None
             end_thread()
+
+
+def rows_of(model: Any) -> RowProof | None:
+    """What is shown of a model's rows; None where its layers keep more than plain KV, or it runs alone."""
+    if not model.family.batchable or not is_plain(model.new_cache()):
+        return None
+    return prove(model)
 
 
 def end_thread() -> None:

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Limits:
     """Bounds of the batch. `kv_bytes` covers KV and the vision tower's peak; 0 is half of what the
-    model leaves of the machine's memory."""
+    model leaves of the machine's memory. `prefill_chunk` is in tokens; 0 goes by the model's size and the device.
+    `gap_s` is how long running rows may wait for a token while others prefill; 0 is 0.2 on a CPU, 0.05 on a GPU."""
 
     max_rows: int = 8
-    prefill_chunk: int = 256
+    prefill_chunk: int = 0
     kv_bytes: int = 0
+    gap_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Waiting:
     number: int
     kv_bytes: int = 0
     alone: bool = False  # its family can't share a decode step
+    background: bool = False  # those that aren't go first
 
 
 @dataclass(frozen=True)
@@ -31,16 +34,17 @@ class Running:
     alone: bool = False
 
 
-def admit(waiting: list[Waiting], running: list[Running], limits: Limits) -> list[int]:
-    """Numbers of the requests to admit now, first come, first served.
+def admit(waiting: list[Waiting], running: list[Running], limits: Limits, aside: int = 0) -> list[int]:
+    """Numbers of the requests to admit now, first come, first served, background jobs last. `aside` are the bytes
+    of rows that were put aside.
 
     The first that doesn't fit holds the line: a small one behind it may not pass, so that a long
     prompt can't starve. One request always fits an empty batch.
     """
     admitted: list[int] = []
-    rows, held = len(running), sum(r.kv_bytes for r in running)
+    rows, held = len(running), aside + sum(r.kv_bytes for r in running)
     alone = any(r.alone for r in running)
-    for request in sorted(waiting, key=lambda w: w.number):
+    for request in sorted(waiting, key=lambda w: (w.background, w.number)):
         if rows and (alone or request.alone or rows >= limits.max_rows):
             break
         if rows and limits.kv_bytes and held + request.kv_bytes > limits.kv_bytes:
@@ -50,10 +54,10 @@ def admit(waiting: list[Waiting], running: list[Running], limits: Limits) -> lis
     return admitted
 
 
-def why_waiting(rows: int, alone: bool, limits: Limits) -> str:
+def why_waiting(rows: int, alone: bool, limits: Limits, why: str = "") -> str:
     """Why the first waiting request isn't admitted while `rows` are in use, for people."""
     if alone:
-        return "this family's requests run one at a time"
+        return "this family's requests run one at a time" + (f" ({why})" if why else "")
     if rows >= limits.max_rows:
         return f"all {limits.max_rows} rows are in use"
     return f"memory: {limits.kv_bytes / 2**20:,.0f} MiB are set aside for requests"
@@ -63,9 +67,10 @@ def next_chunk(prefilled: int, total: int, chunk: int, stops: tuple[int, ...] = 
     """How many prompt tokens the next prefill chunk takes.
 
     All but the last prompt token are prefilled: the last one goes through the decode batch, where
-    every token is sampled. `stops` are offsets that a chunk must end at.
+    every token is sampled. Chunks end on a grid of multiples of `chunk`, whatever was restored. `stops` are offsets
+    that a chunk must end at.
     """
-    end = min(prefilled + chunk, total - 1)
+    end = min((prefilled // chunk + 1) * chunk, total - 1)
     for stop in stops:
         if prefilled < stop < end:
             end = stop

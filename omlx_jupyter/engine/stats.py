@@ -34,6 +34,37 @@ class EngineStats:
     faults: FaultCounts = field(default_factory=FaultCounts)
 
 
+@dataclass(frozen=True)
+class Capabilities:
+    """What the loaded model may do, as it was shown on its weights when it was loaded.
+
+    `batched`: requests share decode steps; `cached`: prompts are reused; `own_kv`: a row costs its own tokens, not the
+    longest row's. Rows longer than `together_to` tokens run alone (0: no such length). `why` says why not, by name.
+    """
+
+    batched: bool
+    cached: bool
+    own_kv: bool
+    together_to: int = 0
+    why: dict[str, str] = field(default_factory=dict)
+
+
+def capabilities_of(model: Any, runner: Any) -> Capabilities:
+    """Of a loaded model and its runner."""
+    rows, batched, cached = runner.rows, bool(model.family.batchable), runner.reuse.cache is not None
+    why = {}
+    if not batched:
+        why["batched"] = model.alone_because or "its family's requests run one at a time"
+    if not cached:
+        why["cached"] = "it runs alone" if not batched else "the cache is off, or a layer's cache is of an unknown kind"
+    if rows is None:
+        why["own_kv"] = "its layers keep more than plain KV" if batched else "it runs alone"
+    elif rows.why:
+        why["own_kv"] = rows.why
+    own = rows is not None and rows.grouping.handles
+    return Capabilities(batched, cached, own, rows.shared_to if rows else 0, why)
+
+
 def snapshot(
     state: str, model: Any, runner: Any, waiting_for: str, counts: dict[str, int], guard: Guard
 ) -> EngineStats:

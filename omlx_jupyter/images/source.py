@@ -78,25 +78,25 @@ def _is_image_source(value: Any) -> bool:
     return any(callable(getattr(value, name, None)) for name in ("_repr_png_", "_repr_jpeg_"))
 
 
-def expand(source: Any) -> list[Any]:
+def expand(source: Any, limits: Limits | None = None) -> list[Any]:
     """One entry per picture, not opened yet: a glob's files, a PDF's pages, a list's items; else the source."""
     if isinstance(source, list | tuple):
-        return [item for entry in source for item in expand(entry)]
+        return [item for entry in source for item in expand(entry, limits)]
     if isinstance(source, os.PathLike):
         source = os.fspath(source)
     if not isinstance(source, str) or source.startswith("data:") or "://" in source[:12]:
         return [source]
-    pages: list[Any] | None = pdf_pages(source)
+    pages: list[Any] | None = pdf_pages(source, limits)
     if pages is not None:
         return pages
     path = os.path.expanduser(source)
     if glob.has_magic(path) and not os.path.exists(path):
-        return [entry for p in _matches(source) for entry in _pages_or(p)]
+        return [entry for p in _matches(source) for entry in _pages_or(p, limits)]
     return [source]
 
 
-def _pages_or(path: Path) -> list[Any]:
-    pages: list[Any] | None = pdf_pages(str(path))
+def _pages_or(path: Path, limits: Limits | None) -> list[Any]:
+    pages: list[Any] | None = pdf_pages(str(path), limits)
     return pages or [path]
 
 

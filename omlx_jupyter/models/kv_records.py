@@ -189,6 +189,12 @@ class Room(Mapping[str, np.ndarray]):
             self.arrays[name] = array
             self._views[name].set_result(np.array(array, copy=False)[:, : shape[1]])
 
+    def give_up(self, error: BaseException) -> None:
+        """Tell who waits for an array that none comes: he holds one of the threads that all rows read with."""
+        for view in self._views.values():
+            if not view.done():
+                view.set_exception(RuntimeError(f"no room was made ({error})"))
+
     def __getitem__(self, name: str) -> np.ndarray:
         return self._views[name].result(_PATIENCE_S)
 

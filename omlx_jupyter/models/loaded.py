@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import mlx.core as mx
 import numpy as np
@@ -24,6 +24,14 @@ from .vision import VisionProcessor
 from .whole import WholeProcessor
 
 
+class PreparesWhole(Protocol):
+    """A processor that takes messages and pictures at once."""
+
+    def prepare(
+        self, messages: Sequence[Message], images: Sequence[Any], tools: Any, notes: tuple[str, ...]
+    ) -> Prepared: ...
+
+
 @dataclass
 class LoadedModel:
     """Model, processor and what is known of them.
@@ -36,12 +44,13 @@ class LoadedModel:
     model: Any
     language_model: Any
     tokenizer: ChatTokenizer
-    vision: VisionProcessor | WholeProcessor | None
+    vision: VisionProcessor | WholeProcessor | PreparesWhole | None
     family: Family
     ocr: OcrProfile | None
     defaults: SamplingParams
     end_tokens: frozenset[int]
     warnings: tuple[str, ...] = ()
+    alone_because: str = ""  # why its requests run one at a time, where they do
 
     @property
     def dtype(self) -> str:
@@ -53,6 +62,12 @@ class LoadedModel:
     @property
     def nbytes(self) -> int:
         return sum(int(value.nbytes) for _, value in tree_flatten(self.model.parameters()))
+
+    @cached_property
+    def parameters(self) -> int:
+        """About how many weights the language model has; packed ones (quantised) count as eight."""
+        weights = [value for _, value in tree_flatten(self.language_model.parameters())]
+        return sum(int(w.size) * (8 if w.dtype == mx.uint32 else 1) for w in weights)
 
     @cached_property
     def context(self) -> int:
@@ -79,7 +94,7 @@ class LoadedModel:
         if images and self.vision is None:
             why = f" ({self.warnings[0]})" if self.warnings else ""
             raise ModelError(f"{self.name} is a text model and can't see pictures{why}; load a vision-language model.")
-        if isinstance(self.vision, WholeProcessor):
+        if self.vision is not None and not isinstance(self.vision, VisionProcessor):
             return self.vision.prepare(messages, images, tools, notes)
         inputs = [self.vision.process(image) for image in images] if self.vision else []
         text, guarded = self.tokenizer.render(messages, tools)

@@ -34,13 +34,15 @@ def load_model(
     path = resolve_model(name, trust_code)
     checkpoint = inspect_checkpoint(path, trust_code)
     preload_openblas()
+    from .proof import shared_if_shown
+
     shown = path.name if name is None else str(name)
     model = _load_gated(shown, checkpoint, trust_code)
     try:
         read_weights(model.model, on_progress or (lambda _: None))
     except Exception as error:
         raise ModelError(f"{shown} can't be loaded ({type(error).__name__}: {error}).") from error
-    return model
+    return shared_if_shown(model)
 
 
 def _load_gated(name: str, checkpoint: Checkpoint, trust_code: bool) -> Any:

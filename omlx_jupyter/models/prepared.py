@@ -22,6 +22,10 @@ class VisionInput:
     width: int
     height: int
 
+    @property
+    def nbytes(self) -> int:
+        return sum(array.nbytes for array in self.arrays.values())
+
 
 @dataclass(frozen=True)
 class ImageSpan:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -108,18 +109,18 @@ class RowSampler:
         return Chosen(token, logprobs[token], best, logprobs[best])
 
 
-def choose(logits: mx.array, samplers: list[RowSampler | None]) -> tuple[mx.array, list[Chosen | Exception | None]]:
-    """Tokens (B,) of a decode step, and what rows with options chose. None is an empty row.
+def choose(logits: mx.array, samplers: Sequence[RowSampler]) -> tuple[mx.array, list[Chosen | Exception | None]]:
+    """Tokens (B,) of a decode step, and what rows with options chose.
 
     A sampler that raises gives its exception in its row's place; the other rows go on.
     """
     tokens = mx.argmax(logits, axis=-1)
-    if all(s is None or s.plain_greedy for s in samplers):
+    if all(s.plain_greedy for s in samplers):
         return tokens, [None] * len(samplers)
     chosen: list[Chosen | Exception | None] = []
     parts = []
     for row, sampler in enumerate(samplers):
-        if sampler is None or sampler.plain_greedy:
+        if sampler.plain_greedy:
             chosen.append(None)
             parts.append(tokens[row])
             continue

@@ -14,6 +14,7 @@ from .prepared import VisionInput
 # What a processor returns beside the picture's own arrays.
 _TEXT_KEYS = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "position_ids")
 _KEEP = 32  # processed pictures remembered, so that a follow-up doesn't preprocess again
+_KEEP_BYTES = 256 * 2**20  # of their arrays together: one of 4 megapixels may take 100 MiB
 
 
 class VisionProcessor:
@@ -26,6 +27,7 @@ class VisionProcessor:
         self._placeholder = placeholder
         self._image_token_id = image_token_id
         self._known: OrderedDict[str, VisionInput] = OrderedDict()
+        self.nbytes = 0
         self._lock = threading.Lock()
 
     def process(self, image: Any) -> VisionInput:
@@ -40,9 +42,11 @@ class VisionProcessor:
                 return found
         made = self._run(image)
         with self._lock:
-            self._known[image.digest] = made
-            while len(self._known) > _KEEP:
-                self._known.popitem(last=False)
+            if image.digest not in self._known:  # by another thread meanwhile
+                self._known[image.digest] = made
+                self.nbytes += made.nbytes
+            while len(self._known) > _KEEP or self.nbytes > _KEEP_BYTES:
+                self.nbytes -= self._known.popitem(last=False)[1].nbytes
         return made
 
     def _run(self, image: Any) -> VisionInput:

@@ -117,6 +117,11 @@ def _restored(value: Any) -> Any:
     return mx.array(value) if isinstance(value, np.ndarray) else value
 
 
+def restored(inputs: dict[str, Any]) -> dict[str, Any]:
+    """A processor's arrays for MLX, on the engine thread."""
+    return dict(tree_map(_restored, inputs, is_leaf=lambda v: isinstance(v, dict) and "bfloat16" in v))
+
+
 def why_not(model: Any) -> str:
     """Why the engine can't drive a model, or an empty string."""
     from mlx_vlm.generate.diffusion import is_diffusion_model
@@ -133,7 +138,7 @@ def prefill(model: Any, prompt: Prepared, caches: list[Any]) -> tuple[mx.array, 
     for name in ("_position_ids", "_rope_deltas"):  # what the last request left on the model
         if hasattr(language_model, name):
             setattr(language_model, name, None)
-    inputs = tree_map(_restored, prompt.inputs, is_leaf=lambda v: isinstance(v, dict) and "bfloat16" in v)
+    inputs = restored(prompt.inputs)
     ids, mask = inputs.pop("input_ids"), inputs.pop("attention_mask", None)
     pixels = inputs.pop("pixel_values", None)
     found = model.get_input_embeddings(ids, pixels, mask=mask, **inputs)

@@ -34,6 +34,12 @@ class Omlx(SingletonConfigurable):
         True, "%ocr cuts pages into lines where the model's checkpoint has a recipe for that; --whole doesn't."
     )
     fetch_timeout_s = Number(20.0, 0.1, 86_400, "seconds", "Longest time for one download.", whole=False)
+    max_redirects = Number(5, 0, 20, "redirects", "Hops that one download may take.")
+    use_proxy = Switch(False, "Download through the environment's proxy, which then connects where it likes.")
+    max_frames = Number(500, 1, 1_000_000, "frames", "Most frames of one animated picture or TIFF.")
+    max_pages = Number(2000, 1, 1_000_000, "pages", "Most pages of one PDF that are read at once.")
+    max_pdf_mib = Number(1024, 1, 1_048_576, "MiB", "Largest PDF file.")
+    decode_timeout_s = Number(60.0, 0.1, 86_400, "seconds", "Longest time to decode one file.", whole=False)
     trust_code = Switch(False, "Run code that a checkpoint brings along.")
     allowed_tools = Words("Functions of `--tools` that run without asking. Empty: each call asks.", names=True)
 
@@ -70,6 +76,12 @@ class Omlx(SingletonConfigurable):
             max_pixels=self.max_image_megapixels * 1_000_000,
             timeout_s=self.fetch_timeout_s,
             allow_private_urls=self.allow_private_urls,
+            max_redirects=self.max_redirects,
+            use_proxy=self.use_proxy,
+            max_frames=self.max_frames,
+            max_pages=self.max_pages,
+            max_pdf_bytes=self.max_pdf_mib * 2**20,
+            decode_timeout_s=self.decode_timeout_s,
         )
 
 

@@ -25,7 +25,7 @@ class Job:
     def __init__(self, handle: Any, view: Any, make_result: Callable[[], Result], prompt: str) -> None:
         self.number = next(_numbers)
         self.prompt = prompt
-        self._handle, self._view, self._make_result = handle, view, make_result
+        self._handle, self._view, self._make_result = handle.in_background(), view, make_result
         self._result: Result | None = None
         self._error: BaseException | None = None
         self._callbacks: list[Callable[[Result], None]] = []

@@ -55,6 +55,23 @@ def _status(rest: list[str]) -> None:
     )
 
 
+def _model(rest: list[str]) -> None:
+    engine = session.current_engine()
+    if engine is None:
+        tell(f"No model is loaded; {settings().model or 'tiny-ocr'} comes with the first request.")
+        return
+    able = engine.capabilities
+    tell(f"{name(engine.name)} · {engine.family}")
+    for label, key, yes in (
+        ("requests share the batch", "batched", able.batched),
+        ("prompts are reused", "cached", able.cached),
+        ("a row costs its own tokens only", "own_kv", able.own_kv),
+    ):
+        tell(f"  {'yes' if yes else 'no '}  {label}" + (f" ({name(able.why[key])})" if key in able.why else ""))
+    if able.together_to:
+        tell(f"  rows longer than {able.together_to:,} tokens run alone: they would change their neighbours")
+
+
 def _models(rest: list[str]) -> None:
     from ..models.hub import EMBEDDED, cached_models
 
@@ -80,6 +97,7 @@ COMMANDS: dict[str, Callable[[list[str]], Any]] = {
     "load": _load,
     "unload": _unload,
     "status": _status,
+    "model": _model,
     "models": _models,
     "cache": cache_command.command,
     "chats": chats.command,

@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import sys
 
-# C0 but line feed and tab, DEL, C1 (a terminal takes U+009B for ESC [), and what turns the direction of the text
-# around it, so that a line reads other than it is
-_ACTIVE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-
-
-def shown(text: object) -> str:
-    """The text with symbols for what a terminal would carry out: ␛ for ESC, \\x9b, \\u202e."""
-    return _ACTIVE.sub(_symbol, str(text))
+from ..visible import shown as shown
 
 
 def name(text: object) -> str:
     """As `shown`, on one line: for names, whose line ends would begin lines of their own."""
     return shown(text).replace("\n", "␊")
-
-
-def _symbol(found: re.Match[str]) -> str:
-    code = ord(found[0])
-    if code < 0x20:
-        return chr(0x2400 + code)
-    if code == 0x7F:
-        return "␡"
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 def bar(share: float) -> str:

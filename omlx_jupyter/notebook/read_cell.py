@@ -38,14 +38,15 @@ def read_cell(shell: Any, args: Any) -> Result | ResultList:
 def _items(names: dict[str, Any], words: list[str], all_frames: bool) -> list[Any]:
     """Sources of single pictures, not opened yet."""
     items: list[Any] = []
+    limits = settings().image_limits()
     for word in words:
         value = resolve_source(word, names)
         if value is None:
             raise UsageError(f"{word} is None; it holds no picture.")
         if all_frames or not isinstance(value, str):
-            items += opened(names, [word], all_frames) if not isinstance(value, list | tuple) else expand(value)
+            items += opened(names, [word], all_frames) if not isinstance(value, list | tuple) else expand(value, limits)
         else:
-            items += expand(value)
+            items += expand(value, limits)
     return items
 
 

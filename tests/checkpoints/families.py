@@ -560,7 +560,7 @@ TEXT: dict[str, Callable[..., None]] = {"gemma3_text": gemma3_text, "llama_slidi
 
 def make(family: str, folder: Path, seed: int = 0) -> Path:
     """Write a checkpoint of `family` into `folder`; the same seed gives the same weights."""
-    from .more import ALONE, MOE
+    from .more import ALONE, MOE, SHOWN
 
-    {**VISION, **TEXT, **MOE, **ALONE}[family](folder, seed=seed)
+    {**VISION, **TEXT, **MOE, **SHOWN, **ALONE}[family](folder, seed=seed)
     return folder

@@ -95,7 +95,7 @@ def test_ordinary_repetition_is_no_loop() -> None:
 
 
 def test_a_short_prompt_does_not_wait_for_a_long_one(checkpoint: Callable[..., Path]) -> None:
-    with Engine.load(checkpoint("qwen2_vl"), limits=Limits(prefill_chunk=16)) as engine:
+    with Engine.load(checkpoint("qwen2_vl"), limits=Limits(prefill_chunk=16, gap_s=1e-6)) as engine:
         alone = engine.generate("short", sampling=endless(engine, max_tokens=8)).token_ids
         long = engine.submit("long " * 800, sampling=endless(engine, max_tokens=8))
         while not long.progress.done:

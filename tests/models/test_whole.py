@@ -29,13 +29,13 @@ def test_without_a_template_mlx_vlms_own_format_is_used(checkpoint: Callable[...
     (path / "chat_template.jinja").unlink()
     loaded = load_model(path)
     assert loaded.vision is not None
-    text = loaded.vision.render([Message("user", ["Look: ", ImagePart(noise_image(40, 40, 1))])])  # type: ignore[union-attr]
+    text = loaded.vision.whole.render([Message("user", ["Look: ", ImagePart(noise_image(40, 40, 1))])])  # type: ignore[union-attr]
     assert text.count("<start_of_image>") == 1
     assert "Look" in text
 
 
 def test_stats_say_that_requests_wait_because_the_family_runs_alone(checkpoint: Callable[..., Path]) -> None:
-    with Engine.load(checkpoint("qwen3_vl")) as engine:
+    with Engine.load(checkpoint("unlimited_ocr")) as engine:
         handles = [engine.submit("Go on", sampling=SamplingParams(max_tokens=400, temperature=0)) for _ in range(2)]
         seen = ""
         while not seen and not all(h.done for h in handles):
@@ -46,7 +46,7 @@ def test_stats_say_that_requests_wait_because_the_family_runs_alone(checkpoint: 
 
 
 def test_sampling_options_hold_for_a_family_that_runs_alone(checkpoint: Callable[..., Path]) -> None:
-    with Engine.load(checkpoint("qwen3_vl")) as engine:
+    with Engine.load(checkpoint("unlimited_ocr")) as engine:
         plain = engine.generate("Hello", sampling=GREEDY)
         banned = engine.generate(
             "Hello", sampling=SamplingParams(temperature=0, max_tokens=8, logit_bias={plain.token_ids[0]: -100.0})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,21 @@ def complaint(shell: InteractiveShell, code: str, capsys: pytest.CaptureFixture[
     assert "Traceback" not in text
     assert len(text.splitlines()) == 1, text
     return text
+
+
+def test_what_the_model_may_do_and_why_not(
+    shell: Any, checkpoint: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(shell, f"%omlx load {checkpoint('qwen3_vl')}")
+    run(shell, "%omlx model")
+    assert capsys.readouterr().out.count("yes  ") == 3
+    run(shell, f"%omlx load {checkpoint('unlimited_ocr')}")
+    run(shell, "%omlx model")
+    told = capsys.readouterr().out
+    assert "no   requests share the batch (a picture's tokens" in told
+    run(shell, "%omlx unload")
+    run(shell, "%omlx model")
+    assert "No model is loaded" in capsys.readouterr().out
 
 
 def test_ocr_prints_once_and_gives_a_result(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:

@@ -206,3 +206,17 @@ def test_widgets_set_text_as_text() -> None:
         assert not re.search(
             r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|\.href|new Function", source
         )
+
+
+def test_a_traceback_shows_what_a_hostile_name_would_do(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """`ocr()` raises; IPython prints the error's text as it is."""
+    from IPython.core.interactiveshell import InteractiveShell
+
+    shell = InteractiveShell()
+    name = str(tmp_path / "a\x1b[2J\x1b]0;mine\x07\u202egnp.png")
+    shell.run_cell(f"from omlx_jupyter import ocr\nocr({name!r})")
+    told = "".join(capsys.readouterr())
+    assert "␛" in told
+    assert "\x1b[2J" not in told
+    assert "\x1b]0;" not in told
+    assert "\u202e" not in told.split("Traceback")[-1].rsplit("ImageError", 1)[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import subprocess
@@ -14,8 +15,11 @@ import pytest
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
-from omlx_jupyter.notebook import config, traits
+from omlx_jupyter.images.limits import Limits
+from omlx_jupyter.notebook import config, session, traits
 from omlx_jupyter.notebook.config import Omlx
+
+from ..conftest import draw_text
 
 TRAITS = Omlx.class_traits(config=True)
 NUMBERS = {name: trait for name, trait in TRAITS.items() if isinstance(trait, traits.Number)}
@@ -123,6 +127,61 @@ def test_config_magic_tells_one_sentence(shell: InteractiveShell, caplog: Any, c
     assert "Omlx.max_tokens is 2.5; set it to a whole number from 1 to 10,000,000 tokens" in told
     assert "Traceback" not in told
     assert config.settings().max_tokens == before
+
+
+LIMITS = {  # setting -> field of the pictures' limits, and how many of its units one of the setting's is
+    "max_image_mib": ("max_bytes", 2**20),
+    "max_image_megapixels": ("max_pixels", 10**6),
+    "max_pdf_mib": ("max_pdf_bytes", 2**20),
+    "fetch_timeout_s": ("timeout_s", 1),
+    **{name: (name, 1) for name in ("max_redirects", "max_frames", "max_pages", "decode_timeout_s")},
+    **{name: (name, True) for name in ("allow_private_urls", "use_proxy")},
+}
+
+
+def test_every_limit_of_pictures_is_a_setting() -> None:
+    names = {field.name for field in dataclasses.fields(Limits)}
+    assert names == {field for field, _ in LIMITS.values()} | {"pixel_budget"}  # which the engine takes by itself
+    assert Omlx().image_limits() == Limits()
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_config_reaches_the_engine(name: str, shell: InteractiveShell) -> None:
+    before = getattr(config.settings(), name)
+    field, unit = LIMITS[name]
+    value = 3 if isinstance(TRAITS[name], traits.Number) else True
+    session.unload()
+    try:
+        shell.run_cell(f"%config Omlx.{name} = {value}")
+        assert getattr(session.engine()._image_limits, field) == value * unit
+        assert getattr(config.settings().image_limits(), field) == value * unit
+    finally:
+        setattr(config.settings(), name, before)
+        session.unload()
+
+
+def test_a_limit_set_by_config_holds(shell: InteractiveShell, capsys: Any) -> None:
+    pictures = [draw_text(word) for word in ("One", "Two")]
+    pictures[0].save("two.pdf", save_all=True, append_images=pictures[1:])
+    pictures[0].save("two.gif", save_all=True, append_images=pictures[1:], duration=10)
+    before = config.settings().max_pages, config.settings().max_frames
+    try:
+        shell.run_cell("%config Omlx.max_pages = 1\n%config Omlx.max_frames = 1")
+        shell.run_cell("%ocr two.pdf")
+        assert "over the limit of 1" in capsys.readouterr().err
+        shell.run_cell("%ocr --all-frames two.gif")
+        assert "more than 1 frames" in capsys.readouterr().err
+    finally:
+        config.settings().max_pages, config.settings().max_frames = before
+
+
+def test_the_page_of_settings_is_the_code() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "settings.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    assert rows == [
+        f"| `{name}` | `OMLX_{name.upper()}` | `{trait.default_value!r}` | {trait.help} |"
+        for name, trait in sorted(TRAITS.items())
+    ]
 
 
 SCRIPT = """

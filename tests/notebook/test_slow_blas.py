@@ -19,10 +19,11 @@ def said(names: str, *cells: str, before: str = "") -> str:
     code = f"""{before}
 from IPython.core.interactiveshell import InteractiveShell
 from omlx_jupyter.models import blas
-from tests.conftest import draw_text
+from PIL import Image, ImageDraw  # not by tests.conftest, which loads OpenBLAS
 blas.NAMES = {names}
 shell = InteractiveShell.instance()
-shell.user_ns["img"] = draw_text("Hi 4")
+shell.user_ns["img"] = Image.new("RGB", (60, 24), "white")
+ImageDraw.Draw(shell.user_ns["img"]).text((4, 4), "Hi 4", "black")
 for cell in {("%load_ext omlx_jupyter", *cells)!r}:
     shell.run_cell(cell).raise_error()
 """

@@ -17,7 +17,7 @@ from omlx_jupyter.cache.index import Index
 from omlx_jupyter.cache.prefix_cache import CacheSettings
 
 from ..checkpoints.families import TEXT, VISION
-from ..checkpoints.more import MOE
+from ..checkpoints.more import MOE, SHOWN
 from ..conftest import noise_image
 from ..stress import work
 from ..stress.conftest import processes  # noqa: F401
@@ -25,7 +25,7 @@ from ..stress.conftest import processes  # noqa: F401
 NUMBERS = [1, 2, 3, 5, 9, 4]
 
 
-@pytest.fixture(scope="module", params=[*VISION, *MOE, *TEXT])
+@pytest.fixture(scope="module", params=[*VISION, *MOE, *TEXT, *SHOWN])
 def family(request: Any, checkpoint: Callable[..., Path], tmp_path_factory: Any) -> tuple[str, Path, list[list[int]]]:
     path = checkpoint(request.param)
     cold = [tokens for tokens, _ in work.answers(path, None, NUMBERS, ram=0)]

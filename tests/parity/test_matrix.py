@@ -19,7 +19,7 @@ from omlx_jupyter.engine.scheduler import Limits
 
 from ..checkpoints import deepseek
 from ..checkpoints.families import TEXT, VISION
-from ..checkpoints.more import ALONE, MOE
+from ..checkpoints.more import ALONE, MOE, SHOWN
 from ..conftest import endless, no_cache, noise_image
 
 TOKENS = 16
@@ -80,7 +80,9 @@ class Family:
         return self.known[key]
 
     def _generate(self, messages: list[Message], loaded: Any) -> list[int]:
-        if self.name in ALONE:
+        if self.name in SHOWN:
+            prompt = loaded.vision.whole.render(messages)
+        elif self.name in ALONE:
             prompt = loaded.vision.render(messages)
         else:
             prompt, guarded = loaded.tokenizer.render(messages)
@@ -126,7 +128,7 @@ def pieces_of(messages: list[Message]) -> list[Any]:
     return pieces
 
 
-@pytest.fixture(scope="module", params=[*VISION, *MOE, *TEXT, *ALONE])
+@pytest.fixture(scope="module", params=[*VISION, *MOE, *TEXT, *SHOWN, *ALONE])
 def family(request: Any, checkpoint: Callable[..., Path], tmp_path_factory: Any) -> Family:
     return Family(request.param, checkpoint(request.param), tmp_path_factory.mktemp("pictures"))
 

@@ -1,0 +1,177 @@
+"""What the engine thread does in one round: admit, prefill, decode, and end what was cancelled."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ..errors import EngineFaultError
+from ..types import FinishReason
+from .prefill import PrefillQueue
+from .registry import Registry
+from .request import Request
+from .row import Row
+from .runner import Advance, Runner
+from .scheduler import Limits, Running, Waiting, admit, why_waiting
+
+
+class Stepper:
+    """Engine thread only. A request has its row here from its admission to its end: it prefills, decodes, or was put
+    aside for one that somebody waits for."""
+
+    def __init__(self, model: Any, runner: Runner, held: Registry, limits: Limits) -> None:
+        self._runner, self._held, self._limits = runner, held, limits
+        self._alone, self._why = not model.family.batchable, str(model.alone_because)
+        self._shared_to = runner.rows.shared_to if runner.rows else 0
+        self._prefill = PrefillQueue(runner.reuse.follow)
+        self._parked: list[Row] = []
+        self.waiting_for = ""
+        self.state = "idle"
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._prefill.rows or self._runner.batch.rows or self._parked)
+
+    @property
+    def prefilling(self) -> int:
+        return len(self._prefill)
+
+    def step(self) -> None:
+        """One round; running rows get a token each."""
+        self._drop_cancelled()
+        self._admit()
+        if self._prefill.rows:
+            self.state = "prefill"
+            self._prefill_for_a_while()
+        if self._runner.batch.rows:
+            self.state = "decode"
+            self._decode()
+
+    # -- admission --------------------------------------------------------------------------
+
+    def _admit(self) -> None:
+        held = self._held
+        with held.changed:
+            ready = list(held.ready)
+        if not (ready or self._parked):
+            self.waiting_for = ""
+            return
+        rows = [*self._prefill.rows, *self._runner.batch.rows]
+        running = [Running(r.request.number, r.request.bytes_needed, self._runs_alone(r.request)) for r in rows]
+        waiting = [Waiting(r.number, r.bytes_needed, self._runs_alone(r), r.background) for r in ready]
+        waiting += [Waiting(r.request.number, 0, self._runs_alone(r.request), True) for r in self._parked]
+        aside = sum(row.request.bytes_needed for row in self._parked)
+        chosen = set(admit(waiting, running, self._limits, aside))
+        for row in [row for row in self._parked if row.request.number in chosen]:
+            self._parked.remove(row)
+            self._guarded(row.request, lambda row=row: self._runner.batch.join(row))
+        for request in [r for r in ready if r.number in chosen]:
+            self._begin(request)
+        left = [r for r in ready if r.number not in chosen]
+        alone = any(r.alone for r in running) or any(self._runs_alone(r) for r in left[:1])
+        self.waiting_for = why_waiting(len(running) + len(chosen), alone, self._limits, self._why) if left else ""
+        if any(not r.background for r in left):
+            self._make_room()
+
+    def _runs_alone(self, request: Request) -> bool:
+        """Whether it can't share a decode step: its family can't, or it may grow longer than rows can be together."""
+        longest = request.prompt_tokens + (request.sampling.max_tokens or 1)
+        return self._alone or bool(self._shared_to and longest > self._shared_to)
+
+    def _begin(self, request: Request) -> None:
+        held, errors = self._held, list[BaseException]()
+        with held.guard.request(errors.append):
+            request.admitted_at = time.monotonic()
+            self._prefill.add(self._runner.begin(request))
+        with held.changed:
+            held.ready.remove(request)
+        for error in errors:
+            held.fail(request, error)
+
+    def _make_room(self) -> None:
+        """Put the youngest background row aside, where a request that somebody waits for finds all rows taken."""
+        rows = [row for row in self._runner.batch.rows if row.request.background]
+        if self._alone or not rows or self.prefilling + len(self._runner.batch.rows) < self._limits.max_rows:
+            return
+        row = max(rows, key=lambda row: row.request.number)
+        self._runner.batch.park(row)
+        self._parked.append(row)
+
+    def _guarded(self, request: Request, do: Any) -> None:
+        errors: list[BaseException] = []
+        with self._held.guard.request(errors.append):
+            do()
+        for error in errors:
+            self._held.fail(request, error)
+
+    # -- prefill and decode -----------------------------------------------------------------
+
+    def _prefill_for_a_while(self) -> None:
+        """Pieces of prefill until running rows want their next token; short enough for Ctrl-C to act."""
+        began, longest, tried = time.monotonic(), 0.0, set[Row]()
+        while (row := self._prefill.next(tried)) is not None:
+            at = time.monotonic()
+            made = self._advance(row)
+            now = time.monotonic()
+            longest = max(longest, now - at)
+            if made is Advance.WAITS:
+                tried.add(row)
+            elif made is Advance.JOINED or now - began + longest > self._runner.gap_s:
+                return
+
+    def _advance(self, row: Row) -> Advance:
+        made, errors = Advance.JOINED, list[BaseException]()
+        with self._held.guard.request(errors.append):
+            made = self._runner.advance(row)
+        if made is Advance.JOINED:
+            self._prefill.remove(row)
+        if errors:
+            self._held.fail(row.request, errors[0])
+        return made
+
+    def _decode(self) -> None:
+        for item in self._runner.decode():
+            row, errors = item.row, list[BaseException]()
+            end: tuple[FinishReason, str] | None = None
+            with self._held.guard.request(errors.append):
+                if item.error is not None:
+                    raise item.error
+                end = row.accept(item.token, item.logprob)
+            if errors or end is not None:
+                self._runner.leave(row)  # first: whoever waits for the answer finds the row free
+            if errors:
+                self._held.fail(row.request, errors[0])
+            elif end is not None:
+                self._held.finish(row.request, *end)
+
+    # -- ends -------------------------------------------------------------------------------
+
+    def batch_fault(self, error: EngineFaultError) -> None:
+        """End what runs; the next request begins a fresh batch."""
+        concerned = self._held.take_concerned()
+        self._prefill.clear()
+        self._parked = []
+        self._runner.reset()
+        for request in concerned:
+            self._held.fail(request, error)
+
+    def _drop_cancelled(self) -> None:
+        for request in self._held.take_cancelled():
+            self._held.finish(request, "cancelled")
+        for row in [r for r in self._prefill.rows if r.request.cancelled]:
+            self._prefill.remove(row)
+            self._runner.reuse.left(row)
+            self._held.finish(row.request, "cancelled")
+        for row in [r for r in [*self._runner.batch.rows, *self._parked] if r.request.cancelled]:
+            self._guarded(row.request, row.flush)
+            if row in self._parked:
+                self._parked.remove(row)
+            else:
+                self._runner.leave(row)
+            self._held.finish(row.request, "cancelled")
+
+    def flush(self) -> None:
+        """Say what rows held back; the engine closes."""
+        for row in [*self._prefill.clear(), *self._runner.batch.rows, *self._parked]:
+            self._guarded(row.request, row.flush)
+        self._parked = []

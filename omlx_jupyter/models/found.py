@@ -1,0 +1,209 @@
+"""Families that nothing is listed of: where a picture's tokens lie, what its features are and which positions a prompt
+has is found by asking the family's own code, so that rows can be batched, cut into chunks and cached.
+
+Whether that gives what the family computes alone is for `proof` to show.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from ..errors import ModelError
+from ..types import ImagePart, Message
+from .loaded import LoadedModel
+from .positions import Positions
+from .prepared import ImageSpan, Prepared, VisionInput
+from .towers import place_spans
+from .whole import WholeProcessor, restored
+
+_KEEP = 32  # processed pictures remembered, so that a follow-up doesn't preprocess again
+
+
+class NotFound(ModelError):
+    """A family departs from what can be found out about it."""
+
+
+class FoundVision:
+    """A checkpoint's processor, picture by picture. Any thread."""
+
+    def __init__(self, whole: WholeProcessor, sample: Any) -> None:
+        """`sample` is any decoded picture.
+
+        :raises NotFound: no token stands for a picture alone.
+        """
+        self.whole = whole
+        self._known: OrderedDict[str, VisionInput] = OrderedDict()
+        self._lock = threading.Lock()
+        texts = ("x", "yes or no")
+        bare = {token for text in texts for token in self._run(None, text)[0]}
+        seen = [set(self._run(sample, text)[0]) - bare for text in texts]
+        self._pictures = seen[0] & seen[1]  # tokens that only pictures bring
+        if not self._pictures:
+            raise NotFound("no token of the prompt stands for a picture")
+
+    def prepare(
+        self, messages: Sequence[Message], images: Sequence[Any], tools: Any, notes: tuple[str, ...]
+    ) -> Prepared:
+        """As `WholeProcessor.prepare`, and where each picture's tokens lie.
+
+        :raises NotFound: a picture's tokens don't lie in the prompt as they do in one of its own.
+        """
+        ids = self.whole.prepare(messages, images, tools, notes).ids
+        seen = [self.process(image) for image in images]
+        spans, at = [], 0
+        for image in seen:
+            at = _find(ids, image.tokens, at)
+            spans.append(ImageSpan(at, len(image.tokens), image.digest))
+            at += len(image.tokens)
+        rest = [token for i, token in enumerate(ids) if not any(s.start <= i < s.start + s.length for s in spans)]
+        if self._pictures & set(rest):
+            raise NotFound("tokens of a picture are left over in the prompt")
+        return Prepared(ids, seen, spans, notes)
+
+    def process(self, image: Any) -> VisionInput:
+        """One picture in a prompt of its own; `arrays` are that prompt's, and `start` where its tokens begin."""
+        with self._lock:
+            found = self._known.get(image.digest)
+            if found is not None:
+                self._known.move_to_end(image.digest)
+                return found
+        ids, inputs = self._run(image, "x")
+        places = [i for i, token in enumerate(ids) if token in self._pictures]
+        if not places:
+            raise NotFound("a picture brings no tokens of its own")
+        start, end = places[0], places[-1] + 1
+        arrays = {**inputs, "start": np.array(start)}
+        made = VisionInput(image.digest, tuple(ids[start:end]), arrays, image.width, image.height)
+        with self._lock:
+            self._known[image.digest] = made
+            while len(self._known) > _KEEP:
+                self._known.popitem(last=False)
+        return made
+
+    def _run(self, image: Any, text: str) -> tuple[list[int], dict[str, Any]]:
+        parts: list[Any] = [text] if image is None else [ImagePart(image), text]
+        made = self.whole.prepare([Message("user", parts)], [] if image is None else [image], None, ())
+        assert made.inputs is not None
+        return made.ids, made.inputs
+
+
+def _find(ids: list[int], tokens: tuple[int, ...], start: int) -> int:
+    for at in range(start, len(ids) - len(tokens) + 1):
+        if ids[at] == tokens[0] and tuple(ids[at : at + len(tokens)]) == tokens:
+            return at
+    raise NotFound("a picture's tokens depend on what is around it")
+
+
+class FoundModel(LoadedModel):
+    """A loaded checkpoint of a family that nothing is listed of. A picture's features are the rows that the family's
+    own embedding gives at its tokens, (tokens, hidden), and beside them the rows that enter deeper layers, if any.
+    """
+
+    def encode_image(self, image: VisionInput) -> mx.array:
+        """Vision features of one picture, (tokens, hidden), or wider where rows enter deeper layers; evaluated."""
+        arrays = dict(image.arrays)
+        start = int(arrays.pop("start"))
+        found = self._embedded(arrays)
+        rows = slice(start, start + len(image.tokens))
+        made = found["inputs_embeds"][0, rows]
+        deep, mask = found.get("deepstack_visual_embeds"), found.get("visual_pos_masks")
+        if deep is not None:
+            if mask is None:
+                raise NotFound("rows enter deeper layers, and no mask says where")
+            made = _beside(made, [d.astype(made.dtype) for d in deep], mask.reshape(-1), rows)
+        mx.eval(made)
+        return made
+
+    def _embedded(self, arrays: dict[str, Any]) -> dict[str, Any]:
+        """What the family's embedding returns for a processor's arrays. What else it returns is left out: where its
+        language model needs that, the proof fails."""
+        self._forget()
+        inputs = restored(arrays)
+        ids, mask = inputs.pop("input_ids"), inputs.pop("attention_mask", None)
+        pixels = inputs.pop("pixel_values", None)
+        made = self.model.get_input_embeddings(ids, pixels, mask=mask, **inputs)
+        return {name: value for name, value in made.to_dict().items() if value is not None}
+
+    def embed(self, prompt: Prepared, features: list[mx.array]) -> mx.array | None:
+        """(1, N, hidden) or wider, see `encode_image`."""
+        text = self.model.get_input_embeddings(mx.array([prompt.ids]), None).inputs_embeds
+        if not prompt.images:
+            return text
+        wide = features[0].shape[-1]
+        if wide > text.shape[-1]:
+            text = mx.concatenate([text, mx.zeros((*text.shape[:2], wide - text.shape[-1]), text.dtype)], axis=-1)
+        return place_spans(text, prompt.spans, features)
+
+    def positions(self, prompt: Prepared) -> Positions | None:
+        """By the family's own index of the whole prompt, pictures' grids included."""
+        if not self.family.mrope:
+            return None
+        self._forget()
+        grids = [g.reshape(-1, 3) for g in (i.arrays.get("image_grid_thw") for i in prompt.images) if g is not None]
+        ids = mx.array([prompt.ids])
+        grid = mx.array(np.concatenate(grids)) if grids else None
+        places, delta = self.language_model.get_rope_index(ids, grid, None, mx.ones(ids.shape, mx.int32))
+        made = np.array(places)
+        if made.ndim == 2:  # text alone has one axis
+            made = np.broadcast_to(made[None], (3, *made.shape))
+        if made.ndim != 3 or made.shape[1:] != (1, len(prompt.ids)):
+            raise NotFound(f"its positions have the shape {made.shape}")
+        return Positions(made[:, 0], int(np.array(delta).reshape(-1)[0]))
+
+    def forward(
+        self, ids: mx.array, caches: list[Any], embeds: mx.array | None = None, positions: mx.array | None = None
+    ) -> mx.array:
+        """Logits (B, L, V); see LoadedModel."""
+        self._forget()
+        extra: dict[str, Any] = {}
+        if embeds is not None:
+            embeds, extra = _apart(embeds, self._hidden)
+            extra["inputs_embeds"] = embeds
+        if positions is not None:
+            extra["position_ids"] = positions
+        output = self.language_model(ids, cache=caches, **extra)
+        return getattr(output, "logits", output)
+
+    @property
+    def _hidden(self) -> int:
+        text = {**self.checkpoint.config, **(self.checkpoint.config.get("text_config") or {})}
+        return int(text["hidden_size"])
+
+    def _forget(self) -> None:
+        """What the last call left on the model would go before what this one is given."""
+        for owner in (self.language_model, self.model):
+            for name in ("_position_ids", "_rope_deltas", "position_ids", "rope_deltas"):
+                if vars(owner).get(name) is not None or (isinstance(owner, dict) and owner.get(name) is not None):
+                    setattr(owner, name, None)
+
+
+def _beside(rows: mx.array, deep: list[mx.array], mask: mx.array, span: slice) -> mx.array:
+    """(tokens, hidden * (1 + layers) + 1): rows, what enters deeper layers (zeros elsewhere), and 1 where it does."""
+    seen = np.array(mask).astype(bool)
+    before, inside = int(seen[: span.start].sum()), np.flatnonzero(seen[span])
+    place = mx.array(inside)
+    columns = [rows]
+    for layer in deep:
+        placed = mx.zeros((rows.shape[0], layer.shape[-1]), rows.dtype)
+        columns.append(placed.at[place].add(layer[before : before + len(inside)]))
+    columns.append(mx.array(seen[span][:, None].astype(np.float32)).astype(rows.dtype))
+    return mx.concatenate(columns, axis=-1)
+
+
+def _apart(embeds: mx.array, hidden: int) -> tuple[mx.array, dict[str, Any]]:
+    """The other way round for a chunk (1, tokens, wide): its embeddings, and what deeper layers get of it."""
+    if embeds.shape[-1] <= hidden:
+        return embeds, {}
+    seen = np.array(embeds[0, :, -1].astype(mx.float32)) > 0.5
+    rows, layers = embeds[..., :hidden], (embeds.shape[-1] - 1) // hidden - 1
+    if not seen.any():
+        return rows, {}
+    place = mx.array(np.flatnonzero(seen))
+    deep = [embeds[0, :, hidden * (i + 1) : hidden * (i + 2)][place] for i in range(layers)]
+    return rows, {"visual_pos_masks": mx.array(seen[None]), "deepstack_visual_embeds": deep}

@@ -1,0 +1,214 @@
+"""Whether rows of a checkpoint may own their KV: shown on the checkpoint itself, not listed.
+
+Two short prompts are decoded each alone over the library's caches and together over a RowStore. A negative control,
+the same with one row's newest token hidden, must differ, or the proof has proved nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from .attention import HandleError, hook
+from .row_store import Grouping, RowStore
+
+_LENGTHS = (5, 11)  # of the prompts, in tokens
+_STEPS = ((1, 1), (1, 3), (2, 1))  # tokens a row
+_MARGIN = 8.0  # times the noise between batch sizes
+_CALLS_ON_GPU = 4
+_LENGTHS_NAMED = (
+    "original_max_position_embeddings",
+    "max_position_embeddings",
+    "sliding_window",
+    "attention_chunk_size",
+    "floor_scale",
+)
+
+
+@dataclass(frozen=True)
+class RowProof:
+    """`grouping` for the checkpoint's decode batch; `why` its rows get arrays and a mask instead of handles, if so.
+    Rows that grow longer than `shared_to` tokens change their neighbours and run alone; 0 is no such length."""
+
+    grouping: Grouping
+    why: str = ""
+    shared_to: int = 0
+
+
+def prove(model: Any) -> RowProof:
+    """Try a LoadedModel whose layers all keep plain KV. Engine thread; a few short forward passes."""
+    proof = _shown(model)
+    for length in lengths_named(model.checkpoint.config):
+        if not _unchanged_beside(model, proof.grouping, length):
+            return replace(proof, shared_to=length)
+    return proof
+
+
+def lengths_named(config: dict[str, Any]) -> list[int]:
+    """Lengths in a config at which a model may begin to compute something else, the shortest first."""
+    found: set[int] = set()
+    for name, value in config.items():
+        if isinstance(value, dict) and name != "vision_config":
+            found.update(lengths_named(value))
+        elif name in _LENGTHS_NAMED and isinstance(value, int | float) and not isinstance(value, bool):
+            found.add(int(value))
+    return sorted(length for length in found if length > max(_LENGTHS) + 8)
+
+
+def _unchanged_beside(model: Any, grouping: Grouping, length: int) -> bool:
+    """Whether a short row keeps its logits beside one that says it is beyond `length`. Its place says so; its KV
+    needn't be there."""
+    prompts, fed = _tokens(model)
+
+    def logits(beyond: int) -> mx.array:
+        store = RowStore(len(model.new_cache()), grouping)
+        order: list[int] = []
+        for row, prompt in enumerate(prompts):
+            order.insert(store.put(_prefilled(model, prompt)), row)
+        places = [len(prompts[row]) + beyond * row for row in order]
+        store.begin()
+        store.offsets = mx.array(places, mx.int32)
+        ids = mx.array([[fed[row][0]] for row in order])
+        return model.forward(ids, store.caches, None, _positions(model, [[p] for p in places]))[order.index(0), -1]
+
+    near, far = logits(0).astype(mx.float32), logits(length).astype(mx.float32)
+    return float(mx.max(mx.abs(near - far))) <= noise_of(model)
+
+
+def _shown(model: Any) -> RowProof:
+    slots = Grouping(handles=False)
+    try:
+        hook(model.language_model)
+        wanted = _alone(model)
+        noise = noise_of(model)
+        cost = grouping_of(model)
+        rows = RowStore(len(model.new_cache()), cost)
+        difference = _difference(_together(model, rows), wanted)
+        control = RowStore(len(model.new_cache()), cost)
+        hidden = _difference(_together(model, control, hide=1), wanted)
+    except HandleError as error:
+        return RowProof(slots, str(error))
+    except (TypeError, AttributeError, ValueError) as error:
+        return RowProof(slots, f"its attention uses the keys itself ({type(error).__name__})")
+    if not difference <= noise:
+        return RowProof(slots, f"its logits differ by {difference:.2g} where rows own their KV")
+    if not hidden > 2 * noise:
+        return RowProof(slots, "the proof can't tell right from wrong on this checkpoint")
+    return RowProof(cost)
+
+
+def _tokens(model: Any) -> tuple[list[list[int]], list[list[int]]]:
+    """Prompts and what is fed after them: made up, the same every time, none of them a picture's."""
+    config = model.checkpoint.config
+    size = int((config.get("text_config") or {}).get("vocab_size") or config.get("vocab_size") or 64)
+    made = np.random.default_rng(7).integers(1, max(2, min(size, 200)), (2, max(_LENGTHS) + 8)).tolist()
+    return [made[i][:n] for i, n in enumerate(_LENGTHS)], [row[-8:] for row in made]
+
+
+def _positions(model: Any, places: list[list[int]]) -> mx.array | None:
+    """(3, rows, tokens) where the family wants them."""
+    if not model.family.mrope:
+        return None
+    return mx.array(np.broadcast_to(np.array(places, np.int32)[None], (3, len(places), len(places[0]))))
+
+
+def _prefilled(model: Any, prompt: list[int]) -> list[Any]:
+    caches = list(model.new_cache())
+    model.forward(mx.array([prompt]), caches, None, _positions(model, [list(range(len(prompt)))]))
+    mx.eval([c.state for c in caches])
+    return caches
+
+
+def _alone(model: Any) -> list[list[mx.array]]:
+    """Logits (V,) of each row's fed tokens, over the library's own caches, one token a step."""
+    prompts, fed = _tokens(model)
+    made: list[list[mx.array]] = []
+    for row, prompt in enumerate(prompts):
+        caches, logits = _prefilled(model, prompt), []
+        for i in range(sum(step[row] for step in _STEPS)):
+            positions = _positions(model, [[len(prompt) + i]])
+            logits.append(model.forward(mx.array([[fed[row][i]]]), caches, None, positions)[0, -1].astype(mx.float32))
+        made.append(logits)
+    mx.eval(made)
+    return made
+
+
+def _together(model: Any, store: RowStore, hide: int = 0) -> list[list[mx.array]]:
+    """The same through `store`, several tokens a step. `hide` tokens of each row's KV are forgotten first."""
+    prompts, fed = _tokens(model)
+    order: list[int] = []
+    for row, prompt in enumerate(prompts):
+        order.insert(store.put(_prefilled(model, prompt)), row)
+    done, logits = [0, 0], [list[mx.array](), list[mx.array]()]
+    for at in range(len(order) if hide else 0):
+        store.shorten(at, hide)
+    for step in _STEPS:
+        widths = [step[row] for row in order]
+        ids = [fed[row][done[row] + i] for row, width in zip(order, widths, strict=True) for i in range(width)]
+        places = [
+            len(prompts[row]) + done[row] + i for row, width in zip(order, widths, strict=True) for i in range(width)
+        ]
+        store.begin(widths)
+        out = model.forward(mx.array(ids)[:, None], store.caches, None, _positions(model, [[p] for p in places]))
+        at = 0
+        for row, width in zip(order, widths, strict=True):
+            logits[row] += [out[at + i, -1].astype(mx.float32) for i in range(width)]
+            done[row] += width
+            at += width
+        mx.eval(logits)
+    return logits
+
+
+def noise_of(model: Any) -> float:
+    """How far logits may differ: a multiple of what batch sizes 2 and 8 differ by from 1, at least some rounding."""
+    prompts, fed = _tokens(model)
+    found: list[mx.array] = []
+    for rows in (1, 2, 8):
+        caches = list(model.new_cache())
+        ids = mx.array([prompts[0]] * rows)
+        model.forward(ids, caches, None, _positions(model, [list(range(len(prompts[0])))] * rows))
+        positions = _positions(model, [[len(prompts[0])]] * rows)
+        found.append(model.forward(mx.array([[fed[0][0]]] * rows), caches, None, positions)[0, -1].astype(mx.float32))
+    size = float(mx.max(mx.abs(found[0])))
+    seen = max(float(mx.max(mx.abs(other - found[0]))) for other in found[1:])
+    rounding = 1e-5 if model.dtype == "float32" else 2e-2
+    return max(_MARGIN * seen, rounding * size)
+
+
+def _difference(made: list[list[mx.array]], wanted: list[list[mx.array]]) -> float:
+    """The largest difference; not a number where one isn't."""
+    pairs = [(a, b) for mine, theirs in zip(made, wanted, strict=True) for a, b in zip(mine, theirs, strict=True)]
+    return max(float(mx.max(mx.abs(a - b))) for a, b in pairs)
+
+
+def grouping_of(model: Any) -> Grouping:
+    """What attention calls cost on this device, in tokens of one row."""
+    probe = _prefilled(model, _tokens(model)[0][0])[0]
+    on_gpu = mx.default_device().type == mx.DeviceType.gpu
+    tokens = call_tokens(probe.keys.shape[1], probe.keys.shape[3], str(probe.keys.dtype), on_gpu)
+    return Grouping(tokens, _CALLS_ON_GPU if on_gpu else 0)
+
+
+@lru_cache(maxsize=8)
+def call_tokens(heads: int, width: int, dtype: str, on_gpu: bool) -> int:
+    """An attention call and its writes cost as much as this many tokens of one row; from two lengths, measured."""
+    short, long = 32, 1024
+    kind = getattr(mx, dtype.removeprefix("mlx.core."))
+    seconds = []
+    for length in (short, long):
+        keys = mx.zeros((1, heads, length, width), kind)
+        query = mx.zeros((1, heads, 1, width), kind)
+        mx.eval(keys, query)
+        best = float("inf")
+        for _ in range(5):
+            began = time.perf_counter()
+            mx.eval([mx.fast.scaled_dot_product_attention(query, keys, keys, scale=1.0) for _ in range(8)])
+            best = min(best, time.perf_counter() - began)
+        seconds.append(best)
+    slope = max(1e-12, (seconds[1] - seconds[0]) / (long - short))
+    return int(min(65536, max(16, 2 * (seconds[0] / slope - short))))

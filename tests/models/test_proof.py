@@ -1,0 +1,92 @@
+"""Families that nothing is listed of: what the proof at load lets them do, and when it must not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import pytest
+
+from omlx_jupyter import Engine, ImagePart, Message, SamplingParams
+from omlx_jupyter.images.source import open_images
+from omlx_jupyter.models import proof
+from omlx_jupyter.models.found import FoundModel, FoundVision
+from omlx_jupyter.models.loader import load_model
+
+from ..checkpoints.more import SHOWN
+from ..conftest import noise_image
+
+GREEDY = SamplingParams(temperature=0, max_tokens=8)
+
+
+@pytest.mark.parametrize("family", SHOWN)
+def test_it_holds(checkpoint: Callable[..., Path], family: str) -> None:
+    model = load_model(str(checkpoint(family)))
+    assert isinstance(model, FoundModel), model.alone_because
+    assert model.family.batchable
+
+
+def test_what_does_not_hold_runs_alone_and_says_why(checkpoint: Callable[..., Path]) -> None:
+    model = load_model(str(checkpoint("unlimited_ocr")))
+    assert not model.family.batchable
+    assert "picture" in model.alone_because
+
+
+def _lost_rows(self: FoundModel, ids: Any, caches: Any, embeds: Any = None, positions: Any = None) -> mx.array:
+    """What deeper layers get is dropped."""
+    return REAL(self, ids, caches, None if embeds is None else embeds[..., : self._hidden], positions)
+
+
+def _shifted(self: FoundModel, ids: Any, caches: Any, embeds: Any = None, positions: Any = None) -> mx.array:
+    """Positions of decoded tokens are one too far."""
+    late = positions if positions is None or ids.shape[1] > 1 else positions + 1
+    return REAL(self, ids, caches, embeds, late)
+
+
+REAL = FoundModel.forward
+
+
+@pytest.mark.parametrize("broken", [_lost_rows, _shifted])
+def test_it_fails_where_something_is_lost(
+    checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, broken: Any
+) -> None:
+    monkeypatch.setattr(FoundModel, "forward", broken)
+    model = load_model(str(checkpoint("qwen3_vl")))
+    assert not isinstance(model, FoundModel)
+    assert "differ" in model.alone_because
+
+
+def test_a_proof_that_cannot_fail_counts_as_failed(
+    checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A control that changes nothing: right and wrong look alike."""
+    monkeypatch.setattr(proof, "_of_another", lambda features: features[0][0])
+    model = load_model(str(checkpoint("qwen3_vl")))
+    assert not model.family.batchable
+    assert "can't tell" in model.alone_because
+
+
+def test_a_second_picture_is_encoded_once_and_the_first_not_again(
+    checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    first = [Message("user", [ImagePart(noise_image(90, 60, 1)), "What is it?"])]
+    more = [*first, Message("assistant", ["A thing."]), Message("user", [ImagePart(noise_image(60, 90, 2)), "And?"])]
+    with Engine.load(checkpoint("qwen3_vl")) as engine:
+        engine.generate(first, sampling=GREEDY)
+        usage = engine.generate(more, sampling=GREEDY).usage
+        assert (usage.images, usage.images_encoded, usage.images_reused) == (2, 1, 1)
+        assert usage.cached_tokens > 0
+
+
+def test_where_pictures_lie_is_found(checkpoint: Callable[..., Path]) -> None:
+    model = load_model(str(checkpoint("gemma3")))
+    assert isinstance(model.vision, FoundVision)
+    pictures = [noise_image(60, 40, seed) for seed in range(2)]
+    decoded = [open_images(picture)[0] for picture in pictures]
+    asked = [Message("user", [ImagePart(decoded[0]), "before", ImagePart(decoded[1]), "after"])]
+    made = model.prepare(asked, decoded)
+    for span, image in zip(made.spans, made.images, strict=True):
+        assert tuple(made.ids[span.start : span.start + span.length]) == image.tokens
+    assert len(made.spans) == 2
