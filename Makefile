@@ -1,12 +1,14 @@
 # make demo   set up and run the quickstart notebook in a real kernel
 # make test   set up, lint, type-check and test
+# make quick  lint, type-check and a test file or more of every room, in less than a minute
 # make lab    open JupyterLab on the quickstart
+# make dist   build the wheel and the sdist, check them, and try the wheel in an empty environment
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test check check-labextension labextension browser lab format clean torture slow
+.PHONY: demo test quick dist check check-labextension labextension browser lab format clean torture slow
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info < (3, 14)))' \
@@ -41,7 +43,7 @@ check-labextension: labextension
 	$(NPM) run --silent types -- --check
 	$(NPM) run --silent lint
 	$(NPM) run --silent test
-	@git diff --quiet -- omlx_jupyter/labextension \
+	@[ ! -e .git ] || git diff --quiet -- omlx_jupyter/labextension \
 	  || { echo "omlx_jupyter/labextension is not what labextension/ builds; commit it anew"; exit 1; }
 
 check: $(VENV)/.dev check-labextension
@@ -50,8 +52,34 @@ check: $(VENV)/.dev check-labextension
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# A file's tests stay in one process: they share kernels and checkpoints
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Chosen by files: at least one of every room, none that takes long
+QUICK := tests/test_rooms.py tests/test_packaging.py tests/cache/test_planner.py tests/cache/test_ram.py \
+  tests/chat tests/engine/test_events.py tests/engine/test_grammar.py tests/engine/test_scheduler.py \
+  tests/engine/test_stops.py tests/images/test_boundary.py tests/images/test_source.py \
+  tests/kernel/test_kernel.py tests/models/test_detect.py tests/models/test_headers.py \
+  tests/models/test_identity.py tests/notebook/test_arguments.py tests/notebook/test_comm.py \
+  tests/notebook/test_magics.py tests/notebook/test_settings.py tests/reading
+
+quick: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(QUICK)
+
+# The wheel is built from the sdist and tried from another folder with `-I`: what is installed is what is imported
+dist: $(VENV)/.dev
+	$(PIP) install --quiet build twine
+	rm -rf dist artifacts/dist && mkdir -p artifacts
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/python -m venv artifacts/dist
+	artifacts/dist/bin/python -m pip --disable-pip-version-check install --quiet dist/*.whl
+	cd artifacts && dist/bin/python -I "$(CURDIR)/tools/try_wheel.py"
 
 # In Chromium, with the wheel in an environment of its own
 browser: $(VENV)/.dev labextension/node_modules/.done
