@@ -1,7 +1,8 @@
 # make demo   set up and run the quickstart notebook in a real kernel
 # make test   set up, lint, type-check and test
-# make quick  lint, types and tests of every room, in a minute
+# make quick  lint, type-check and a test file or more of every room, in less than a minute
 # make lab    open JupyterLab on the quickstart
+# make dist   build the wheel and the sdist, check them, and try the wheel in an empty environment
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -42,7 +43,7 @@ check-labextension: labextension
 	$(NPM) run --silent types -- --check
 	$(NPM) run --silent lint
 	$(NPM) run --silent test
-	@git diff --quiet -- omlx_jupyter/labextension \
+	@[ ! -e .git ] || git diff --quiet -- omlx_jupyter/labextension \
 	  || { echo "omlx_jupyter/labextension is not what labextension/ builds; commit it anew"; exit 1; }
 
 check: $(VENV)/.dev check-labextension
@@ -51,29 +52,34 @@ check: $(VENV)/.dev check-labextension
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# A file's tests stay in one process: they share kernels and checkpoints
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-# Every room, none of it long: for between two edits
-QUICK := tests/test_rooms.py tests/cache/test_planner.py tests/chat/test_tools.py tests/engine/test_scheduler.py \
-  tests/engine/test_rows.py tests/engine/test_turns.py tests/engine/test_stops.py tests/images/test_limits.py \
-  tests/models/test_positions.py tests/models/test_tokenizer.py tests/models/test_proof.py tests/notebook/test_arguments.py \
-  tests/notebook/test_plain.py tests/reading/test_cut.py
+# Chosen by files: at least one of every room, none that takes long
+QUICK := tests/test_rooms.py tests/test_packaging.py tests/cache/test_planner.py tests/cache/test_ram.py \
+  tests/chat tests/engine/test_events.py tests/engine/test_grammar.py tests/engine/test_scheduler.py \
+  tests/engine/test_stops.py tests/images/test_boundary.py tests/images/test_source.py \
+  tests/kernel/test_kernel.py tests/models/test_detect.py tests/models/test_headers.py \
+  tests/models/test_identity.py tests/notebook/test_arguments.py tests/notebook/test_comm.py \
+  tests/notebook/test_magics.py tests/notebook/test_settings.py tests/reading
+
 quick: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q $(QUICK)
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(QUICK)
 
-# Wheel and sdist, checked, and the wheel's demo in an environment of its own
+# The wheel is built from the sdist and tried from another folder with `-I`: what is installed is what is imported
 dist: $(VENV)/.dev
 	$(PIP) install --quiet build twine
-	rm -rf dist artifacts/dist && $(BIN)/python -m build --outdir dist .
-	$(BIN)/twine check --strict dist/*
-	$(PYTHON) -m venv artifacts/dist
-	artifacts/dist/bin/python -m pip --disable-pip-version-check install --quiet "$$(ls dist/*.whl)[lab]"
-	cd artifacts && dist/bin/python -I ../tools/try_wheel.py
+	rm -rf dist artifacts/dist && mkdir -p artifacts
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/python -m venv artifacts/dist
+	artifacts/dist/bin/python -m pip --disable-pip-version-check install --quiet dist/*.whl
+	cd artifacts && dist/bin/python -I "$(CURDIR)/tools/try_wheel.py"
 
 # In Chromium, with the wheel in an environment of its own
 browser: $(VENV)/.dev labextension/node_modules/.done
@@ -96,7 +102,7 @@ torture: $(VENV)/.dev
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/slow -m slow --timeout=1800
 
-# every picture family that a tiny checkpoint can be made of, against mlx-vlm's own tokens; about a minute
+# every picture family that a tiny checkpoint can be made of, beside mlx-vlm's own tokens
 families: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/slow/test_families.py -m slow
 

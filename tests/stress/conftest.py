@@ -11,5 +11,6 @@ import pytest
 @pytest.fixture(scope="session")
 def processes() -> Any:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["mlx_vlm", "mlx_lm", "tests.stress.work", "omlx_jupyter.models.loader"])
+    # `work` comes first: it loads OpenBLAS, which must be there before MLX
+    context.set_forkserver_preload(["tests.stress.work", "mlx_vlm", "mlx_lm", "omlx_jupyter.models.loader"])
     return context
