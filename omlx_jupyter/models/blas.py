@@ -10,10 +10,12 @@ from functools import cache
 _log = logging.getLogger(__name__)
 NAMES = ("libopenblas.so.0", "libopenblas.so")
 PACKAGE = "libopenblas0-pthread"  # Debian's and Ubuntu's name
-_MISSING = f"no OpenBLAS: MLX is about 30 times slower on this CPU; install {PACKAGE} and restart the kernel"
+_MISSING = (
+    f"no OpenBLAS: matrix products are about 30 times slower on this CPU; install {PACKAGE} and restart the kernel"
+)
 _LATE = (
-    "MLX was imported before OpenBLAS could be: it is about 30 times slower on this CPU; restart the kernel and read "
-    "a picture, or run %omlx doctor, before import mlx"
+    "MLX was imported before OpenBLAS could be: matrix products are about 30 times slower on this CPU; restart the "
+    "kernel and read a picture, or run %omlx doctor, before import mlx"
 )
 
 

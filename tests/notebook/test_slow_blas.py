@@ -8,7 +8,7 @@ import sys
 import pytest
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems have a BLAS of their own")
-MISSING = "no OpenBLAS: MLX is about 30 times slower on this CPU; install libopenblas0-pthread"
+MISSING = "no OpenBLAS: matrix products are about 30 times slower on this CPU; install libopenblas0-pthread"
 LATE = "MLX was imported before OpenBLAS could be"
 # the C library stands for a library that is there: whether this machine has OpenBLAS doesn't matter
 NONE, THERE = "('libopenblas-that-is-not-there.so',)", "('libc.so.6',)"
