@@ -193,11 +193,17 @@ class EngineLoop:
         self._state = "closed"
         left = self._held.close()
         self._workers.shutdown(wait=False, cancel_futures=True)
-        for act in (self._stepper.flush, lambda: self._held.end_all(left, self._error), self._runner.close):
-            try:
-                act()
-            except BaseException as error:
-                _log.warning("the engine could not be put away cleanly", exc_info=error)
-                release(error)
+        _try(self._stepper.flush)
+        _try(lambda: self._held.end_all(left, self._error))
+        _try(self._runner.close)
         self._runner = self._stepper = self.model = None
         gc.collect()
+
+
+def _try(act: Callable[[], None]) -> None:
+    """A last act of the engine; what fails is noted. In a frame of its own, which holds no model when it is freed."""
+    try:
+        act()
+    except BaseException as error:
+        _log.warning("the engine could not be put away cleanly", exc_info=error)
+        release(error)
