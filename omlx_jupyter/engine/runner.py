@@ -14,8 +14,8 @@ from ..cache.prefix_cache import CacheSettings
 from ..errors import RequestError
 from ..models import device, memory
 from ..models.grammar import Grammars
-from ..models.kv_state import MergedBatch, is_plain
-from ..models.row_proof import RowProof, prove
+from ..models.kv_state import MergedBatch
+from ..models.row_proof import RowProof
 from ..models.row_store import RowStore
 from ..models.sampling import RowSampler
 from ..models.tokenizer import TextStream
@@ -49,7 +49,7 @@ class Runner:
         on_gpu = device.on_gpu()
         self._chunk = limits.prefill_chunk or chunk_for(model.parameters, on_gpu)
         self.gap_s = limits.gap_s or gap_target(on_gpu)
-        self.rows = rows_of(model)
+        self.rows: RowProof | None = model.rows
         self.batch: Any = SoloBatch(model) if alone else DecodeBatch(model, self._new_store)
         settings = CacheSettings(0) if alone or cache is None else cache
         self.reuse = Reuse(model, settings, lambda: bool(self.batch.rows), self.guard, self._chunk)
@@ -235,13 +235,6 @@ class Runner:
             device.let_go()
             self.model = None
             end_thread()
-
-
-def rows_of(model: Any) -> RowProof | None:
-    """What is shown of a model's rows; None where its layers keep more than plain KV, or it runs alone."""
-    if not model.family.batchable or not is_plain(model.new_cache()):
-        return None
-    return prove(model)
 
 
 def end_thread() -> None:

@@ -6,8 +6,6 @@ Whether that gives what the family computes alone is for `proof` to show.
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,16 +18,15 @@ from .loaded import LoadedModel
 from .positions import Positions
 from .prepared import ImageSpan, Prepared, VisionInput
 from .towers import place_spans
+from .vision import PictureProcessor
 from .whole import WholeProcessor, restored
-
-_KEEP = 32  # processed pictures remembered, so that a follow-up doesn't preprocess again
 
 
 class NotFound(ModelError):
     """A family departs from what can be found out about it."""
 
 
-class FoundVision:
+class FoundVision(PictureProcessor):
     """A checkpoint's processor, picture by picture. Any thread."""
 
     def __init__(self, whole: WholeProcessor, sample: Any) -> None:
@@ -37,12 +34,11 @@ class FoundVision:
 
         :raises NotFound: no token stands for a picture alone.
         """
+        super().__init__()
         self.whole = whole
-        self._known: OrderedDict[str, VisionInput] = OrderedDict()
-        self._lock = threading.Lock()
         texts = ("x", "yes or no")
-        bare = {token for text in texts for token in self._run(None, text)[0]}
-        seen = [set(self._run(sample, text)[0]) - bare for text in texts]
+        bare = {token for text in texts for token in self._asked(None, text)[0]}
+        seen = [set(self._asked(sample, text)[0]) - bare for text in texts]
         self._pictures = seen[0] & seen[1]  # tokens that only pictures bring
         if not self._pictures:
             raise NotFound("no token of the prompt stands for a picture")
@@ -66,27 +62,17 @@ class FoundVision:
             raise NotFound("tokens of a picture are left over in the prompt")
         return Prepared(ids, seen, spans, notes)
 
-    def process(self, image: Any) -> VisionInput:
+    def _run(self, image: Any) -> VisionInput:
         """One picture in a prompt of its own; `arrays` are that prompt's, and `start` where its tokens begin."""
-        with self._lock:
-            found = self._known.get(image.digest)
-            if found is not None:
-                self._known.move_to_end(image.digest)
-                return found
-        ids, inputs = self._run(image, "x")
+        ids, inputs = self._asked(image, "x")
         places = [i for i, token in enumerate(ids) if token in self._pictures]
         if not places:
             raise NotFound("a picture brings no tokens of its own")
         start, end = places[0], places[-1] + 1
         arrays = {**inputs, "start": np.array(start)}
-        made = VisionInput(image.digest, tuple(ids[start:end]), arrays, image.width, image.height)
-        with self._lock:
-            self._known[image.digest] = made
-            while len(self._known) > _KEEP:
-                self._known.popitem(last=False)
-        return made
+        return VisionInput(image.digest, tuple(ids[start:end]), arrays, image.width, image.height)
 
-    def _run(self, image: Any, text: str) -> tuple[list[int], dict[str, Any]]:
+    def _asked(self, image: Any, text: str) -> tuple[list[int], dict[str, Any]]:
         parts: list[Any] = [text] if image is None else [ImagePart(image), text]
         made = self.whole.prepare([Message("user", parts)], [] if image is None else [image], None, ())
         assert made.inputs is not None

@@ -18,6 +18,7 @@ from .detect import Checkpoint
 from .families import Family, OcrProfile
 from .positions import Positions, mrope_positions
 from .prepared import Prepared, VisionInput, assemble
+from .row_proof import RowProof, prove
 from .tokenizer import ChatTokenizer, require_template_pictures
 from .tools import ToolParser
 from .vision import VisionProcessor
@@ -68,6 +69,12 @@ class LoadedModel:
         """About how many weights the language model has; packed ones (quantised) count as eight."""
         weights = [value for _, value in tree_flatten(self.language_model.parameters())]
         return sum(int(w.size) * (8 if w.dtype == mx.uint32 else 1) for w in weights)
+
+    @cached_property
+    def rows(self) -> RowProof | None:
+        """What is shown of its rows, once; None where its layers keep more than plain KV, or it runs alone."""
+        plain = self.family.batchable and kv_state.is_plain(self.new_cache())
+        return prove(self) if plain else None
 
     @cached_property
     def context(self) -> int:

@@ -24,7 +24,16 @@ class VisionInput:
 
     @property
     def nbytes(self) -> int:
-        return sum(array.nbytes for array in self.arrays.values())
+        return _bytes_of(self.arrays)
+
+
+def _bytes_of(value: Any) -> int:
+    """Of arrays, also those in the dicts and lists that some processors return."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return sum(map(_bytes_of, value))
+    return int(getattr(value, "nbytes", 0))
 
 
 @dataclass(frozen=True)

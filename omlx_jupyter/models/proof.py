@@ -22,10 +22,10 @@ from ..types import ImagePart, Message
 from . import kv_records, whole
 from .families import Family
 from .found import FoundModel, FoundVision
-from .kv_state import MergedBatch, is_plain
+from .kv_state import MergedBatch
 from .loaded import LoadedModel
 from .prepared import Prepared
-from .row_proof import noise_of, prove
+from .row_proof import noise_of
 from .row_store import RowStore
 
 _log = logging.getLogger(__name__)
@@ -131,7 +131,7 @@ def _together(
 ) -> list[list[mx.array]]:
     """The same logits as the engine computes them; every row is fed what the family said alone."""
     layers = model.new_cache()
-    store: Any = RowStore(len(layers), prove(model).grouping) if is_plain(layers) else MergedBatch()
+    store: Any = RowStore(len(layers), model.rows.grouping) if model.rows else MergedBatch()
     order: list[int] = []
     deltas: list[int] = []
     for row, (prompt, seen) in enumerate(zip(prompts, features, strict=True)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from typing import Any
 
@@ -17,15 +18,10 @@ _KEEP = 32  # processed pictures remembered, so that a follow-up doesn't preproc
 _KEEP_BYTES = 256 * 2**20  # of their arrays together: one of 4 megapixels may take 100 MiB
 
 
-class VisionProcessor:
-    """Runs a checkpoint's processor on single pictures and remembers the last few."""
+class PictureProcessor(ABC):
+    """Processes single pictures, each once: the last few are remembered. Any thread."""
 
-    def __init__(self, processor: Any, placeholder: str, image_token_id: int | None, tiled: bool = False) -> None:
-        """`tiled`: a processor of the DeepSeek kind, which gives tiles and a global view."""
-        self._tiled = tiled
-        self._processor = processor
-        self._placeholder = placeholder
-        self._image_token_id = image_token_id
+    def __init__(self) -> None:
         self._known: OrderedDict[str, VisionInput] = OrderedDict()
         self.nbytes = 0
         self._lock = threading.Lock()
@@ -48,6 +44,21 @@ class VisionProcessor:
             while len(self._known) > _KEEP or self.nbytes > _KEEP_BYTES:
                 self.nbytes -= self._known.popitem(last=False)[1].nbytes
         return made
+
+    @abstractmethod
+    def _run(self, image: Any) -> VisionInput: ...
+
+
+class VisionProcessor(PictureProcessor):
+    """Runs a checkpoint's processor on a placeholder and its picture."""
+
+    def __init__(self, processor: Any, placeholder: str, image_token_id: int | None, tiled: bool = False) -> None:
+        """`tiled`: a processor of the DeepSeek kind, which gives tiles and a global view."""
+        super().__init__()
+        self._tiled = tiled
+        self._processor = processor
+        self._placeholder = placeholder
+        self._image_token_id = image_token_id
 
     def _run(self, image: Any) -> VisionInput:
         try:

@@ -218,9 +218,9 @@ def test_a_length_at_which_rows_change_their_neighbours_bounds_sharing(
 def test_rows_beyond_that_length_run_alone_and_it_is_told(
     checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from omlx_jupyter.engine import runner
+    from omlx_jupyter.models import loaded
 
-    monkeypatch.setattr(runner, "rows_of", lambda model: row_proof.RowProof(Grouping(), shared_to=200))
+    monkeypatch.setattr(loaded, "prove", lambda model: row_proof.RowProof(Grouping(), shared_to=200))
     with Engine.load(checkpoint("qwen2"), limits=Limits(max_rows=4), cache=no_cache()) as engine:
         first = engine.submit("a", sampling=endless(engine, max_tokens=100))
         long = engine.submit("b" * 190, sampling=endless(engine, max_tokens=30))
