@@ -13,7 +13,7 @@ from ..models.kv_state import MergedBatch
 from ..models.row_store import RowStore, own_copies
 from ..models.sampling import Chosen, choose
 from ..types import TokenLogprob
-from .row import Parked, Row
+from .row import Row, Slot
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,6 @@ class DecodeBatch:
         self._store: RowStore | MergedBatch | None = None
         self.rows: list[Row] = []
         self._tokens: Any = None  # (rows,) the tokens to feed next
-        self._chosen: list[Chosen | Exception | None] = []
-        self._fresh: set[Row] = set()  # rows whose token to feed is still the prompt's last
-        self._told: set[Row] = set()  # rows whose token to feed was handed out already
         self.steps = 0
 
     @property
@@ -48,19 +45,15 @@ class DecodeBatch:
         assert row.cache is not None
         store = self._store if self._store is not None else self._new_store()
         tokens = self._tokens if self._store is not None else mx.zeros((0,), mx.int32)
-        parked, row.parked = row.parked, None
-        last = parked.token if parked else mx.array([row.last_prompt_token], mx.int32)
+        last = row.slot.token
+        if last is None:
+            last = mx.array([row.last_prompt_token], mx.int32)
         at = store.put(row.cache)  # from here on nothing can fail: a fault before leaves the batch as it was
         self._store, self._tokens = store, mx.concatenate([tokens[:at], last, tokens[at:]])
         self.rows.insert(at, row)
-        self._chosen.insert(at, parked.chosen if parked else None)
-        if parked is None or parked.fresh:
-            self._fresh.add(row)
-        if parked is not None and parked.told:
-            self._told.add(row)
-        row.cache = None
+        row.cache = row.slot.token = None
         for other in self.rows:
-            other.request.peak_rows = max(other.request.peak_rows, len(self.rows))
+            other.request.course.peak_rows = max(other.request.course.peak_rows, len(self.rows))
 
     def length(self, row: Row) -> int:
         """Tokens whose KV the row holds, the step in flight included."""
@@ -77,7 +70,7 @@ class DecodeBatch:
         assert self._store is not None
         at = self.rows.index(row)
         row.cache = own_copies(self._store.row(at))
-        row.parked = Parked(self._tokens[at : at + 1], self._chosen[at], row in self._fresh, row in self._told)
+        row.slot.token = self._tokens[at : at + 1]
         self.leave(row)
 
     def leave(self, row: Row) -> None:
@@ -85,9 +78,7 @@ class DecodeBatch:
         at = self.rows.index(row)
         assert self._store is not None
         self._store.remove(at)
-        del self.rows[at], self._chosen[at]
-        self._fresh.discard(row)
-        self._told.discard(row)
+        del self.rows[at]
         if self.rows:
             self._tokens = mx.concatenate([self._tokens[:at], self._tokens[at + 1 :]])
         else:
@@ -96,7 +87,7 @@ class DecodeBatch:
     def drop(self) -> None:
         """Give the batch's memory back."""
         self._store = self._tokens = None
-        self.rows, self._chosen, self._fresh, self._told = [], [], set(), set()
+        self.rows = []
 
     def step(self) -> list[Sampled]:
         """Feed one token per row, launch the next, and return the tokens that were ready.
@@ -114,25 +105,25 @@ class DecodeBatch:
             c for made in chosen if isinstance(made, Chosen) for c in (made.logprob, made.top_logprobs, made.top_ids)
         ]
         mx.async_eval(tokens, *[c for c in lazy if c is not None])
-        first = len(self._fresh) == len(self.rows)
+        first = all(row.slot.fresh for row in self.rows)
         ready = self._read()
-        self._tokens, self._chosen = tokens, list(chosen)
-        self._fresh.clear()
-        self._told = set(self.rows) if first else set()
+        self._tokens = tokens
+        for row, made in zip(self.rows, chosen, strict=True):
+            row.slot = Slot(made, fresh=False, told=first)
         self.steps += 1
         return self._sampled(self.rows) if first else ready  # nobody waits for a first token through a second step
 
     def _accept_grammars(self) -> None:
         """Rows with a grammar need their last token on the host first: no overlap while there are any."""
-        bound = [(i, r) for i, r in enumerate(self.rows) if r.sampler.grammar and r not in self._fresh]
+        bound = [(i, r) for i, r in enumerate(self.rows) if r.sampler.grammar and not r.slot.fresh]
         if not bound:
             return
         values = self._tokens.tolist()
-        for slot, row in bound:
+        for at, row in bound:
             try:
-                row.sampler.grammar.accept(values[slot])
+                row.sampler.grammar.accept(values[at])
             except Exception as error:
-                self._chosen[slot] = error
+                row.slot.chosen = error
 
     def _positions(self) -> Any:
         if not self._model.family.mrope:
@@ -142,13 +133,13 @@ class DecodeBatch:
         return mx.array(np.broadcast_to(np.array(at, np.int32)[None, :, None], (3, len(at), 1)))
 
     def _read(self) -> list[Sampled]:
-        return self._sampled([row for row in self.rows if row not in self._fresh and row not in self._told])
+        return self._sampled([row for row in self.rows if not (row.slot.fresh or row.slot.told)])
 
     def _sampled(self, rows: Sequence[Row]) -> list[Sampled]:
         if not rows:
             return []
         values, wanted = self._tokens.tolist(), set(rows)
-        return [sampled_of(row, values[at], self._chosen[at]) for at, row in enumerate(self.rows) if row in wanted]
+        return [sampled_of(row, values[at], row.slot.chosen) for at, row in enumerate(self.rows) if row in wanted]
 
 
 def sampled_of(row: Row, token: int, chosen: Chosen | Exception | None) -> Sampled:

@@ -25,6 +25,7 @@ from .process import check_can_load
 from .prompt import as_messages, refuse_endless, with_ocr_defaults
 from .request import Request, RequestHandle
 from .scheduler import Limits
+from .state import Wants
 from .stats import Capabilities, EngineStats, capabilities_of
 
 _DEFAULT_MODEL: list[str | Path | None] = [None]
@@ -133,9 +134,8 @@ class Engine:
         refuse_endless(messages, model.name, model.context)
         messages, chosen = with_ocr_defaults(messages, sampling or SamplingParams(), model.defaults, model.ocr)
         loop = self._loop
-        request = Request(
-            chosen, self._preparation(model, messages, tools), stop_loops=model.ocr is not None, group=group
-        )
+        wants = Wants(chosen, group, stop_loops=model.ocr is not None)
+        request = Request(wants, self._preparation(model, messages, tools))
         loop.submit(request)
         return RequestHandle(request, self._loop.wake, lambda: loop.alive)
 

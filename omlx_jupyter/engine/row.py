@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..types import Delta, FinishReason, TokenLogprob
+from .phase import Phase
 from .repetition import CHECK_EVERY, loop_period
 from .request import Request
 from .stops import StopMatcher
 
+if TYPE_CHECKING:
+    from .reuse import RowPrefix
+
 
 @dataclass
-class Parked:
-    """What a decoding row takes along besides its caches: the token (1,) to feed next and where it stands."""
+class Slot:
+    """What a decode batch keeps of a row besides its caches: where the token to feed next stands."""
 
-    token: Any
-    chosen: Any
-    fresh: bool  # the token is still the prompt's last
-    told: bool  # the token was handed out already
+    chosen: Any = None  # its Chosen, or the error that its sampler raised
+    fresh: bool = True  # the token is still the prompt's last
+    told: bool = False  # the token was handed out already
+    token: Any = None  # (1,), while the row is put aside in mid-answer; else the batch has it
 
 
 class Row:
@@ -27,10 +31,10 @@ class Row:
 
     def __init__(self, request: Request, model: Any, sampler: Any, stream: Any) -> None:
         self.request = request
-        self.prompt = request.prompt
+        self.prompt = request.prompt.ready
         self.sampler = sampler
         self.cache: list[Any] | None = None  # per layer; None once it has joined the batch
-        self.prefix: Any = None  # RowPrefix while the prefix cache follows the row
+        self.prefix: RowPrefix | None = None  # while the prefix cache follows the row
         self.images_done = 0  # pictures inside the restored prefix: never encoded
         self.features: list[Any] = []
         self.embeds: Any = None  # of the prompt that isn't restored; None for text models
@@ -40,11 +44,11 @@ class Row:
         self.follows: Row | None = None  # the row that computes the beginning of this one's prompt right now
         self.follows_to = 0  # how many of its tokens have to be prefilled first
         self.followed = False  # that has happened: look the prefix up again
-        self.parked: Parked | None = None  # put aside in mid-answer
+        self.slot = Slot()
         self.delta = 0
-        self._end_tokens = model.end_tokens | set(request.sampling.stop_token_ids)
+        self._end_tokens = model.end_tokens | set(request.wants.sampling.stop_token_ids)
         self._stream = stream
-        self._stops = StopMatcher(request.sampling.stop or ())
+        self._stops = StopMatcher(request.wants.sampling.stop or ())
 
     @property
     def last_prompt_token(self) -> int:
@@ -53,12 +57,12 @@ class Row:
     def accept(self, token: int, logprob: TokenLogprob | None) -> tuple[FinishReason, str] | None:
         """Take one sampled token; a pair of reason and detail when it ends the request."""
         request = self.request
-        if not request.token_ids:
-            request.first_token_at = time.monotonic()
-            request.phase = "decode"
-        request.token_ids.append(token)
+        if not request.answer.token_ids:
+            request.course.first_token_at = time.monotonic()
+            request.to(Phase.DECODE)
+        request.answer.token_ids.append(token)
         if logprob is not None:
-            request.logprobs.append(logprob)
+            request.answer.logprobs.append(logprob)
         if token in self._end_tokens:
             self._say(self._stops.feed(self._stream.finish()) + self._stops.finish(), token)
             return "stop", ""
@@ -66,15 +70,15 @@ class Row:
         self._say(shown, token)
         if self._stops.matched is not None:
             return "stop", f"stop string {self._stops.matched!r}"
-        count = len(request.token_ids)
-        if request.stop_loops and count % CHECK_EVERY == 0 and loop_period(request.token_ids):
+        count = len(request.answer.token_ids)
+        if request.wants.stop_loops and count % CHECK_EVERY == 0 and loop_period(request.answer.token_ids):
             self.flush()
             return "stop", "the model repeated itself without end"
-        if count >= (request.sampling.max_tokens or 1):
+        if count >= request.max_tokens:
             self.flush()
-            if request.context_ends:
-                return "length", f"the model's context of {request.prompt_tokens + count:,} tokens is full"
-            return "length", f"max_tokens ({request.sampling.max_tokens}) reached"
+            if request.prompt.context_ends:
+                return "length", f"the model's context of {request.prompt.tokens + count:,} tokens is full"
+            return "length", f"max_tokens ({request.max_tokens}) reached"
         return None
 
     def flush(self) -> None:
@@ -83,6 +87,6 @@ class Row:
 
     def _say(self, text: str, token: int | None) -> None:
         if text:
-            self.request.text.append(text)
+            self.request.answer.text.append(text)
         if text or token is not None:
             self.request.events.put(Delta(text, () if token is None else (token,)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from enum import Enum
 from typing import Any
 
@@ -22,6 +21,7 @@ from ..models.tokenizer import TextStream
 from ..types import SamplingParams
 from .batch import DecodeBatch, Sampled
 from .guard import Guard
+from .phase import Phase
 from .request import Request
 from .reuse import Reuse
 from .row import Row
@@ -71,12 +71,13 @@ class Runner:
 
         :raises OmlxError: a picture or the prompt can't be taken, or it can never fit.
         """
-        self._check_ids(request.sampling)
-        prompt = request.prompt = request.prepare()
-        request.prompt_tokens = len(prompt.ids)
-        request.images = len(prompt.images)
-        request.notes.extend(prompt.notes)
-        tokens, most = request.prompt_tokens, request.sampling.max_tokens or 1
+        self._check_ids(request.wants.sampling)
+        prompt, state = request.prepare(), request.prompt
+        state.ready = prompt
+        state.tokens = tokens = len(prompt.ids)
+        state.images = len(prompt.images)
+        state.notes.extend(prompt.notes)
+        most, schema = request.max_tokens, request.wants.sampling.json_schema
         if self._context and tokens >= self._context:
             raise RequestError(
                 f"the prompt has {tokens:,} tokens, but {self.model.name} takes {self._context:,}; "
@@ -84,15 +85,14 @@ class Runner:
             )
         if self._context and tokens + most > self._context:
             most = self._context - tokens
-            request.sampling = replace(request.sampling, max_tokens=most)
-            request.context_ends = True
-        if request.sampling.json_schema is not None:
-            request.grammar = self._grammars.json(request.sampling.json_schema)
+            state.max_tokens, state.context_ends = most, True
+        if schema is not None:
+            state.grammar = self._grammars.json(schema)
         vision = memory.vision_bytes(prompt.images, self.model.checkpoint.config)
-        request.bytes_needed = (tokens + most) * self._token_bytes + vision
+        state.bytes_needed = (tokens + most) * self._token_bytes + vision
         if tokens * self._token_bytes + vision > self.byte_limit:
             raise RequestError(
-                f"the request needs about {request.bytes_needed / 2**30:.1f} GiB, but only "
+                f"the request needs about {state.bytes_needed / 2**30:.1f} GiB, but only "
                 f"{self.byte_limit / 2**30:.1f} GiB are free for requests; use fewer or smaller pictures."
             )
 
@@ -110,13 +110,13 @@ class Runner:
         return int(text.get("vocab_size") or config.get("vocab_size") or len(self.model.tokenizer.inner))
 
     def begin(self, request: Request) -> Row:
-        sampler = RowSampler(request.sampling, self.vocabulary, request.grammar)
-        row = Row(request, self.model, sampler, TextStream(self.model.tokenizer))
+        sampler = RowSampler(request.wants.sampling, self.vocabulary, request.prompt.grammar)
+        row = request.row = Row(request, self.model, sampler, TextStream(self.model.tokenizer))
         row.cache = self.model.new_cache()
         positions = self.model.positions(row.prompt)
         if positions is not None:
             row.positions, row.delta = mx.array(positions.ids[:, None]), positions.delta
-        request.phase = "reading" if row.prompt.images else "prefill"
+        request.to(Phase.READING if row.prompt.images else Phase.PREFILL)
         self.reuse.begin(row)
         return row
 
@@ -134,17 +134,17 @@ class Runner:
             self._encode_next(row)
             return Advance.MORE
         if not row.embedded:
-            rest = row.prompt.suffix(request.prefilled)
-            row.embeds, row.embeds_from = self.model.embed(rest, row.features), request.prefilled
+            rest = row.prompt.suffix(request.course.prefilled)
+            row.embeds, row.embeds_from = self.model.embed(rest, row.features), request.course.prefilled
             row.embedded = True
-            request.phase = "prefill"
-        count = next_chunk(request.prefilled, request.prompt_tokens, self._chunk, self.reuse.stops(row))
+            request.to(Phase.PREFILL)
+        count = next_chunk(request.course.prefilled, request.prompt.tokens, self._chunk, self.reuse.stops(row))
         if count:
-            self._prefill(row, request.prefilled, request.prefilled + count)
-            request.prefilled += count
-        if request.prefilled < request.prompt_tokens - 1:
+            self._prefill(row, request.course.prefilled, request.course.prefilled + count)
+            request.course.prefilled += count
+        if request.course.prefilled < request.prompt.tokens - 1:
             return Advance.MORE
-        request.prefilled = request.prompt_tokens
+        request.course.prefilled = request.prompt.tokens
         row.embeds = row.positions = None
         row.features = []
         self.batch.join(row)
@@ -152,9 +152,9 @@ class Runner:
 
     def _prefill_whole(self, row: Row) -> Advance:
         self.batch.prefill(row)
-        row.request.prefilled = row.request.prompt_tokens
-        row.request.images_encoded = row.request.images
-        self.images_encoded += row.request.images
+        row.request.course.prefilled = row.request.prompt.tokens
+        row.request.course.images_encoded = row.request.prompt.images
+        self.images_encoded += row.request.prompt.images
         return Advance.JOINED
 
     def _encode_next(self, row: Row) -> None:
@@ -166,11 +166,11 @@ class Runner:
             self.reuse.rates.encoded(time.perf_counter() - began)
             self._keep(image.digest, found)
             self.reuse.keep_features(row, image.digest, found)
-            row.request.images_encoded += 1
+            row.request.course.images_encoded += 1
             self.images_encoded += 1
         else:
-            row.request.images_reused += 1
-            row.request.saved_s += self.reuse.rates.per_image
+            row.request.course.images_reused += 1
+            row.request.course.saved_s += self.reuse.rates.per_image
         row.features.append(found)
 
     def _known_features(self, row: Row, digest: str) -> mx.array | None:
@@ -202,7 +202,7 @@ class Runner:
         mx.eval([c.state for c in row.cache])
         del logits  # never evaluated: only the last prompt token's logits are wanted
         self.reuse.measured(row, end - start, time.perf_counter() - began)
-        self.reuse.prefilled(row, start, end, last=end == row.request.prompt_tokens - 1)
+        self.reuse.prefilled(row, start, end, last=end == row.request.prompt.tokens - 1)
 
     def decode(self) -> list[Sampled]:
         sampled = self.batch.step()

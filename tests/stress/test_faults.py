@@ -33,7 +33,10 @@ ERRORS = (
     TimeoutError("injected"),
 )
 # The boundary itself, and what ends a request. A fault there may end the engine; nobody may wait for ever.
-BOUNDARY = ("engine/guard.py", "engine/loop.py", "engine/events.py", "engine/request.py", "engine/process.py")
+BOUNDARY = (
+    *("engine/guard.py", "engine/loop.py", "engine/events.py", "engine/request.py", "engine/phase.py"),
+    *("engine/state.py", "engine/process.py"),
+)
 # What one row has to itself: its pictures, its prompt, its text, its sampling.
 OWN = ("images/", "engine/row.py", "engine/stops.py", "engine/repetition.py", "models/tokenizer.py:TextStream")
 CACHE = ("cache/", "engine/reuse.py", "models/kv_records.py", "models/identity.py", "os.")
