@@ -34,6 +34,7 @@ def load_model(
     path = resolve_model(name, trust_code)
     checkpoint = inspect_checkpoint(path, trust_code)
     preload_openblas()
+    from .patches import as_products
     from .proof import shared_if_shown
 
     shown = path.name if name is None else str(name)
@@ -42,6 +43,7 @@ def load_model(
         read_weights(model.model, on_progress or (lambda _: None))
     except Exception as error:
         raise ModelError(f"{shown} can't be loaded ({type(error).__name__}: {error}).") from error
+    as_products(model.model)
     return shared_if_shown(model)
 
 
