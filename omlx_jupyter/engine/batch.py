@@ -95,7 +95,7 @@ class DecodeBatch:
         Where all rows are new, their first tokens are returned at once.
         """
         assert self._store is not None
-        self._accept_grammars()
+        self._follow()
         positions = self._positions()
         self._store.begin()
         logits = self._model.forward(self._tokens[:, None], self._store.caches, None, positions)[:, -1]
@@ -113,15 +113,15 @@ class DecodeBatch:
         self.steps += 1
         return self._sampled(self.rows) if first else ready  # nobody waits for a first token through a second step
 
-    def _accept_grammars(self) -> None:
-        """Rows with a grammar need their last token on the host first: no overlap while there are any."""
-        bound = [(i, r) for i, r in enumerate(self.rows) if r.sampler.grammar and not r.slot.fresh]
+    def _follow(self) -> None:
+        """Guides that wait need their row's last token on the host first: no overlap while there are any."""
+        bound = [(at, row) for at, row in enumerate(self.rows) if not row.slot.fresh and row.waits_for_guide]
         if not bound:
             return
         values = self._tokens.tolist()
         for at, row in bound:
             try:
-                row.sampler.grammar.accept(values[at])
+                row.follow(values[at])
             except Exception as error:
                 row.slot.chosen = error
 

@@ -78,6 +78,7 @@ class Request:
         return Usage(
             prompt_tokens=self.prompt.tokens,
             completion_tokens=len(self.answer.token_ids),
+            reasoning_tokens=self.answer.reasoning_tokens,
             images=self.prompt.images,
             images_encoded=course.images_encoded,
             images_reused=course.images_reused,
@@ -102,6 +103,7 @@ class Request:
             return
         self.result = Generation(
             text="".join(self.answer.text),
+            thinking="".join(self.answer.thinking).strip(),
             token_ids=list(self.answer.token_ids),
             finish_reason=reason,
             usage=self.usage(),
@@ -124,9 +126,9 @@ class Request:
         self.events.end()
 
     def let_go(self) -> None:
-        """A handle may be kept for long: it holds the answer, not the model, its pixels or a grammar."""
+        """A handle may be kept for long: it holds the answer, not the model, its pixels or a guide."""
         self.prepare, self.row = _spent, None
-        self.prompt.ready = self.prompt.grammar = None
+        self.prompt.ready = self.prompt.guide = None
 
 
 @dataclass(frozen=True)

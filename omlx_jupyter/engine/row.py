@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..models.thinking import Thoughts
+from ..models.tokenizer import TextStream
 from ..types import Delta, FinishReason, TokenLogprob
 from .phase import Phase
 from .repetition import CHECK_EVERY, loop_period
@@ -13,7 +15,12 @@ from .request import Request
 from .stops import StopMatcher
 
 if TYPE_CHECKING:
+    from ..models.loaded import LoadedModel
+    from ..models.sampling import RowSampler
     from .reuse import RowPrefix
+
+
+_ALL_THOUGHT = "the answer ended inside its thought"
 
 
 @dataclass
@@ -29,7 +36,7 @@ class Slot:
 class Row:
     """Holds what only the engine thread touches."""
 
-    def __init__(self, request: Request, model: Any, sampler: Any, stream: Any) -> None:
+    def __init__(self, request: Request, model: LoadedModel, sampler: RowSampler) -> None:
         self.request = request
         self.prompt = request.prompt.ready
         self.sampler = sampler
@@ -47,46 +54,89 @@ class Row:
         self.slot = Slot()
         self.delta = 0
         self._end_tokens = model.end_tokens | set(request.wants.sampling.stop_token_ids)
-        self._stream = stream
+        self._stream = TextStream(model.tokenizer)
+        self._thoughts = Thoughts(model.tokenizer.markers, request.prompt.thinking)
         self._stops = StopMatcher(request.wants.sampling.stop or ())
 
     @property
     def last_prompt_token(self) -> int:
         return int(self.prompt.ids[-1])
 
+    # -- its guide --------------------------------------------------------------------------
+
+    @property
+    def waits_for_guide(self) -> bool:
+        """Whether the next token can't be chosen before the last one is known."""
+        guide = self.sampler.guide
+        return guide is not None and guide.waits(len(self.request.answer.token_ids) + (not self.slot.told))
+
+    def follow(self, last: int) -> None:
+        """Tell the guide what was chosen; `last` is the token to feed next.
+
+        :raises RequestError: the grammar can't go on.
+        """
+        assert self.sampler.guide is not None
+        self.sampler.guide.follow(self.request.answer.token_ids, None if self.slot.told else last)
+
+    # -- its text ---------------------------------------------------------------------------
+
     def accept(self, token: int, logprob: TokenLogprob | None) -> tuple[FinishReason, str] | None:
         """Take one sampled token; a pair of reason and detail when it ends the request."""
-        request = self.request
-        if not request.answer.token_ids:
+        request, answer = self.request, self.request.answer
+        if not answer.token_ids:
             request.course.first_token_at = time.monotonic()
             request.to(Phase.DECODE)
-        request.answer.token_ids.append(token)
+        answer.token_ids.append(token)
         if logprob is not None:
-            request.answer.logprobs.append(logprob)
+            answer.logprobs.append(logprob)
         if token in self._end_tokens:
-            self._say(self._stops.feed(self._stream.finish()) + self._stops.finish(), token)
-            return "stop", ""
-        shown = self._stops.feed(self._stream.add(token))
-        self._say(shown, token)
+            return self._ended(token)
+        self._say(*self._split(self._stream.add(token)), token)
         if self._stops.matched is not None:
             return "stop", f"stop string {self._stops.matched!r}"
-        count = len(request.answer.token_ids)
-        if request.wants.stop_loops and count % CHECK_EVERY == 0 and loop_period(request.answer.token_ids):
+        return self._cut_short()
+
+    def _split(self, text: str) -> tuple[str, str]:
+        """A piece as (of the thought, of the answer); counts its token."""
+        was = self._thoughts.thinking
+        thought, said = self._thoughts.feed(text)
+        self.request.answer.reasoning_tokens += was or self._thoughts.thinking
+        return thought, self._stops.feed(said)
+
+    def _ended(self, token: int) -> tuple[FinishReason, str]:
+        thinking = self._thoughts.thinking
+        self._finish(token, cut=False)
+        return "stop", _ALL_THOUGHT if thinking else ""
+
+    def _cut_short(self) -> tuple[FinishReason, str] | None:
+        request, tokens = self.request, self.request.answer.token_ids
+        count, said = len(tokens), len(tokens) - request.answer.reasoning_tokens
+        if request.wants.stop_loops and said % CHECK_EVERY == 0 and loop_period(tokens[-said:] if said else ()):
             self.flush()
             return "stop", "the model repeated itself without end"
-        if count >= request.max_tokens:
-            self.flush()
-            if request.prompt.context_ends:
-                return "length", f"the model's context of {request.prompt.tokens + count:,} tokens is full"
-            return "length", f"max_tokens ({request.max_tokens}) reached"
-        return None
+        if count < request.max_tokens:
+            return None
+        why = f"max_tokens ({request.max_tokens}) reached"
+        if request.prompt.context_ends:
+            why = f"the model's context of {request.prompt.tokens + count:,} tokens is full"
+        thinking = self._thoughts.thinking
+        self.flush()
+        return "length", f"{why}; {_ALL_THOUGHT}" if thinking else why
 
     def flush(self) -> None:
         """Say what was held back, the beginning of a stop string. The answer was cut: half a character is left out."""
-        self._say(self._stops.feed(self._stream.finish(cut=True)) + self._stops.finish(), None)
+        self._finish(None, cut=True)
 
-    def _say(self, text: str, token: int | None) -> None:
-        if text:
-            self.request.answer.text.append(text)
-        if text or token is not None:
-            self.request.events.put(Delta(text, () if token is None else (token,)))
+    def _finish(self, token: int | None, cut: bool) -> None:
+        thought, said = self._thoughts.feed(self._stream.finish(cut))
+        more, rest = self._thoughts.finish()
+        self._say(thought + more, self._stops.feed(said + rest) + self._stops.finish(), token)
+
+    def _say(self, thought: str, said: str, token: int | None) -> None:
+        answer = self.request.answer
+        if thought:
+            answer.thinking.append(thought)
+        if said:
+            answer.text.append(said)
+        if thought or said or token is not None:
+            self.request.events.put(Delta(said, () if token is None else (token,), thought))

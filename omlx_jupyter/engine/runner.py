@@ -12,12 +12,11 @@ from ..cache.features import FeatureCache
 from ..cache.prefix_cache import CacheSettings
 from ..errors import RequestError
 from ..models import device, memory
-from ..models.grammar import Grammars
+from ..models.guide import Guides
 from ..models.kv_state import MergedBatch
 from ..models.row_proof import RowProof
 from ..models.row_store import RowStore
 from ..models.sampling import RowSampler
-from ..models.tokenizer import TextStream
 from ..types import SamplingParams
 from .batch import DecodeBatch, Sampled
 from .guard import Guard
@@ -56,7 +55,7 @@ class Runner:
         self.features = FeatureCache(feature_bytes)
         self.vocabulary = self._vocabulary()
         self.images_encoded = 0
-        self._grammars = Grammars(model.tokenizer, self.vocabulary, model.end_tokens)
+        self._guides = Guides(model.tokenizer, self.vocabulary, model.end_tokens)
         self._context = model.context
         self._token_bytes = memory.kv_bytes_per_token(model.checkpoint.config, model.dtype)
         self.byte_limit = limits.kv_bytes or memory.usable_bytes(model.nbytes)
@@ -65,7 +64,7 @@ class Runner:
         return RowStore(len(self.model.new_cache()), self.rows.grouping) if self.rows else MergedBatch()
 
     def prepare(self, request: Request) -> None:
-        """Read its pictures and tokenize, estimate what it needs, cap its answer, make its grammar.
+        """Read its pictures and tokenize, estimate what it needs, cap its answer, make its guide.
 
         Runs on a worker thread.
 
@@ -77,7 +76,7 @@ class Runner:
         state.tokens = tokens = len(prompt.ids)
         state.images = len(prompt.images)
         state.notes.extend(prompt.notes)
-        most, schema = request.max_tokens, request.wants.sampling.json_schema
+        most = request.max_tokens
         if self._context and tokens >= self._context:
             raise RequestError(
                 f"the prompt has {tokens:,} tokens, but {self.model.name} takes {self._context:,}; "
@@ -86,8 +85,8 @@ class Runner:
         if self._context and tokens + most > self._context:
             most = self._context - tokens
             state.max_tokens, state.context_ends = most, True
-        if schema is not None:
-            state.grammar = self._grammars.json(schema)
+        state.thinking = self._guides.thinking(prompt.ids)
+        state.guide = self._guides.guide(request.wants.sampling, state.thinking)
         vision = memory.vision_bytes(prompt.images, self.model.checkpoint.config)
         state.bytes_needed = (tokens + most) * self._token_bytes + vision
         if tokens * self._token_bytes + vision > self.byte_limit:
@@ -110,8 +109,8 @@ class Runner:
         return int(text.get("vocab_size") or config.get("vocab_size") or len(self.model.tokenizer.inner))
 
     def begin(self, request: Request) -> Row:
-        sampler = RowSampler(request.wants.sampling, self.vocabulary, request.prompt.grammar)
-        row = request.row = Row(request, self.model, sampler, TextStream(self.model.tokenizer))
+        sampler = RowSampler(request.wants.sampling, self.vocabulary, request.prompt.guide)
+        row = request.row = Row(request, self.model, sampler)
         row.cache = self.model.new_cache()
         positions = self.model.positions(row.prompt)
         if positions is not None:

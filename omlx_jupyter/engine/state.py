@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..types import SamplingParams, TokenLogprob
+
+if TYPE_CHECKING:
+    from ..models.guide import Guide
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,8 @@ class PromptState:
     max_tokens: int | None = None  # what the model's context leaves of what was asked for
     context_ends: bool = False  # the model's context ends before the asked max_tokens would
     bytes_needed: int = 0  # estimate: KV of prompt and answer, and the vision tower's peak
-    grammar: Any = None
+    guide: Guide | None = None  # what decides which tokens may come
+    thinking: bool = False  # the prompt ends inside a thought
     notes: list[str] = field(default_factory=list)
     at: float = 0.0  # when it was done
 
@@ -71,3 +75,5 @@ class Answer:
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     text: list[str] = field(default_factory=list)
+    thinking: list[str] = field(default_factory=list)  # what was thought before the answer
+    reasoning_tokens: int = 0  # of the thought, its markers included

@@ -12,7 +12,7 @@ import numpy as np
 from mlx_lm.sample_utils import apply_min_p, apply_top_k, apply_top_p
 
 from ..types import SamplingParams
-from .grammar import RowGrammar
+from .guide import Guide
 
 
 @dataclass
@@ -36,13 +36,13 @@ class RowSampler:
     """Samples one row. The same seed gives the same tokens, whatever else is in the batch.
 
     Penalties count the tokens generated so far (OpenAI's meaning of presence and frequency, CTRL's
-    of repetition). Everything stays in MLX's graph, so that the next step can be launched before
-    this one's token has been read.
+    of repetition), of a model that thinks those of its answer. Everything stays in MLX's graph, so that
+    the next step can be launched before this one's token has been read.
     """
 
-    def __init__(self, params: SamplingParams, vocabulary: int, grammar: RowGrammar | None = None) -> None:
+    def __init__(self, params: SamplingParams, vocabulary: int, guide: Guide | None = None) -> None:
         self.params = params
-        self.grammar = grammar
+        self.guide = guide
         self._seed = params.seed if params.seed is not None else random.getrandbits(63)
         self._step = 0
         penalties = (params.presence_penalty or 0, params.frequency_penalty or 0)
@@ -58,24 +58,26 @@ class RowSampler:
     def plain_greedy(self) -> bool:
         """Whether this row's token is simply the argmax of its logits."""
         p = self.params
-        simple = self._counts is None and self._bias is None and self.grammar is None
+        simple = self._counts is None and self._bias is None and self.guide is None
         return simple and not p.temperature and p.logprobs is None
 
     def __call__(self, logits: mx.array) -> Chosen:
-        """`logits` is (V,). A row with a grammar must have accepted its last token before."""
-        logits = logits.astype(mx.float32)
+        """`logits` is (V,). A guide that waits for the last token must have followed it before."""
+        own = logits = logits.astype(mx.float32)
         if self._bias is not None:
             logits = logits.at[self._bias[0]].add(self._bias[1])
         if self._counts is not None:
+            if self.guide is not None and self.guide.answer_begins:
+                self._counts, self.guide.answer_begins = mx.zeros_like(self._counts), False
             logits = self._penalise(logits)
-        mask = self.grammar.mask() if self.grammar is not None else None
+        mask = self.guide.mask() if self.guide is not None else None
         if mask is not None:
             logits = logits + mask
         token = self._choose(logits)
         self._step += 1
         if self._counts is not None:
             self._counts = self._counts.at[token].add(1.0)
-        return self._with_logprobs(token, logits)
+        return self._with_logprobs(token, own)
 
     def _penalise(self, logits: mx.array) -> mx.array:
         assert self._counts is not None
@@ -99,6 +101,7 @@ class RowSampler:
         return mx.random.categorical(logprobs[0] / p.temperature, key=position_key(self._seed, self._step))
 
     def _with_logprobs(self, token: mx.array, logits: mx.array) -> Chosen:
+        """By the model's own distribution, before bias, penalties, grammar and temperature."""
         wanted = self.params.logprobs
         if wanted is None:
             return Chosen(token)
