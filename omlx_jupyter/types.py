@@ -155,6 +155,8 @@ class Usage:
 
     `reasoning_tokens` are those of the answer's thought. `cached_tokens` of the prompt were restored, from RAM or
     from SSD; `saved_s` is what computing them would have taken at this machine's measured prefill rate.
+    Of `drafted` tokens the model chose `accepted` itself, so that the answer took `steps` decode steps;
+    `accepted_from` says where they came from.
     """
 
     prompt_tokens: int = 0
@@ -173,6 +175,10 @@ class Usage:
     total_s: float = 0.0
     decode_tokens_per_s: float = 0.0
     peak_rows: int = 1
+    steps: int = 0
+    drafted: int = 0
+    accepted: int = 0
+    accepted_from: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def total_tokens(self) -> int:
@@ -183,7 +189,8 @@ class Usage:
         pictures = f" · {self.images} picture{'s' * (self.images != 1)}" if self.images else ""
         return (
             f"{self.prompt_tokens} + {self.completion_tokens} tokens{pictures}"
-            f" · first token {_seconds(self.ttft_s)} · {self.decode_tokens_per_s:.0f} tokens/s{self._reused()}"
+            f" · first token {_seconds(self.ttft_s)} · {self.decode_tokens_per_s:.0f} tokens/s"
+            f"{self._reused()}{self._from_drafts()}"
         )
 
     def _reused(self) -> str:
@@ -193,6 +200,20 @@ class Usage:
         where = " and ".join(f"{count} from {tier}" for tier, count in tiers if count)
         saved = f", about {_seconds(self.saved_s)} saved" if self.saved_s >= 0.001 else ""
         return f" · reused {where}{saved}"
+
+    def _from_drafts(self) -> str:
+        if not self.accepted:
+            return ""
+        source = max(self.accepted_from, key=lambda name: self.accepted_from[name])
+        return f" · {self.accepted} of {self.completion_tokens} tokens from {_DRAFTED.get(source, source)}"
+
+
+_DRAFTED = {
+    "earlier answer": "an earlier answer",
+    "hint": "the hint",
+    "text": "text before",
+    "grammar": "the schema",
+}
 
 
 def _seconds(value: float) -> str:

@@ -25,6 +25,8 @@ class Engine(_Engine):
         system: str | None = None,
         tools: Any = None,
         chat_template_kwargs: Mapping[str, Any] | None = None,
+        draft: bool = True,
+        hint: str = "",
         group: int = 0,
     ) -> RequestHandle:
         if system is not None and not isinstance(system, str):
@@ -37,6 +39,8 @@ class Engine(_Engine):
             system=said,
             tools=tools,
             chat_template_kwargs=chat_template_kwargs,
+            draft=draft,
+            hint=hint,
             group=group,
         )
 

@@ -117,6 +117,8 @@ class Engine:
         system: str | None = None,
         tools: Any = None,
         chat_template_kwargs: Mapping[str, Any] | None = None,
+        draft: bool = True,
+        hint: str = "",
         group: int = 0,
     ) -> RequestHandle:
         """Queue a request and return at once.
@@ -124,7 +126,9 @@ class Engine:
         `images` takes whatever `omlx_jupyter.images` takes; a glob or a list counts as its pictures.
         A picture without a prompt gets an OCR model's own prompt and settings. Errors of the
         pictures and the prompt come out of the handle. `chat_template_kwargs` are words for the model's template;
-        one that it doesn't read is an error. Requests with the same `group` (from `new_group()`)
+        one that it doesn't read is an error. With `draft`, what is known already (an earlier answer, the conversation,
+        `hint`: text that the answer may repeat) is only checked by the model: the same answer in fewer steps.
+        Requests with the same `group` (from `new_group()`)
         are shown as one.
 
         :raises RequestError: nothing was asked.
@@ -137,7 +141,7 @@ class Engine:
         refuse_endless(messages, model.name, model.context)
         messages, chosen = with_ocr_defaults(messages, sampling or SamplingParams(), model.defaults, model.ocr)
         loop = self._loop
-        wants = Wants(chosen, group, stop_loops=model.ocr is not None)
+        wants = Wants(chosen, group, stop_loops=model.ocr is not None, draft=draft, hint=hint)
         use = TemplateUse(tools, dict(chat_template_kwargs or {}), chosen.think)
         request = Request(wants, self._preparation(model, messages, use))
         loop.submit(request)

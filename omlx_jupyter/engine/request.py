@@ -92,6 +92,10 @@ class Request:
             total_s=now - began,
             decode_tokens_per_s=decoded / (now - first) if first and decoded > 0 and now > first else 0.0,
             peak_rows=course.peak_rows,
+            steps=course.steps,
+            drafted=course.drafted,
+            accepted=course.accepted,
+            accepted_from=dict(course.accepted_from),
         )
 
     @property

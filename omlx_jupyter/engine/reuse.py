@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import mlx.core as mx
 
@@ -21,6 +21,7 @@ from .promotions import Promotions
 from .rates import Rates
 from .row import Row
 
+T = TypeVar("T")
 _STATE_EVERY = 4 * BLOCK_TOKENS  # recurrent layers' state is kept at least this often in a prompt
 _TRIES = 3  # plans for one prompt, when what was planned has gone
 
@@ -274,6 +275,11 @@ class Reuse:
         self.rates.prefilled(tokens, seconds)
         if self.cache is not None and self.cache.ssd is not None:
             self.cache.ssd.note_rate(self.rates.per_token)
+
+    def in_background(self, look: Callable[..., T], *args: Any) -> Future[T]:
+        """Run what reads the disk beside the engine thread."""
+        assert self._io is not None
+        return self._io.submit(look, *args)
 
     def forget(self) -> None:
         """Empty the RAM tier; running rows keep what is theirs."""

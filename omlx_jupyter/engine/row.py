@@ -17,6 +17,7 @@ from .stops import StopMatcher
 if TYPE_CHECKING:
     from ..models.loaded import LoadedModel
     from ..models.sampling import RowSampler
+    from .drafts import Draft, RowDrafts
     from .reuse import RowPrefix
 
 
@@ -52,6 +53,7 @@ class Row:
         self.follows_to = 0  # how many of its tokens have to be prefilled first
         self.followed = False  # that has happened: look the prefix up again
         self.slot = Slot()
+        self.drafts: RowDrafts | None = None  # what may come next, where it is known from elsewhere
         self.delta = 0
         self._end_tokens = model.end_tokens | set(request.wants.sampling.stop_token_ids)
         self._stream = TextStream(model.tokenizer)
@@ -70,13 +72,39 @@ class Row:
         guide = self.sampler.guide
         return guide is not None and guide.waits(len(self.request.answer.token_ids) + (not self.slot.told))
 
-    def follow(self, last: int) -> None:
-        """Tell the guide what was chosen; `last` is the token to feed next.
+    def follow_to(self, last: int | None) -> bool:
+        """Bring the guide up to the token to feed next. False: the answer can't go on, which its reader is told."""
+        guide = self.sampler.guide
+        if guide is None or self.slot.fresh:
+            return True
+        try:
+            guide.follow(self.request.answer.token_ids, None if self.slot.told else last)
+        except Exception as error:
+            self.slot.chosen = error
+            return False
+        return True
 
-        :raises RequestError: the grammar can't go on.
-        """
-        assert self.sampler.guide is not None
-        self.sampler.guide.follow(self.request.answer.token_ids, None if self.slot.told else last)
+    # -- its drafts -------------------------------------------------------------------------
+
+    @property
+    def last_known(self) -> bool:
+        """Whether the token to feed next was heard here already."""
+        return self.slot.fresh or self.slot.told
+
+    def offer(self, widest: int, last: int | None = None) -> Draft | None:
+        """What may follow; `last` is the token to feed next, where it wasn't heard yet. None: nothing is worth it."""
+        if self.drafts is None:
+            return None
+        chosen = len(self.request.answer.token_ids) + (not self.last_known)
+        most = min(widest - 1, self.request.max_tokens - chosen - 1)
+        guide = self.sampler.guide
+        if guide is not None and (guide.answer_waits or (guide.waits(chosen) and not self.last_known and last is None)):
+            return None  # penalties are about to begin anew, or the guide has to know the last token first
+        if guide is not None and guide.waits(chosen) and self.follow_to(last):
+            certain = guide.certain()[: max(0, most)]
+            if certain:
+                return self.drafts.certain(certain)
+        return self.drafts.offer(most, last)
 
     # -- its text ---------------------------------------------------------------------------
 
@@ -87,6 +115,8 @@ class Row:
             request.course.first_token_at = time.monotonic()
             request.to(Phase.DECODE)
         answer.token_ids.append(token)
+        if self.drafts is not None:
+            self.drafts.hear(token)
         if logprob is not None:
             answer.logprobs.append(logprob)
         if token in self._end_tokens:

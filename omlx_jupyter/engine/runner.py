@@ -19,6 +19,7 @@ from ..models.row_store import RowStore
 from ..models.sampling import RowSampler
 from ..types import SamplingParams
 from .batch import DecodeBatch, Sampled
+from .drafting import Drafting
 from .guard import Guard
 from .phase import Phase
 from .request import Request
@@ -49,9 +50,10 @@ class Runner:
         self._chunk = limits.prefill_chunk or chunk_for(model.parameters, on_gpu)
         self.gap_s = limits.gap_s or gap_target(on_gpu)
         self.rows: RowProof | None = model.rows
-        self.batch: Any = SoloBatch(model) if alone else DecodeBatch(model, self._new_store)
         settings = CacheSettings(0) if alone or cache is None else cache
         self.reuse = Reuse(model, settings, lambda: bool(self.batch.rows), self.guard, self._chunk)
+        self.drafting = Drafting(model, self.reuse, self.guard)
+        self.batch: Any = SoloBatch(model) if alone else DecodeBatch(model, self._new_store, self.drafting)
         self.features = FeatureCache(feature_bytes)
         self.vocabulary = self._vocabulary()
         self.images_encoded = 0
@@ -85,6 +87,7 @@ class Runner:
         if self._context and tokens + most > self._context:
             most = self._context - tokens
             state.max_tokens, state.context_ends = most, True
+        state.hint = self.model.tokenizer.encode(request.wants.hint)
         state.thinking = self._guides.thinking(prompt.ids)
         state.guide = self._guides.guide(request.wants.sampling, state.thinking)
         vision = memory.vision_bytes(prompt.images, self.model.checkpoint.config)
@@ -117,6 +120,7 @@ class Runner:
             row.positions, row.delta = mx.array(positions.ids[:, None]), positions.delta
         request.to(Phase.READING if row.prompt.images else Phase.PREFILL)
         self.reuse.begin(row)
+        self.drafting.begin(row, request.prompt.hint)
         return row
 
     def advance(self, row: Row) -> Advance:
@@ -133,6 +137,7 @@ class Runner:
             self._encode_next(row)
             return Advance.MORE
         if not row.embedded:
+            self.drafting.look(row)
             rest = row.prompt.suffix(request.course.prefilled)
             row.embeds, row.embeds_from = self.model.embed(rest, row.features), request.course.prefilled
             row.embedded = True
@@ -206,28 +211,33 @@ class Runner:
     def decode(self) -> list[Sampled]:
         sampled = self.batch.step()
         device.tidy(self.batch.steps)
-        for item in sampled:
-            self.reuse.decoded(item.row, self.batch)
+        self.drafting.poll()
+        for row in dict.fromkeys(item.row for item in sampled):
+            self.reuse.decoded(row, self.batch)
         return sampled
 
     def leave(self, row: Row) -> None:
         """Take a decoding row out of the batch; the prefix cache keeps its answer."""
         self.reuse.ended(row, self.batch)
+        self.drafting.ended(row)
         self.batch.leave(row)
 
     def reset(self) -> None:
         """After a fault under the running rows: drop the batch, so that the next request begins a fresh one."""
         self.batch.drop()
+        self.drafting.drop()
         mx.clear_cache()
 
     def forget(self) -> None:
         """Empty what RAM holds of prefixes and pictures; running rows keep theirs."""
         self.features.clear()
         self.reuse.forget()
+        self.drafting.drop()
 
     def close(self) -> None:
         try:
             self.reuse.close()
+            self.drafting.drop()
             self.batch.drop()
             self.features.clear()
         finally:

@@ -68,7 +68,4 @@ class SoloBatch:
     def _accept(self, row: Row, token: Any) -> None:
         """A guide that waits needs the last token on the host before it masks the next."""
         if row.waits_for_guide:
-            try:
-                row.follow(int(np.array(token)[0]))
-            except Exception as error:
-                row.slot.chosen = error
+            row.follow_to(int(np.array(token)[0]))

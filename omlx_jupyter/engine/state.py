@@ -19,6 +19,8 @@ class Wants:
     sampling: SamplingParams
     group: int = 0  # requests of one page have the same; 0 stands alone
     stop_loops: bool = False
+    draft: bool = True
+    hint: str = ""  # text that the answer may repeat
     at: float = field(default_factory=time.monotonic)
 
 
@@ -42,6 +44,7 @@ class PromptState:
     context_ends: bool = False  # the model's context ends before the asked max_tokens would
     bytes_needed: int = 0  # estimate: KV of prompt and answer, and the vision tower's peak
     guide: Guide | None = None  # what decides which tokens may come
+    hint: list[int] = field(default_factory=list)  # tokens that the answer may repeat
     thinking: bool = False  # the prompt ends inside a thought
     notes: list[str] = field(default_factory=list)
     at: float = 0.0  # when it was done
@@ -59,6 +62,10 @@ class Course:
     cached_tokens_ssd: int = 0
     saved_s: float = 0.0
     peak_rows: int = 1
+    steps: int = 0  # decode steps that it took part in
+    drafted: int = 0  # tokens of drafts that were tried
+    accepted: int = 0
+    accepted_from: dict[str, int] = field(default_factory=dict)  # by source
     admitted_at: float = 0.0
     first_token_at: float = 0.0
 

@@ -22,6 +22,14 @@ class RowGrammar:
         self._vocabulary = vocabulary
         self._bits = np.zeros((1, -(-vocabulary // 32)), np.int32)
 
+    def fork(self) -> RowGrammar:
+        return RowGrammar(self._matcher.deep_copy(), self._vocabulary, self._end_tokens)
+
+    def certain(self) -> list[int]:
+        """Tokens that spell the text which must come next, such as a key; the model may choose to spell it
+        otherwise."""
+        return [] if self._matcher.is_stopped() else list(self._matcher.compute_ff_tokens())
+
     def accept(self, token: int) -> None:
         """:raises RequestError: the grammar engine gave up (its error says why)."""
         if not self._matcher.is_stopped():

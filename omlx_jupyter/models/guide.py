@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import mlx.core as mx
@@ -55,16 +56,46 @@ class Guide:
             return False
         return self._fresh_answer or (self._budget is not None and count >= self._budget)
 
+    @property
+    def answer_waits(self) -> bool:
+        """Whether penalties will begin anew, with an answer that hasn't begun."""
+        return self._fresh_answer and not self._thoughts.said
+
     def follow(self, said: Sequence[int], last: int | None) -> None:
-        """Take in the answer's tokens: `said`, and `last` where one isn't handed out yet.
+        """Take in the answer's tokens, each once: `said`, and `last` where one isn't handed out yet.
 
         :raises RequestError: the grammar can't go on.
         """
-        for token in said[self._seen :]:
+        fresh = list(said[self._seen :])
+        if last is not None and self._seen <= len(said):
+            fresh.append(last)
+        for token in fresh:
             self._accept(token)
-        if last is not None:
-            self._accept(last)
-        self._seen = len(said) + (last is not None)
+        self._seen += len(fresh)
+
+    def fork(self) -> Guide:
+        """One that goes on from here by itself."""
+        made = copy.copy(self)
+        made._thoughts, made._stream = copy.copy(self._thoughts), self._stream.fork()
+        made._forced = list(self._forced)
+        made._grammar = None if self._grammar is None else self._grammar.fork()
+        return made
+
+    def takes(self, token: int) -> bool:
+        """Follow a token that was only drafted; False where it can't come."""
+        if self._forced and token != self._forced[0]:
+            return False
+        try:
+            self._accept(token)
+        except RequestError:
+            return False
+        return True
+
+    def certain(self) -> list[int]:
+        """The tokens about which there is no choice, as far as is known."""
+        if self._forced or self._grammar is None or self._thoughts.thinking or self._may_open:
+            return list(self._forced)
+        return self._grammar.certain()
 
     def _accept(self, token: int) -> None:
         if self._forced and token == self._forced[0]:

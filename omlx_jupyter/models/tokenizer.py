@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -190,6 +191,11 @@ class TextStream:
         self._ids: list[int] = []
         self._from = self._read = 0
         self.inside = False  # the last token ended inside a character
+
+    def fork(self) -> TextStream:
+        made = copy.copy(self)
+        made._ids = list(self._ids)
+        return made
 
     def add(self, token: int) -> str:
         marker = self._tokenizer.marker_tokens.get(token)

@@ -25,10 +25,13 @@ HOME = Path(omlx_jupyter.__file__).parent
 WRITERS = {
     "wants": (),
     "prompt": ("engine/runner.py", "engine/loop.py", "engine/request.py"),
-    "course": ("engine/runner.py", "engine/reuse.py", "engine/row.py", "engine/batch.py", "engine/stepper.py"),
+    "course": (
+        *("engine/runner.py", "engine/reuse.py", "engine/row.py", "engine/batch.py", "engine/stepper.py"),
+        "engine/drafting.py",
+    ),
     "answer": ("engine/row.py",),
     "flags": ("engine/request.py",),
-    "slot": ("engine/batch.py", "engine/solo.py"),
+    "slot": ("engine/batch.py", "engine/solo.py", "engine/row.py"),
 }
 
 
