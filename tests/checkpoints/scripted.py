@@ -39,7 +39,7 @@ def write(
         for last, following in itertools.pairwise(chain):
             if follows.setdefault(ids[last], ids[following]) != ids[following]:
                 raise ValueError(f"two tokens follow {last!r}")
-    _point(folder, follows)
+    point(folder, follows)
     return folder
 
 
@@ -65,7 +65,8 @@ def _byte(text: str) -> str:
     return chr(code - 256) if 256 <= code < 256 + 33 else text
 
 
-def _point(folder: Path, follows: dict[int, int]) -> None:
+def point(folder: Path, follows: dict[int, int]) -> None:
+    """Make the token `follows[t]` come after token t, in a checkpoint of Qwen2-VL's layout."""
     path = next(folder.glob("*.safetensors"))
     weights = dict(mx.load(str(path)))
     embedded = np.array(weights["language_model.model.embed_tokens.weight"])

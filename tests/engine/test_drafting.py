@@ -31,7 +31,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 def prompt(family: str, seed: int = 1, words: int = 60) -> list[Message]:
     picture = [] if family == "qwen2" else [ImagePart(noise_image(60, 64, seed))]
     rng = random.Random(seed)
-    return [Message("user", [*picture, " ".join(rng.choice("one two three four".split()) for _ in range(words))])]
+    return [Message("user", [*picture, " ".join(rng.choice(["one", "two", "three", "four"]) for _ in range(words))])]
 
 
 def sampling(engine: Any, tokens: int = 48, **options: Any) -> SamplingParams:
@@ -164,14 +164,14 @@ def test_a_new_kernel_drafts_from_disk(checkpoint: Callable[..., Path], tmp_path
 def test_an_edited_question_finds_the_old_answer(checkpoint: Callable[..., Path]) -> None:
     with Engine.load(checkpoint("qwen2_vl"), cache=CacheSettings(2**26)) as made:
         messages = prompt("qwen2_vl", 91)
-        old = ask(made, messages, draft=False, tokens=60)
+        ask(made, messages, draft=False, tokens=60)
         edited = [Message("user", [*messages[0].parts[:-1], messages[0].parts[-1] + " please"])]
         plain = ask(made, edited, draft=False, tokens=60)
         made.forget()
         ask(made, messages, draft=False, tokens=60)
         found = ask(made, edited, tokens=60)
         assert found.token_ids == plain.token_ids
-        assert old.token_ids != [] and found.usage.cached_tokens
+        assert found.usage.cached_tokens
 
 
 @pytest.mark.parametrize("family", ["gemma3_text", "qwen3_5"])
