@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from omlx_jupyter.reading.ink import upright_ink
+from omlx_jupyter.reading.layout import Layout
+from omlx_jupyter.reading.marks import marks_of
 from omlx_jupyter.reading.page import cut, join
 from omlx_jupyter.reading.recipe import Recipe
 
@@ -102,6 +105,19 @@ def test_boxes_rules_and_underlines_go() -> None:
     page = page_of(image)
     assert_boxes(page, wanted, off=4)
     assert len(page.pieces) == 6
+
+
+@pytest.mark.parametrize("degrees", [-1, 1, 1.5])
+def test_letters_that_have_run_together_are_no_rule(degrees: float) -> None:
+    image, canvas = blank(300, 160, "#f4f0e8")
+    write(canvas, ["raising hardware summers", "numerous harmonium drawn"], size=11, pitch=24, ink="#303030")
+    turned = image.rotate(degrees, expand=True, fillcolor="#f4f0e8", resample=Image.Resampling.BICUBIC)
+    grain = np.random.default_rng(1).normal(0, 10, (turned.height, turned.width, 3))
+    found = upright_ink((np.asarray(turned) + grain).clip(0, 255).astype(np.uint8))
+    marks = marks_of(found.ink, found.mask, found.doubt, found.noisy)
+    for strip in Layout(marks).strips:
+        erased = marks.erased[strip.top : strip.bottom, strip.left : strip.right]
+        assert erased.sum(1).max() < 10  # pixels of a row, in a line of type
 
 
 def test_lines_whose_letters_touch() -> None:
