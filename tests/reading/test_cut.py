@@ -189,6 +189,29 @@ def test_indents_of_fixed_width_type_are_blanks() -> None:
     assert join(page, prose) == "\n".join(line for (line,) in prose)
 
 
+def test_code_between_paragraphs_keeps_its_indents() -> None:
+    image, canvas = blank(height=460)
+    prose = ["Some words of ordinary type", "with a second line, mild", "      and one that is set in a bit"]
+    write(canvas, prose[:2])
+    write(canvas, [prose[2].strip()], left=60, top=20 + 27 * 2)
+    code = [
+        "while nothing stops it:",
+        "    value = read(some_file)",
+        "",
+        "    if value > 12:",
+        "        print(value, 12)",
+    ]
+    for row, line in enumerate(code):
+        for column, letter in enumerate(line):
+            if letter != " ":
+                write(canvas, [letter], left=50 + 10 * column, top=140 + 27 * row)
+    write(canvas, prose, top=330)
+    page = page_of(image)
+    told = [line.strip() for line in [*prose, *filter(None, code), *prose]]
+    wanted = "\n".join([*told[:3], "", *code, "", *told[:3]])
+    assert join(page, [[line] for line in told]) == wanted
+
+
 def test_long_lines_are_cut_between_words_and_joined() -> None:
     image, canvas = blank(1300, 80)
     line = " ".join(WORDS * 3)

@@ -14,6 +14,8 @@ from omlx_jupyter.chat.pages import PageHandle, read_page, recipe_for
 from omlx_jupyter.errors import EngineClosedError
 from omlx_jupyter.images.source import open_images
 from omlx_jupyter.reading.recipe import Recipe
+from tools.make_pictures import FOLDER as PICTURES
+from tools.make_pictures import SCREENSHOT_TEXT
 
 from .drawing import WORDS, blank, bounds, write
 
@@ -50,6 +52,11 @@ def test_few_characters_are_wrong(tiny: Any, kind: str) -> None:
     truth = "\n".join(WORDS)
     assert errors(truth, result.text) <= 0.04 * len(truth), result.text
     assert len(result.lines) == 6
+
+
+def test_a_screenshot_of_a_web_page(tiny: Any) -> None:
+    """A bar, bullets, a table with rules and dark code: what the quickstart begins with."""
+    assert start(tiny, Image.open(PICTURES / "screenshot.png")).result().text == SCREENSHOT_TEXT
 
 
 def test_one_result_for_the_page(tiny: Any, page: Image.Image) -> None:
