@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,46 @@ def test_an_improbable_line_is_left_out_and_told(tiny: Any, page: Image.Image) -
     assert len(result.lines) == 5
     assert result.notes[-1] == "1 improbable line left out"
     assert len(result.text.split("\n")) == 5
+
+
+def scrawl(kind: str) -> Image.Image:
+    """A page of marks that are no writing."""
+    r = random.Random(kind)
+    image, canvas = blank(520, 400)
+    if kind == "noise":
+        colours = np.random.default_rng(5).integers(0, 255, (100, 130, 3), dtype=np.uint8)
+        return Image.fromarray(colours).resize((520, 400), Image.Resampling.BICUBIC)
+    for _ in range(120):
+        x, y = r.randint(10, 500), r.randint(10, 380)
+        if kind == "strokes":
+            canvas.line((x, y, x + r.randint(-30, 30), y + r.randint(-30, 30)), fill="black", width=r.randint(1, 4))
+        elif kind == "dots":
+            canvas.ellipse((x, y, x + r.randint(1, 4), y + r.randint(1, 4)), fill="black")
+        else:
+            around = [(x + r.randint(-20, 20), y + r.randint(-9, 9)) for _ in range(6)]
+            canvas.line(around, fill="black", width=2, joint="curve")
+    return image
+
+
+@pytest.mark.parametrize("kind", ["strokes", "dots", "scribbles", "noise"])
+def test_what_is_no_writing_is_left_out_and_told(tiny: Any, kind: str) -> None:
+    handle = start(tiny, scrawl(kind))
+    streamed = "".join(delta.text for delta in handle)
+    result = handle.result()
+    assert sum(map(str.isalnum, result.text)) < 3, result.text
+    assert len(result.text) < 10, result.text
+    assert streamed == result.text
+    assert not result.usage.completion_tokens or "left out" in " ".join(result.notes) or kind == "noise"
+
+
+def test_signs_beside_words_are_kept(tiny: Any) -> None:
+    image, canvas = blank()
+    write(canvas, ["***", "Total due 12.50", "=", "Return ticket"], size=18)
+    handle = start(tiny, image)
+    streamed = "".join(delta.text for delta in handle)
+    lines = handle.result().text.replace(" ", "").split("\n")
+    assert (lines[0], lines[1], lines[-1]) == ("***", "Totaldue12.50", "Returnticket")
+    assert streamed == handle.result().text
 
 
 def test_stop_keeps_whole_lines(tiny: Any, page: Image.Image) -> None:
