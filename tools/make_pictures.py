@@ -67,7 +67,7 @@ def screenshot(target: Path) -> None:
         command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
         command += [f"--user-data-dir={folder}/profile", "--window-size=640,620", f"--screenshot={target}"]
         subprocess.run([*command, page.as_uri()], check=True, capture_output=True)
-    Image.open(target).convert("RGB").crop((0, 0, 640, 520)).quantize(64).save(target, optimize=True)
+    Image.open(target).convert("RGB").crop((0, 0, 640, 446)).quantize(64).save(target, optimize=True)
 
 
 def main() -> None:

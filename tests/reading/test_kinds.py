@@ -23,15 +23,16 @@ PROSE = (
     "and send the papers that you asked for . Please sign both copies and return one of them before the end of the "
     "month . Visitors may park behind the old station , where a bus leaves every ten minutes . Our garden has apple "
     "and cherry trees , a pond with frogs , and two benches made of oak ."
-).split()
+)
 GOODS = ("Apple juice", "Brown bread", "Goat cheese", "Olive oil", "Green tea", "Rice", "Dark honey", "Pepper")
 
 
 def prose(r: random.Random, letters: int) -> str:
-    at = r.randrange(len(PROSE))
+    words = PROSE.split()
+    at = r.randrange(len(words))
     text = ""
     while len(text) < letters:
-        word = PROSE[at % len(PROSE)]
+        word = words[at % len(words)]
         text += word if word in ".," or not text else " " + word
         at += 1
     text = text[:letters].rsplit(" ", 1)[0]

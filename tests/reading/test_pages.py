@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -193,3 +196,31 @@ def test_ocr_reads_by_lines(tiny: Any, page: Image.Image, monkeypatch: pytest.Mo
 def test_noise_says_nothing(tiny: Any) -> None:
     noise = np.random.default_rng(5).integers(0, 255, (200, 300, 3), dtype=np.uint8)
     assert start(tiny, Image.fromarray(noise)).result(timeout=60).text == ""
+
+
+def test_without_opencv_s_system_libraries_a_page_is_read_whole(tmp_path: Path) -> None:
+    """A headless Linux has no libGL, which OpenCV's wheel links."""
+    told = "libGL.so.1: cannot open shared object file"
+    (tmp_path / "cv2.py").write_text(f"raise ImportError({told!r})")
+    code = (
+        "from omlx_jupyter import Engine\nfrom omlx_jupyter.images.source import open_images\n"
+        "from omlx_jupyter.chat.pages import read_page, recipe_for\nengine = Engine.load()\n"
+        f"picture = open_images({str(PICTURES / 'sign.png')!r})[0]\n"
+        "result = read_page(engine, picture, recipe_for(engine)).result()\n"
+        "print(result.text, *result.notes, sep='\\n')\n"
+        "engine.close()"
+    )
+    places = os.pathsep.join([str(tmp_path), str(PICTURES.parents[1])])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": places},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    text, note = done.stdout.strip().split("\n")
+    assert text == "Platform 4"
+    assert note.startswith("read whole: OpenCV can't be loaded")
+    assert told in note
+    assert "apt install libgl1" in note
