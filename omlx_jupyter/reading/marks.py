@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 _GRAIN = 3  # px; marks with fewer aren't counted when sizes are measured
+_REACH = 0.45  # of a line's height; descenders reach less far into the next line
 _DOUBT = 0.03  # of a mark's pixels
 _RULE = 3.0  # line heights; what is longer and thin is no letter
 _EVEN = 0.45  # of a run's strong ink that its faint ink has; measured: rules 0.65 and more, joined letters 0.3 and less
@@ -27,6 +28,17 @@ class Marks:
     mask: np.ndarray
     erased: np.ndarray
     height: float
+
+    def split(self, cuts: list[tuple[int, int, int]]) -> Marks:
+        """Letters of two lines that touch at a cut (left, right, row) as two marks. What only reaches over it, as a
+        descender does, stays whole."""
+        mask, least = self.mask.copy(), _REACH * self.height
+        for left, right, row in cuts:
+            over = (self.boxes[:, 1] <= row - least) & (self.boxes[:, 3] >= row + least)
+            both = np.concatenate(([False], over))[self.labels[row, left:right]]
+            mask[row, left:right] &= ~both
+        boxes, _, labels = _connected(mask)
+        return replace(self, boxes=boxes, labels=labels, mask=mask)
 
 
 def marks_of(ink: np.ndarray, mask: np.ndarray, doubt: np.ndarray, noisy: bool) -> Marks:

@@ -49,8 +49,9 @@ def cut(rgb: np.ndarray, recipe: Recipe) -> Page:
 def _look(rgb: np.ndarray, factor: float) -> tuple[InkMap, Marks, list[Strip]]:
     found = upright_ink(rgb, factor)
     marks = marks_of(found.ink, found.mask, found.doubt, found.noisy)
-    strips = [replace(s, solid=s.solid or _is_rough(found, marks, s)) for s in Layout(marks).strips]
-    return found, marks, strips
+    layout = Layout(marks)
+    strips = [replace(s, solid=s.solid or _is_rough(found, marks, s)) for s in layout.strips]
+    return found, marks.split(layout.cuts) if layout.cuts else marks, strips
 
 
 def _is_rough(found: InkMap, marks: Marks, strip: Strip) -> bool:

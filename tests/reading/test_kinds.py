@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
@@ -148,3 +149,68 @@ def test_pages_of_six_kinds(tiny: Any, kind: Callable[[random.Random], Sheet]) -
         assert len(found) == len(wanted), result.text
         wrong = sum(map(errors, wanted, found))  # line by line, so that the order counts
         assert wrong <= 0.01 * sum(map(len, wanted)), result.text
+
+
+def plain(paper: str = "white", ink: str = "black") -> Sheet:
+    r = random.Random(3)
+    sheet = Sheet(640, 330, SANS, 16, paper, ink)
+    sheet.column(30, 24, [prose(r, r.randint(36, 56)) for _ in range(6)])
+    return sheet
+
+
+def lit(sheet: Sheet, light: np.ndarray, grain: float = 0) -> Image.Image:
+    """The page under uneven light, (h, w), on a grainy film."""
+    noise = np.random.default_rng(1).normal(0, grain, (*light.shape, 1)) if grain else 0
+    shown = np.asarray(sheet.image) * light[:, :, None] + noise
+    return Image.fromarray(shown.clip(0, 255).astype(np.uint8))
+
+
+def on_a_gradient(sheet: Sheet) -> Image.Image:
+    ink = 1 - np.asarray(sheet.image) / 255
+    ground = np.stack(np.broadcast_arrays(np.linspace(0, 120, 640), np.linspace(60, 20, 330)[:, None], 120.0), 2)
+    return Image.fromarray((ground * (1 - ink) + 255 * ink).astype(np.uint8))
+
+
+def underlined(sheet: Sheet) -> Image.Image:
+    for row in range(6):
+        sheet.canvas.line((30, 43 + 24 * row, 560, 43 + 24 * row), fill="black")
+    return sheet.image
+
+
+def framed(sheet: Sheet) -> Image.Image:
+    for row in range(6):
+        sheet.canvas.rectangle((22, 20 + 24 * row, 600, 43 + 24 * row), outline="#777777")
+    return sheet.image
+
+
+SPOT = 0.4 + 0.6 * np.exp(-np.add.outer(np.linspace(-1, 1, 330) ** 2, np.linspace(-1, 2, 640) ** 2))
+HARD: dict[str, Callable[[], tuple[Image.Image, str]]] = {
+    "skew": lambda: ((s := plain()).image.rotate(-5, Image.Resampling.BICUBIC, True, fillcolor="white"), s.text),
+    "dark and coloured": lambda: ((s := plain("#402060", "#ffe080")).image, s.text),
+    "spot of light": lambda: (lit(s := plain(), SPOT, 5), s.text),
+    "on a gradient": lambda: (on_a_gradient(s := plain()), s.text),
+    "underlined": lambda: (underlined(s := plain()), s.text),
+    "framed": lambda: (framed(s := plain()), s.text),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", HARD)
+def test_a_page_that_is_hard_to_cut(tiny: Any, how: str) -> None:
+    image, text = HARD[how]()
+    found = read_page(tiny, open_images(image)[0], recipe_for(tiny)).result().text
+    assert errors(text, found) <= 0.01 * len(text), found
+
+
+def test_letters_of_two_lines_that_touch(tiny: Any) -> None:
+    sheet = Sheet(640, 140, SANS, 16)
+    sheet.pitch = 15  # less than the type's size
+    lines = [
+        "gypsy jumping by (benches)",
+        "Apply hybrid Qty, of oak",
+        "gypsy jumping by (frogs)",
+        "Hotly lying flip for you",
+    ]
+    sheet.column(30, 24, lines)
+    found = read_page(tiny, open_images(sheet.image)[0], recipe_for(tiny)).result().text
+    assert len(found.split("\n")) == 4, found
+    assert errors(sheet.text, found) <= 0.08 * len(sheet.text), found  # 0.14 and more before they were told apart
