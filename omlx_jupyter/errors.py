@@ -25,6 +25,10 @@ class RequestError(OmlxError):
     """A request that can't be served as it is: bad settings, a prompt that is too long."""
 
 
+class CacheError(OmlxError):
+    """The prefix cache's folder can't be emptied. Requests never raise it: to them a faulty cache is a miss."""
+
+
 class EngineClosedError(OmlxError):
     """The engine was closed; load a new one."""
 

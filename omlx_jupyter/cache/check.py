@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import CacheError
 from .files import Damaged, SegmentReader, checksum
 from .index import READY, SCHEMA, Index, kind_of, set_aside, word
 from .shelf import segment_path
@@ -75,20 +76,34 @@ def clear(folder: Path, name: str | None = None) -> int:
     """Drop a model's entries, or everything; the bytes that were freed. Running kernels go on.
 
     A damaged index is moved away with everything that it named.
+
+    :raises CacheError: the index is busy, or the folder can't be written.
     """
     if not exists(folder):
         return 0
     try:
-        return _clear(folder, name)
+        try:
+            return _clear(folder, name)
+        except Exception as error:
+            if kind_of(error) != "damaged":
+                raise
+            return _clear_damaged(folder)
     except Exception as error:
-        if kind_of(error) != "damaged":
-            raise
-        set_aside(folder)
-        freed = 0
-        for path in (folder / "segments").glob("*.safetensors"):
-            freed += path.lstat().st_size
-            path.unlink(missing_ok=True)
-        return freed
+        if kind_of(error) == "busy":
+            raise CacheError(f"another kernel is writing into {folder}; clear it again in a moment.") from error
+        raise CacheError(
+            f"{folder} can't be emptied ({word(error)}); give yourself the right to write there, or set another "
+            "Omlx.cache_folder."
+        ) from error
+
+
+def _clear_damaged(folder: Path) -> int:
+    set_aside(folder)
+    freed = 0
+    for path in (folder / "segments").glob("*.safetensors"):
+        freed += path.lstat().st_size
+        path.unlink(missing_ok=True)
+    return freed
 
 
 def _clear(folder: Path, name: str | None) -> int:

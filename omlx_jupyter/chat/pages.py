@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..engine.engine import Engine
+from ..engine.phase import Phase
 from ..engine.readable import Readable
-from ..engine.request import Phase, Progress, RequestHandle, new_group
+from ..engine.request import Progress, RequestHandle, new_group
 from ..errors import OmlxError
 from ..types import (
     Delta,
@@ -165,8 +166,8 @@ class PageHandle(Readable[PageText]):
     @property
     def progress(self) -> Progress:
         parts = [handle.progress for handle in self._handles]
-        order: tuple[Phase, ...] = ("decode", "prefill", "reading", "queued")
-        phase: Phase = next((p for p in order if any(part.phase == p for part in parts)), "done")
+        order = (Phase.DECODE, Phase.PREFILL, Phase.READING, Phase.QUEUED)
+        phase = next((p for p in order if any(part.phase == p for part in parts)), Phase.DONE)
         return Progress(
             phase, sum(p.done for p in parts), sum(p.total for p in parts), sum(p.tokens for p in parts), images=1
         )

@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .request import Phase, Request
+from .phase import Phase
+from .request import Request
 
 
 @dataclass(frozen=True)
@@ -33,14 +34,14 @@ class Finished:
     tokens: int
 
 
-_ORDER: tuple[Phase, ...] = ("decode", "prefill", "reading", "queued", "done")
+_ORDER: tuple[Phase, ...] = (Phase.DECODE, Phase.PREFILL, Phase.READING, Phase.QUEUED, Phase.DONE)
 
 
 def lanes_of(requests: Iterable[Request]) -> list[Lane]:
     """One lane a request, in order of arrival; the requests of a group share one."""
     groups: dict[object, list[Request]] = {}
     for request in sorted(requests, key=lambda r: r.number):
-        groups.setdefault(("group", request.group) if request.group else request.number, []).append(request)
+        groups.setdefault(("group", request.wants.group) if request.wants.group else request.number, []).append(request)
     return [_lane(members) for members in groups.values()]
 
 
@@ -49,21 +50,21 @@ def _lane(members: list[Request]) -> Lane:
     return Lane(
         members[0].number,
         next(phase for phase in _ORDER if phase in phases),
-        sum(r.prefilled for r in members),
-        sum(r.prompt_tokens for r in members),
-        sum(len(r.token_ids) for r in members),
-        sum(r.sampling.max_tokens or 0 for r in members),
-        1 if members[0].group else members[0].images,
+        sum(r.course.prefilled for r in members),
+        sum(r.prompt.tokens for r in members),
+        sum(len(r.answer.token_ids) for r in members),
+        sum(r.max_tokens for r in members),
+        1 if members[0].wants.group else members[0].prompt.images,
     )
 
 
 def finished_of(request: Request) -> Finished:
     return Finished(
         request.number,
-        request.prompt_tokens,
-        request.cached_tokens_ram,
-        request.cached_tokens_ssd,
-        len(request.token_ids),
+        request.prompt.tokens,
+        request.course.cached_tokens_ram,
+        request.course.cached_tokens_ssd,
+        len(request.answer.token_ids),
     )
 
 
@@ -71,7 +72,7 @@ def note_finished(recent: deque[tuple[int, Finished]], request: Request) -> None
     """Add a request, with its group, to the finished ones; a group's are added up in one."""
     made = finished_of(request)
     for place, (group, other) in enumerate(recent):
-        if group and group == request.group:
+        if group and group == request.wants.group:
             recent[place] = (
                 group,
                 Finished(
@@ -83,4 +84,4 @@ def note_finished(recent: deque[tuple[int, Finished]], request: Request) -> None
                 ),
             )
             return
-    recent.append((request.group, made))
+    recent.append((request.wants.group, made))

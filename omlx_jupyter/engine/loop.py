@@ -122,9 +122,9 @@ class EngineLoop:
         """On a worker thread."""
         try:
             with self._held.guard.request(lambda error: self._held.fail(request, error)):
-                if not (request.cancelled or self._held.closing):
+                if not (request.flags.cancelled or self._held.closing):
                     self._runner.prepare(request)
-            request.prepared_at = time.monotonic()
+            request.prompt.at = time.monotonic()
         finally:
             self._held.prepared(request)
 
@@ -173,7 +173,7 @@ class EngineLoop:
         held = self._held
         with held.changed:
             while not (held.closing or self._forget or held.ready or self._stepper.busy):
-                if any(request.cancelled for request in held.preparing.values()):
+                if any(request.flags.cancelled for request in held.preparing.values()):
                     break
                 if self._retired and not held.open:
                     return False

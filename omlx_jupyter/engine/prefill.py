@@ -39,7 +39,8 @@ class PrefillQueue:
             return None
         self._count += 1
         turns = [
-            Turn(r.request.number, r.request.prompt_tokens - r.request.prefilled, r.request.background) for r in able
+            Turn(r.number, r.prompt.tokens - r.course.prefilled, r.flags.background)
+            for r in (row.request for row in able)
         ]
         return able[pick(turns, self._count)]
 
@@ -48,10 +49,10 @@ class PrefillQueue:
         ahead = row.follows
         if ahead is None:
             return False
-        if ahead in self.rows and ahead.request.prefilled < row.follows_to:
+        if ahead in self.rows and ahead.request.course.prefilled < row.follows_to:
             return True
         row.follows = None
         row.followed = True  # what it waited for is cached now: look it up again
-        if ahead.request.prefilled < row.follows_to:  # it ended before
+        if ahead.request.course.prefilled < row.follows_to:  # it ended before
             self._follow(row, self.rows[: self.rows.index(row)])
         return row.follows is not None

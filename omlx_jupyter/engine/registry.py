@@ -65,6 +65,8 @@ class Registry:
             taken = self.preparing.pop(request.number, None) is None  # cancelled or closed meanwhile
             if not (request.ended or taken):
                 self.ready.append(request)
+            elif request.ended:
+                request.let_go()  # what its worker made after its end
             self.changed.notify_all()
 
     def withdraw(self, request: Request, error: BaseException) -> None:
@@ -77,9 +79,9 @@ class Registry:
     def take_cancelled(self) -> list[Request]:
         """Requests without a row that were cancelled, taken out."""
         with self.changed:
-            gone = [r for r in [*self.preparing.values(), *self.ready] if r.cancelled]
-            self.preparing = {n: r for n, r in self.preparing.items() if not r.cancelled}
-            self.ready = [r for r in self.ready if not r.cancelled]
+            gone = [r for r in [*self.preparing.values(), *self.ready] if r.flags.cancelled]
+            self.preparing = {n: r for n, r in self.preparing.items() if not r.flags.cancelled}
+            self.ready = [r for r in self.ready if not r.flags.cancelled]
         return gone
 
     def take_concerned(self) -> list[Request]:
@@ -118,9 +120,9 @@ class Registry:
         with self.changed:
             self.open.pop(request.number, None)
             self.counts["cancelled" if reason == "cancelled" else "finished"] += 1
-            self.counts["prompt_tokens"] += request.prompt_tokens
-            self.counts["completion_tokens"] += len(request.token_ids)
-            self.counts["images_reused"] += request.images_reused
+            self.counts["prompt_tokens"] += request.prompt.tokens
+            self.counts["completion_tokens"] += len(request.answer.token_ids)
+            self.counts["images_reused"] += request.course.images_reused
 
     def fail(self, request: Request, error: BaseException) -> None:
         with self.changed:

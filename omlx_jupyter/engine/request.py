@@ -6,14 +6,18 @@ import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import EngineClosedError, OmlxError, ProcessError, RequestError
-from ..types import Delta, FinishReason, Generation, SamplingParams, TokenLogprob, Usage
+from ..types import Delta, FinishReason, Generation, Usage
 from .events import EventQueue
+from .phase import Phase, PhaseError, allowed
 from .readable import Readable
+from .state import Answer, Course, Flags, PromptState, Wants
 
-Phase = Literal["queued", "reading", "prefill", "decode", "done"]
+if TYPE_CHECKING:
+    from .row import Row
+
 _numbers = itertools.count(1)
 _groups = itertools.count(1)
 WATCH_S = 0.5  # a reader looks this often whether the engine thread still lives
@@ -30,69 +34,69 @@ def _spent() -> NoReturn:
 
 @dataclass
 class Request:
-    """Written by the engine thread, except `cancelled`, which anyone may set."""
+    """One request's whole state. Each group says who writes it; the engine thread writes what is in none.
 
-    sampling: SamplingParams
+    `row` is what the request has on the engine thread, from its admission to its end.
+    """
+
+    wants: Wants
     prepare: Callable[[], Any]
-    group: int = 0  # requests of one page have the same; 0 stands alone
     number: int = field(default_factory=lambda: next(_numbers))
-    submitted: float = field(default_factory=time.monotonic)
-    phase: Phase = "queued"
-    cancelled: bool = False
-    prompt: Any = None
-    prompt_tokens: int = 0
-    bytes_needed: int = 0  # estimate: KV of prompt and answer, and the vision tower's peak
-    context_ends: bool = False  # the model's context ends before max_tokens would
-    detached: bool = False  # runs to its end though nobody holds its handle
-    background: bool = False  # gives its turn, and its row, to requests that aren't
-    stop_loops: bool = False
-    grammar: Any = None
-    prefilled: int = 0
-    images: int = 0
-    images_encoded: int = 0
-    images_reused: int = 0
-    cached_tokens: int = 0
-    cached_tokens_ram: int = 0
-    cached_tokens_ssd: int = 0
-    saved_s: float = 0.0
-    peak_rows: int = 1
-    prepared_at: float = 0.0
-    admitted_at: float = 0.0
-    first_token_at: float = 0.0
-    token_ids: list[int] = field(default_factory=list)
-    logprobs: list[TokenLogprob] = field(default_factory=list)
-    text: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    flags: Flags = field(default_factory=Flags)
+    prompt: PromptState = field(default_factory=PromptState)
+    course: Course = field(default_factory=Course)
+    answer: Answer = field(default_factory=Answer)
+    row: Row | None = None
     events: EventQueue[Delta] = field(default_factory=EventQueue)
     result: Generation | None = None
     error: BaseException | None = None
+    _phase: Phase = Phase.QUEUED
+
+    @property
+    def phase(self) -> Phase:
+        return self._phase
+
+    def to(self, phase: Phase) -> None:
+        """Go on to another phase; staying is allowed.
+
+        :raises PhaseError: no way leads there.
+        """
+        if phase is not self._phase:
+            if not allowed(self._phase, phase):
+                raise PhaseError(self.number, self._phase, phase)
+            self._phase = phase
+
+    @property
+    def max_tokens(self) -> int:
+        return self.prompt.max_tokens or self.wants.sampling.max_tokens or 1
 
     def usage(self) -> Usage:
         now = time.monotonic()
-        first = self.first_token_at
-        decoded = len(self.token_ids) - 1
+        began, prepared, course = self.wants.at, self.prompt.at, self.course
+        first = course.first_token_at
+        decoded = len(self.answer.token_ids) - 1
         return Usage(
-            prompt_tokens=self.prompt_tokens,
-            completion_tokens=len(self.token_ids),
-            images=self.images,
-            images_encoded=self.images_encoded,
-            images_reused=self.images_reused,
-            cached_tokens=self.cached_tokens,
-            cached_tokens_ram=self.cached_tokens_ram,
-            cached_tokens_ssd=self.cached_tokens_ssd,
-            saved_s=self.saved_s,
-            queue_s=max(0.0, self.admitted_at - self.prepared_at) if self.admitted_at else 0.0,
-            prepare_s=max(0.0, self.prepared_at - self.submitted) if self.prepared_at else 0.0,
-            ttft_s=first - self.submitted if first else 0.0,
-            total_s=now - self.submitted,
+            prompt_tokens=self.prompt.tokens,
+            completion_tokens=len(self.answer.token_ids),
+            reasoning_tokens=self.answer.reasoning_tokens,
+            images=self.prompt.images,
+            images_encoded=course.images_encoded,
+            images_reused=course.images_reused,
+            cached_tokens=course.cached_tokens,
+            cached_tokens_ram=course.cached_tokens_ram,
+            cached_tokens_ssd=course.cached_tokens_ssd,
+            saved_s=course.saved_s,
+            queue_s=max(0.0, course.admitted_at - prepared) if course.admitted_at else 0.0,
+            prepare_s=max(0.0, prepared - began) if prepared else 0.0,
+            ttft_s=first - began if first else 0.0,
+            total_s=now - began,
             decode_tokens_per_s=decoded / (now - first) if first and decoded > 0 and now > first else 0.0,
-            peak_rows=self.peak_rows,
+            peak_rows=course.peak_rows,
+            steps=course.steps,
+            drafted=course.drafted,
+            accepted=course.accepted,
+            accepted_from=dict(course.accepted_from),
         )
-
-    def nothing_reused(self) -> None:
-        """A restore failed: the prompt is computed from its first token."""
-        self.prefilled = self.cached_tokens = self.cached_tokens_ram = self.cached_tokens_ssd = 0
-        self.images_reused, self.saved_s = 0, 0.0
 
     @property
     def ended(self) -> bool:
@@ -101,30 +105,34 @@ class Request:
     def finish(self, reason: FinishReason, detail: str = "") -> None:
         if self.ended:
             return
-        self.phase = "done"
         self.result = Generation(
-            text="".join(self.text),
-            token_ids=list(self.token_ids),
+            text="".join(self.answer.text),
+            thinking="".join(self.answer.thinking).strip(),
+            token_ids=list(self.answer.token_ids),
             finish_reason=reason,
             usage=self.usage(),
             detail=detail,
-            notes=tuple(self.notes),
-            logprobs=list(self.logprobs) if self.sampling.logprobs is not None else None,
+            notes=tuple(self.prompt.notes),
+            logprobs=list(self.answer.logprobs) if self.wants.sampling.logprobs is not None else None,
         )
-        self._let_go()
-        self.events.end()
+        self._end()
 
     def fail(self, error: BaseException) -> None:
         if self.ended:
             return
         self.error = error
-        self.phase = "done"
-        self._let_go()
+        self._end()
+
+    def _end(self) -> None:
+        """Possible from every phase, and asks nobody."""
+        self._phase = Phase.DONE
+        self.let_go()
         self.events.end()
 
-    def _let_go(self) -> None:
-        """A handle may be kept for long: it holds the answer, not the model, its pixels or a grammar."""
-        self.prepare, self.prompt, self.grammar = _spent, None, None
+    def let_go(self) -> None:
+        """A handle may be kept for long: it holds the answer, not the model, its pixels or a guide."""
+        self.prepare, self.row = _spent, None
+        self.prompt.ready = self.prompt.guide = None
 
 
 @dataclass(frozen=True)
@@ -150,7 +158,8 @@ class RequestHandle(Readable[Generation]):
         self._alive = alive
 
     def __del__(self) -> None:
-        if not (self._request.detached or self._request.ended or self._request.cancelled):
+        flags = self._request.flags
+        if not (flags.detached or flags.cancelled or self._request.ended):
             self.cancel()
 
     def __reduce__(self) -> NoReturn:
@@ -158,12 +167,12 @@ class RequestHandle(Readable[Generation]):
 
     def detach(self) -> RequestHandle:
         """Let the request run to its end though nobody holds its handle, say to warm the cache."""
-        self._request.detached = True
+        self._request.flags.detached = True
         return self
 
     def in_background(self) -> RequestHandle:
         """Let requests that somebody waits for go first; the answer is the same."""
-        self._request.background = True
+        self._request.flags.background = True
         return self
 
     @property
@@ -177,7 +186,7 @@ class RequestHandle(Readable[Generation]):
     @property
     def progress(self) -> Progress:
         r = self._request
-        return Progress(r.phase, r.prefilled, r.prompt_tokens, len(r.token_ids), r.images)
+        return Progress(r.phase, r.course.prefilled, r.prompt.tokens, len(r.answer.token_ids), r.prompt.images)
 
     @property
     def usage(self) -> Usage:
@@ -186,7 +195,7 @@ class RequestHandle(Readable[Generation]):
 
     def cancel(self) -> None:
         """End the request within one step; what was said so far is kept. From any thread."""
-        self._request.cancelled = True
+        self._request.flags.cancelled = True
         self._wake()
 
     def poll(self, timeout: float | None = 0.0) -> tuple[list[Delta], bool]:

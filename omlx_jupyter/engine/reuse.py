@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import mlx.core as mx
 
@@ -21,6 +21,7 @@ from .promotions import Promotions
 from .rates import Rates
 from .row import Row
 
+T = TypeVar("T")
 _STATE_EVERY = 4 * BLOCK_TOKENS  # recurrent layers' state is kept at least this often in a prompt
 _TRIES = 3  # plans for one prompt, when what was planned has gone
 
@@ -68,7 +69,7 @@ class Reuse:
         row.prefix = row.follows = None
         if unread:
             row.cache, row.images_done = self._model.new_cache(), 0
-            row.request.nothing_reused()
+            row.request.course.nothing_reused()
 
     # -- before prefill ---------------------------------------------------------------------
 
@@ -87,8 +88,8 @@ class Reuse:
     @costs_the_cache(None)
     def again(self, row: Row) -> None:
         """Look a prompt up once more that has computed nothing yet."""
-        prefix: RowPrefix | None = row.prefix
-        if prefix is not None and not row.request.prefilled:
+        prefix = row.prefix
+        if prefix is not None and not row.request.course.prefilled:
             prefix.tries = 0
             self._plan(row)
 
@@ -100,7 +101,8 @@ class Reuse:
     def _plan(self, row: Row) -> None:
         assert self.cache is not None
         assert self._io is not None
-        prefix: RowPrefix = row.prefix
+        prefix = row.prefix
+        assert prefix is not None
         prefix.plan = self.cache.plan(prefix.chain, len(row.prompt.ids) - 1) if prefix.tries < _TRIES else Plan()
         prefix.tries += 1
         prefix.reading = prefix.room = None
@@ -117,7 +119,7 @@ class Reuse:
     @costs_the_cache(True)
     def restored(self, row: Row, wait_s: float) -> bool:
         """Whether the row can be prefilled; waits at most `wait_s` for the disk. Modifies the row's caches."""
-        prefix: RowPrefix | None = row.prefix
+        prefix = row.prefix
         if prefix is None or prefix.reading is None:
             return True
         if not prefix.reading.done():
@@ -134,7 +136,7 @@ class Reuse:
 
     def _fill(self, row: Row, prefix: RowPrefix, found: Restored) -> None:
         assert self.cache is not None
-        request, plan = row.request, prefix.plan
+        course, plan = row.request.course, prefix.plan
         parts = [(part.payload, part.take) for part in found.parts]
         if prefix.room is not None:
             parts, prefix.room = [(prefix.room.arrays, plan.length)], None
@@ -146,14 +148,13 @@ class Reuse:
         if self._layout.window and plan.steps[-1].take < plan.steps[-1].child.length:
             count = plan.length - prefix.chain.done  # a block used in part is stored anew, with what follows
             prefix.deltas = [kv_records.window_delta(row.cache or [], self._layout, count)]
-        request.prefilled = plan.length
-        request.cached_tokens_ram, request.cached_tokens_ssd = plan.tokens(ram=True), plan.tokens(ram=False)
-        request.cached_tokens = plan.length
+        course.prefilled = course.cached_tokens = plan.length
+        course.cached_tokens_ram, course.cached_tokens_ssd = plan.tokens(ram=True), plan.tokens(ram=False)
         images = sum(span.end <= plan.length for span in prefix.chain.spans)
-        request.images_reused += images
+        course.images_reused += images
         row.images_done = images
-        request.saved_s = plan.length * self.rates.per_token + images * self.rates.per_image
-        self.cache.saved_s += request.saved_s
+        course.saved_s = plan.length * self.rates.per_token + images * self.rates.per_image
+        self.cache.saved_s += course.saved_s
 
     def _read_again(self, prefix: RowPrefix) -> None:
         """Start to read for RAM what was restored into a row alone."""
@@ -166,7 +167,7 @@ class Reuse:
     @costs_the_cache(())
     def stops(self, row: Row) -> tuple[int, ...]:
         """Where prefill chunks have to end."""
-        prefix: RowPrefix | None = row.prefix
+        prefix = row.prefix
         if prefix is None:
             return ()
         stops = [prefix.chain.done + BLOCK_TOKENS]
@@ -177,7 +178,7 @@ class Reuse:
     @costs_the_cache(None)
     def prefilled(self, row: Row, start: int, end: int, last: bool) -> None:
         """Take in what a chunk [start, end) made: whole blocks, and at the prompt's end the rest."""
-        prefix: RowPrefix | None = row.prefix
+        prefix = row.prefix
         if prefix is None or self.cache is None:
             return
         if self._layout.window:
@@ -204,30 +205,30 @@ class Reuse:
     @costs_the_cache(None)
     def decoded(self, row: Row, batch: Any) -> None:
         """A block of a running answer, once it is full."""
-        prefix: RowPrefix | None = row.prefix
+        prefix = row.prefix
         if prefix is None:
             return
         self._read_again(prefix)
-        known = len(row.prompt.ids) + len(row.request.token_ids)
+        known = len(row.prompt.ids) + len(row.request.answer.token_ids)
         if known - prefix.chain.done > BLOCK_TOKENS:
             self._answer(row, prefix, batch, prefix.chain.done + BLOCK_TOKENS, ended=False)
 
     @costs_the_cache(None)
     def ended(self, row: Row, batch: Any) -> None:
         """The rest of an answer, when its row is about to leave the batch."""
-        prefix: RowPrefix | None = row.prefix
+        prefix = row.prefix
         if prefix is None:
             return
         row.prefix = None
         self._read_again(prefix)
         if self._promotions is not None:
             self._promotions.collect()
-        self._answer(row, prefix, batch, len(row.prompt.ids) + len(row.request.token_ids), ended=True)
+        self._answer(row, prefix, batch, len(row.prompt.ids) + len(row.request.answer.token_ids), ended=True)
 
     def _answer(self, row: Row, prefix: RowPrefix, batch: Any, end: int, ended: bool) -> None:
         assert self.cache is not None
         chain = prefix.chain
-        known = [*row.prompt.ids, *row.request.token_ids]
+        known = [*row.prompt.ids, *row.request.answer.token_ids]
         chain.extend(known[len(chain.symbols) :])
         length = batch.length(row)
         end = min(end, length)
@@ -251,11 +252,11 @@ class Reuse:
     @costs_the_cache(None)
     def left(self, row: Row) -> None:
         """A row that ends during prefill: keep what is whole."""
-        prefix: RowPrefix | None = row.prefix
+        prefix = row.prefix
         row.prefix = None
         if prefix is None or prefix.reading is not None or row.cache is None or self._layout.stateful:
             return
-        self._store(row.cache, prefix, row.request.prefilled)
+        self._store(row.cache, prefix, row.request.course.prefilled)
 
     @costs_the_cache(None)
     def stored_features(self, row: Row, digest: str) -> mx.array | None:
@@ -274,6 +275,11 @@ class Reuse:
         self.rates.prefilled(tokens, seconds)
         if self.cache is not None and self.cache.ssd is not None:
             self.cache.ssd.note_rate(self.rates.per_token)
+
+    def in_background(self, look: Callable[..., T], *args: Any) -> Future[T]:
+        """Run what reads the disk beside the engine thread."""
+        assert self._io is not None
+        return self._io.submit(look, *args)
 
     def forget(self) -> None:
         """Empty the RAM tier; running rows keep what is theirs."""
@@ -296,9 +302,12 @@ def _allocator(row: Row, layout: Layout) -> Any:
     if layout.window:
         return None
 
+    prefix = row.prefix
+    assert prefix is not None
+
     def allocate(shapes: Any) -> Any:
-        row.prefix.room = Room(shapes, _capacity(row))
-        return row.prefix.room
+        prefix.room = Room(shapes, _capacity(row))
+        return prefix.room
 
     return allocate
 
@@ -314,5 +323,5 @@ def make_room(room: Room) -> None:
 
 def _capacity(row: Row) -> int:
     """Tokens to make room for: the prompt and a beginning of the answer, in whole blocks."""
-    wanted = row.request.prompt_tokens + min(row.request.sampling.max_tokens or 1, 2 * BLOCK_TOKENS)
+    wanted = row.request.prompt.tokens + min(row.request.max_tokens, 2 * BLOCK_TOKENS)
     return -(-wanted // BLOCK_TOKENS) * BLOCK_TOKENS

@@ -4,33 +4,45 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ..models.thinking import Thoughts
+from ..models.tokenizer import TextStream
 from ..types import Delta, FinishReason, TokenLogprob
+from .phase import Phase
 from .repetition import CHECK_EVERY, loop_period
 from .request import Request
 from .stops import StopMatcher
 
+if TYPE_CHECKING:
+    from ..models.loaded import LoadedModel
+    from ..models.sampling import RowSampler
+    from .drafts import Draft, RowDrafts
+    from .reuse import RowPrefix
+
+
+_ALL_THOUGHT = "the answer ended inside its thought"
+
 
 @dataclass
-class Parked:
-    """What a decoding row takes along besides its caches: the token (1,) to feed next and where it stands."""
+class Slot:
+    """What a decode batch keeps of a row besides its caches: where the token to feed next stands."""
 
-    token: Any
-    chosen: Any
-    fresh: bool  # the token is still the prompt's last
-    told: bool  # the token was handed out already
+    chosen: Any = None  # its Chosen, or the error that its sampler raised
+    fresh: bool = True  # the token is still the prompt's last
+    told: bool = False  # the token was handed out already
+    token: Any = None  # (1,), while the row is put aside in mid-answer; else the batch has it
 
 
 class Row:
     """Holds what only the engine thread touches."""
 
-    def __init__(self, request: Request, model: Any, sampler: Any, stream: Any) -> None:
+    def __init__(self, request: Request, model: LoadedModel, sampler: RowSampler) -> None:
         self.request = request
-        self.prompt = request.prompt
+        self.prompt = request.prompt.ready
         self.sampler = sampler
         self.cache: list[Any] | None = None  # per layer; None once it has joined the batch
-        self.prefix: Any = None  # RowPrefix while the prefix cache follows the row
+        self.prefix: RowPrefix | None = None  # while the prefix cache follows the row
         self.images_done = 0  # pictures inside the restored prefix: never encoded
         self.features: list[Any] = []
         self.embeds: Any = None  # of the prompt that isn't restored; None for text models
@@ -40,49 +52,121 @@ class Row:
         self.follows: Row | None = None  # the row that computes the beginning of this one's prompt right now
         self.follows_to = 0  # how many of its tokens have to be prefilled first
         self.followed = False  # that has happened: look the prefix up again
-        self.parked: Parked | None = None  # put aside in mid-answer
+        self.slot = Slot()
+        self.drafts: RowDrafts | None = None  # what may come next, where it is known from elsewhere
         self.delta = 0
-        self._end_tokens = model.end_tokens | set(request.sampling.stop_token_ids)
-        self._stream = stream
-        self._stops = StopMatcher(request.sampling.stop or ())
+        self._end_tokens = model.end_tokens | set(request.wants.sampling.stop_token_ids)
+        self._stream = TextStream(model.tokenizer)
+        self._thoughts = Thoughts(model.tokenizer.markers, request.prompt.thinking)
+        self._stops = StopMatcher(request.wants.sampling.stop or ())
 
     @property
     def last_prompt_token(self) -> int:
         return int(self.prompt.ids[-1])
 
+    # -- its guide --------------------------------------------------------------------------
+
+    @property
+    def waits_for_guide(self) -> bool:
+        """Whether the next token can't be chosen before the last one is known."""
+        guide = self.sampler.guide
+        return guide is not None and guide.waits(len(self.request.answer.token_ids) + (not self.slot.told))
+
+    def follow_to(self, last: int | None) -> bool:
+        """Bring the guide up to the token to feed next. False: the answer can't go on, which its reader is told."""
+        guide = self.sampler.guide
+        if guide is None or self.slot.fresh:
+            return True
+        try:
+            guide.follow(self.request.answer.token_ids, None if self.slot.told else last)
+        except Exception as error:
+            self.slot.chosen = error
+            return False
+        return True
+
+    # -- its drafts -------------------------------------------------------------------------
+
+    @property
+    def last_known(self) -> bool:
+        """Whether the token to feed next was heard here already."""
+        return self.slot.fresh or self.slot.told
+
+    def offer(self, widest: int, last: int | None = None) -> Draft | None:
+        """What may follow; `last` is the token to feed next, where it wasn't heard yet. None: nothing is worth it."""
+        if self.drafts is None:
+            return None
+        chosen = len(self.request.answer.token_ids) + (not self.last_known)
+        most = min(widest - 1, self.request.max_tokens - chosen - 1)
+        guide = self.sampler.guide
+        if guide is not None and (guide.answer_waits or (guide.waits(chosen) and not self.last_known and last is None)):
+            return None  # penalties are about to begin anew, or the guide has to know the last token first
+        if guide is not None and guide.waits(chosen) and self.follow_to(last):
+            certain = guide.certain()[: max(0, most)]
+            if certain:
+                return self.drafts.certain(certain)
+        return self.drafts.offer(most, last)
+
+    # -- its text ---------------------------------------------------------------------------
+
     def accept(self, token: int, logprob: TokenLogprob | None) -> tuple[FinishReason, str] | None:
         """Take one sampled token; a pair of reason and detail when it ends the request."""
-        request = self.request
-        if not request.token_ids:
-            request.first_token_at = time.monotonic()
-            request.phase = "decode"
-        request.token_ids.append(token)
+        request, answer = self.request, self.request.answer
+        if not answer.token_ids:
+            request.course.first_token_at = time.monotonic()
+            request.to(Phase.DECODE)
+        answer.token_ids.append(token)
+        if self.drafts is not None:
+            self.drafts.hear(token)
         if logprob is not None:
-            request.logprobs.append(logprob)
+            answer.logprobs.append(logprob)
         if token in self._end_tokens:
-            self._say(self._stops.feed(self._stream.finish()) + self._stops.finish(), token)
-            return "stop", ""
-        shown = self._stops.feed(self._stream.add(token))
-        self._say(shown, token)
+            return self._ended(token)
+        self._say(*self._split(self._stream.add(token)), token)
         if self._stops.matched is not None:
             return "stop", f"stop string {self._stops.matched!r}"
-        count = len(request.token_ids)
-        if request.stop_loops and count % CHECK_EVERY == 0 and loop_period(request.token_ids):
+        return self._cut_short()
+
+    def _split(self, text: str) -> tuple[str, str]:
+        """A piece as (of the thought, of the answer); counts its token."""
+        was = self._thoughts.thinking
+        thought, said = self._thoughts.feed(text)
+        self.request.answer.reasoning_tokens += was or self._thoughts.thinking
+        return thought, self._stops.feed(said)
+
+    def _ended(self, token: int) -> tuple[FinishReason, str]:
+        thinking = self._thoughts.thinking
+        self._finish(token, cut=False)
+        return "stop", _ALL_THOUGHT if thinking else ""
+
+    def _cut_short(self) -> tuple[FinishReason, str] | None:
+        request, tokens = self.request, self.request.answer.token_ids
+        count, said = len(tokens), len(tokens) - request.answer.reasoning_tokens
+        if request.wants.stop_loops and said % CHECK_EVERY == 0 and loop_period(tokens[-said:] if said else ()):
             self.flush()
             return "stop", "the model repeated itself without end"
-        if count >= (request.sampling.max_tokens or 1):
-            self.flush()
-            if request.context_ends:
-                return "length", f"the model's context of {request.prompt_tokens + count:,} tokens is full"
-            return "length", f"max_tokens ({request.sampling.max_tokens}) reached"
-        return None
+        if count < request.max_tokens:
+            return None
+        why = f"max_tokens ({request.max_tokens}) reached"
+        if request.prompt.context_ends:
+            why = f"the model's context of {request.prompt.tokens + count:,} tokens is full"
+        thinking = self._thoughts.thinking
+        self.flush()
+        return "length", f"{why}; {_ALL_THOUGHT}" if thinking else why
 
     def flush(self) -> None:
         """Say what was held back, the beginning of a stop string. The answer was cut: half a character is left out."""
-        self._say(self._stops.feed(self._stream.finish(cut=True)) + self._stops.finish(), None)
+        self._finish(None, cut=True)
 
-    def _say(self, text: str, token: int | None) -> None:
-        if text:
-            self.request.text.append(text)
-        if text or token is not None:
-            self.request.events.put(Delta(text, () if token is None else (token,)))
+    def _finish(self, token: int | None, cut: bool) -> None:
+        thought, said = self._thoughts.feed(self._stream.finish(cut))
+        more, rest = self._thoughts.finish()
+        self._say(thought + more, self._stops.feed(said + rest) + self._stops.finish(), token)
+
+    def _say(self, thought: str, said: str, token: int | None) -> None:
+        answer = self.request.answer
+        if thought:
+            answer.thinking.append(thought)
+        if said:
+            answer.text.append(said)
+        if thought or said or token is not None:
+            self.request.events.put(Delta(said, () if token is None else (token,), thought))

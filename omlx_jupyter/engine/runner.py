@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from enum import Enum
 from typing import Any
 
@@ -13,15 +12,16 @@ from ..cache.features import FeatureCache
 from ..cache.prefix_cache import CacheSettings
 from ..errors import RequestError
 from ..models import device, memory
-from ..models.grammar import Grammars
+from ..models.guide import Guides
 from ..models.kv_state import MergedBatch
 from ..models.row_proof import RowProof
 from ..models.row_store import RowStore
 from ..models.sampling import RowSampler
-from ..models.tokenizer import TextStream
 from ..types import SamplingParams
 from .batch import DecodeBatch, Sampled
+from .drafting import Drafting
 from .guard import Guard
+from .phase import Phase
 from .request import Request
 from .reuse import Reuse
 from .row import Row
@@ -50,13 +50,14 @@ class Runner:
         self._chunk = limits.prefill_chunk or chunk_for(model.parameters, on_gpu)
         self.gap_s = limits.gap_s or gap_target(on_gpu)
         self.rows: RowProof | None = model.rows
-        self.batch: Any = SoloBatch(model) if alone else DecodeBatch(model, self._new_store)
         settings = CacheSettings(0) if alone or cache is None else cache
         self.reuse = Reuse(model, settings, lambda: bool(self.batch.rows), self.guard, self._chunk)
+        self.drafting = Drafting(model, self.reuse, self.guard)
+        self.batch: Any = SoloBatch(model) if alone else DecodeBatch(model, self._new_store, self.drafting)
         self.features = FeatureCache(feature_bytes)
         self.vocabulary = self._vocabulary()
         self.images_encoded = 0
-        self._grammars = Grammars(model.tokenizer, self.vocabulary, model.end_tokens)
+        self._guides = Guides(model.tokenizer, self.vocabulary, model.end_tokens)
         self._context = model.context
         self._token_bytes = memory.kv_bytes_per_token(model.checkpoint.config, model.dtype)
         self.byte_limit = limits.kv_bytes or memory.usable_bytes(model.nbytes)
@@ -65,18 +66,19 @@ class Runner:
         return RowStore(len(self.model.new_cache()), self.rows.grouping) if self.rows else MergedBatch()
 
     def prepare(self, request: Request) -> None:
-        """Read its pictures and tokenize, estimate what it needs, cap its answer, make its grammar.
+        """Read its pictures and tokenize, estimate what it needs, cap its answer, make its guide.
 
         Runs on a worker thread.
 
         :raises OmlxError: a picture or the prompt can't be taken, or it can never fit.
         """
-        self._check_ids(request.sampling)
-        prompt = request.prompt = request.prepare()
-        request.prompt_tokens = len(prompt.ids)
-        request.images = len(prompt.images)
-        request.notes.extend(prompt.notes)
-        tokens, most = request.prompt_tokens, request.sampling.max_tokens or 1
+        self._check_ids(request.wants.sampling)
+        prompt, state = request.prepare(), request.prompt
+        state.ready = prompt
+        state.tokens = tokens = len(prompt.ids)
+        state.images = len(prompt.images)
+        state.notes.extend(prompt.notes)
+        most = request.max_tokens
         if self._context and tokens >= self._context:
             raise RequestError(
                 f"the prompt has {tokens:,} tokens, but {self.model.name} takes {self._context:,}; "
@@ -84,15 +86,15 @@ class Runner:
             )
         if self._context and tokens + most > self._context:
             most = self._context - tokens
-            request.sampling = replace(request.sampling, max_tokens=most)
-            request.context_ends = True
-        if request.sampling.json_schema is not None:
-            request.grammar = self._grammars.json(request.sampling.json_schema)
+            state.max_tokens, state.context_ends = most, True
+        state.hint = self.model.tokenizer.encode(request.wants.hint)
+        state.thinking = self._guides.thinking(prompt.ids)
+        state.guide = self._guides.guide(request.wants.sampling, state.thinking)
         vision = memory.vision_bytes(prompt.images, self.model.checkpoint.config)
-        request.bytes_needed = (tokens + most) * self._token_bytes + vision
+        state.bytes_needed = (tokens + most) * self._token_bytes + vision
         if tokens * self._token_bytes + vision > self.byte_limit:
             raise RequestError(
-                f"the request needs about {request.bytes_needed / 2**30:.1f} GiB, but only "
+                f"the request needs about {state.bytes_needed / 2**30:.1f} GiB, but only "
                 f"{self.byte_limit / 2**30:.1f} GiB are free for requests; use fewer or smaller pictures."
             )
 
@@ -110,14 +112,15 @@ class Runner:
         return int(text.get("vocab_size") or config.get("vocab_size") or len(self.model.tokenizer.inner))
 
     def begin(self, request: Request) -> Row:
-        sampler = RowSampler(request.sampling, self.vocabulary, request.grammar)
-        row = Row(request, self.model, sampler, TextStream(self.model.tokenizer))
+        sampler = RowSampler(request.wants.sampling, self.vocabulary, request.prompt.guide)
+        row = request.row = Row(request, self.model, sampler)
         row.cache = self.model.new_cache()
         positions = self.model.positions(row.prompt)
         if positions is not None:
             row.positions, row.delta = mx.array(positions.ids[:, None]), positions.delta
-        request.phase = "reading" if row.prompt.images else "prefill"
+        request.to(Phase.READING if row.prompt.images else Phase.PREFILL)
         self.reuse.begin(row)
+        self.drafting.begin(row, request.prompt.hint)
         return row
 
     def advance(self, row: Row) -> Advance:
@@ -134,17 +137,18 @@ class Runner:
             self._encode_next(row)
             return Advance.MORE
         if not row.embedded:
-            rest = row.prompt.suffix(request.prefilled)
-            row.embeds, row.embeds_from = self.model.embed(rest, row.features), request.prefilled
+            self.drafting.look(row)
+            rest = row.prompt.suffix(request.course.prefilled)
+            row.embeds, row.embeds_from = self.model.embed(rest, row.features), request.course.prefilled
             row.embedded = True
-            request.phase = "prefill"
-        count = next_chunk(request.prefilled, request.prompt_tokens, self._chunk, self.reuse.stops(row))
+            request.to(Phase.PREFILL)
+        count = next_chunk(request.course.prefilled, request.prompt.tokens, self._chunk, self.reuse.stops(row))
         if count:
-            self._prefill(row, request.prefilled, request.prefilled + count)
-            request.prefilled += count
-        if request.prefilled < request.prompt_tokens - 1:
+            self._prefill(row, request.course.prefilled, request.course.prefilled + count)
+            request.course.prefilled += count
+        if request.course.prefilled < request.prompt.tokens - 1:
             return Advance.MORE
-        request.prefilled = request.prompt_tokens
+        request.course.prefilled = request.prompt.tokens
         row.embeds = row.positions = None
         row.features = []
         self.batch.join(row)
@@ -152,9 +156,9 @@ class Runner:
 
     def _prefill_whole(self, row: Row) -> Advance:
         self.batch.prefill(row)
-        row.request.prefilled = row.request.prompt_tokens
-        row.request.images_encoded = row.request.images
-        self.images_encoded += row.request.images
+        row.request.course.prefilled = row.request.prompt.tokens
+        row.request.course.images_encoded = row.request.prompt.images
+        self.images_encoded += row.request.prompt.images
         return Advance.JOINED
 
     def _encode_next(self, row: Row) -> None:
@@ -166,11 +170,11 @@ class Runner:
             self.reuse.rates.encoded(time.perf_counter() - began)
             self._keep(image.digest, found)
             self.reuse.keep_features(row, image.digest, found)
-            row.request.images_encoded += 1
+            row.request.course.images_encoded += 1
             self.images_encoded += 1
         else:
-            row.request.images_reused += 1
-            row.request.saved_s += self.reuse.rates.per_image
+            row.request.course.images_reused += 1
+            row.request.course.saved_s += self.reuse.rates.per_image
         row.features.append(found)
 
     def _known_features(self, row: Row, digest: str) -> mx.array | None:
@@ -202,33 +206,38 @@ class Runner:
         mx.eval([c.state for c in row.cache])
         del logits  # never evaluated: only the last prompt token's logits are wanted
         self.reuse.measured(row, end - start, time.perf_counter() - began)
-        self.reuse.prefilled(row, start, end, last=end == row.request.prompt_tokens - 1)
+        self.reuse.prefilled(row, start, end, last=end == row.request.prompt.tokens - 1)
 
     def decode(self) -> list[Sampled]:
         sampled = self.batch.step()
         device.tidy(self.batch.steps)
-        for item in sampled:
-            self.reuse.decoded(item.row, self.batch)
+        self.drafting.poll()
+        for row in dict.fromkeys(item.row for item in sampled):
+            self.reuse.decoded(row, self.batch)
         return sampled
 
     def leave(self, row: Row) -> None:
         """Take a decoding row out of the batch; the prefix cache keeps its answer."""
         self.reuse.ended(row, self.batch)
+        self.drafting.ended(row)
         self.batch.leave(row)
 
     def reset(self) -> None:
         """After a fault under the running rows: drop the batch, so that the next request begins a fresh one."""
         self.batch.drop()
+        self.drafting.drop()
         mx.clear_cache()
 
     def forget(self) -> None:
         """Empty what RAM holds of prefixes and pictures; running rows keep theirs."""
         self.features.clear()
         self.reuse.forget()
+        self.drafting.drop()
 
     def close(self) -> None:
         try:
             self.reuse.close()
+            self.drafting.drop()
             self.batch.drop()
             self.features.clear()
         finally:

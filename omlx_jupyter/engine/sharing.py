@@ -20,19 +20,19 @@ def follow(row: Row, ahead: Sequence[Row], state_every: int) -> None:
     of `state_every` (0: no such layers).
     """
     prefix = row.prefix
-    if prefix is None or row.request.prefilled:
+    if prefix is None or row.request.course.prefilled:
         return
     best = prefix.plan.length + _WORTH_WAITING
     for other in ahead:
-        if other.prefix is None or (other.request.background and not row.request.background):
+        if other.prefix is None or (other.request.flags.background and not row.request.flags.background):
             continue
-        end = min(_common(other.prefix.chain.symbols, prefix.chain.symbols), row.request.prompt_tokens - 1)
+        end = min(_common(other.prefix.chain.symbols, prefix.chain.symbols), row.request.prompt.tokens - 1)
         if state_every:
             end -= end % state_every
-        if end >= best and end > other.request.prefilled:
+        if end >= best and end > other.request.course.prefilled:
             stored = end if state_every else -(-end // BLOCK_TOKENS) * BLOCK_TOKENS
-            row.follows, row.follows_to, best = other, min(stored, other.request.prompt_tokens - 1), end + 1
-    if state_every and row.follows is not None:
+            row.follows, row.follows_to, best = other, min(stored, other.request.prompt.tokens - 1), end + 1
+    if state_every and row.follows is not None and row.follows.prefix is not None:
         row.follows.prefix.asked.add(row.follows_to)
 
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from ..models import whole
 from ..models.kv_state import cache_bytes
-from ..models.sampling import Chosen, choose
+from ..models.sampling import choose
 from .batch import Sampled, sampled_of
-from .row import Row
+from .row import Row, Slot
 
 
 class SoloBatch:
@@ -24,8 +24,6 @@ class SoloBatch:
         self._carried: dict[str, Any] = {}
         self._logits: Any = None  # of the prompt, until the first step samples from them
         self._token: Any = None  # (1,) the token to feed next
-        self._chosen: Chosen | Exception | None = None
-        self._told = False  # the token to feed next was handed out already
         self.steps = 0
 
     @property
@@ -46,7 +44,7 @@ class SoloBatch:
         self.drop()
 
     def drop(self) -> None:
-        self._row = self._logits = self._token = self._chosen = None
+        self._row = self._logits = self._token = None
         self._caches, self._carried = [], {}
 
     def step(self) -> list[Sampled]:
@@ -62,15 +60,12 @@ class SoloBatch:
         tokens, chosen = choose(logits, [row.sampler])
         tokens = tokens.astype(mx.int32)
         mx.async_eval(tokens)
-        ready = [] if first or self._told else [sampled_of(row, int(np.array(token)[0]), self._chosen)]
-        self._token, self._chosen, self._told = tokens, chosen[0], first
+        ready = [] if first or row.slot.told else [sampled_of(row, int(np.array(token)[0]), row.slot.chosen)]
+        self._token, row.slot = tokens, Slot(chosen[0], fresh=False, told=first)
         self.steps += 1
-        return [sampled_of(row, int(np.array(tokens)[0]), self._chosen)] if first else ready
+        return [sampled_of(row, int(np.array(tokens)[0]), row.slot.chosen)] if first else ready
 
     def _accept(self, row: Row, token: Any) -> None:
-        """A grammar needs the last token on the host before it masks the next."""
-        if row.sampler.grammar:
-            try:
-                row.sampler.grammar.accept(int(np.array(token)[0]))
-            except Exception as error:
-                self._chosen = error
+        """A guide that waits needs the last token on the host before it masks the next."""
+        if row.waits_for_guide:
+            row.follow_to(int(np.array(token)[0]))

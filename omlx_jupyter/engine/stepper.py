@@ -57,10 +57,10 @@ class Stepper:
             self.waiting_for = ""
             return
         rows = [*self._prefill.rows, *self._runner.batch.rows]
-        running = [Running(r.request.number, r.request.bytes_needed, self._runs_alone(r.request)) for r in rows]
-        waiting = [Waiting(r.number, r.bytes_needed, self._runs_alone(r), r.background) for r in ready]
+        running = [Running(r.request.number, r.request.prompt.bytes_needed, self._runs_alone(r.request)) for r in rows]
+        waiting = [Waiting(r.number, r.prompt.bytes_needed, self._runs_alone(r), r.flags.background) for r in ready]
         waiting += [Waiting(r.request.number, 0, self._runs_alone(r.request), True) for r in self._parked]
-        aside = sum(row.request.bytes_needed for row in self._parked)
+        aside = sum(row.request.prompt.bytes_needed for row in self._parked)
         chosen = set(admit(waiting, running, self._limits, aside))
         for row in [row for row in self._parked if row.request.number in chosen]:
             self._parked.remove(row)
@@ -70,18 +70,18 @@ class Stepper:
         left = [r for r in ready if r.number not in chosen]
         alone = any(r.alone for r in running) or any(self._runs_alone(r) for r in left[:1])
         self.waiting_for = why_waiting(len(running) + len(chosen), alone, self._limits, self._why) if left else ""
-        if any(not r.background for r in left):
+        if any(not r.flags.background for r in left):
             self._make_room()
 
     def _runs_alone(self, request: Request) -> bool:
         """Whether it can't share a decode step: its family can't, or it may grow longer than rows can be together."""
-        longest = request.prompt_tokens + (request.sampling.max_tokens or 1)
+        longest = request.prompt.tokens + request.max_tokens
         return self._alone or bool(self._shared_to and longest > self._shared_to)
 
     def _begin(self, request: Request) -> None:
         held, errors = self._held, list[BaseException]()
         with held.guard.request(errors.append):
-            request.admitted_at = time.monotonic()
+            request.course.admitted_at = time.monotonic()
             self._prefill.add(self._runner.begin(request))
         with held.changed:
             held.ready.remove(request)
@@ -90,7 +90,7 @@ class Stepper:
 
     def _make_room(self) -> None:
         """Put the youngest background row aside, where a request that somebody waits for finds all rows taken."""
-        rows = [row for row in self._runner.batch.rows if row.request.background]
+        rows = [row for row in self._runner.batch.rows if row.request.flags.background]
         if self._alone or not rows or self.prefilling + len(self._runner.batch.rows) < self._limits.max_rows:
             return
         row = max(rows, key=lambda row: row.request.number)
@@ -130,14 +130,18 @@ class Stepper:
         return made
 
     def _decode(self) -> None:
+        ended = set[Row]()  # a step may give a row several tokens; one of them may be its last
         for item in self._runner.decode():
             row, errors = item.row, list[BaseException]()
+            if row in ended:
+                continue
             end: tuple[FinishReason, str] | None = None
             with self._held.guard.request(errors.append):
                 if item.error is not None:
                     raise item.error
                 end = row.accept(item.token, item.logprob)
             if errors or end is not None:
+                ended.add(row)
                 self._runner.leave(row)  # first: whoever waits for the answer finds the row free
             if errors:
                 self._held.fail(row.request, errors[0])
@@ -158,11 +162,11 @@ class Stepper:
     def _drop_cancelled(self) -> None:
         for request in self._held.take_cancelled():
             self._held.finish(request, "cancelled")
-        for row in [r for r in self._prefill.rows if r.request.cancelled]:
+        for row in [r for r in self._prefill.rows if r.request.flags.cancelled]:
             self._prefill.remove(row)
             self._runner.reuse.left(row)
             self._held.finish(row.request, "cancelled")
-        for row in [r for r in [*self._runner.batch.rows, *self._parked] if r.request.cancelled]:
+        for row in [r for r in [*self._runner.batch.rows, *self._parked] if r.request.flags.cancelled]:
             self._guarded(row.request, row.flush)
             if row in self._parked:
                 self._parked.remove(row)

@@ -15,7 +15,7 @@ from ..errors import ImageError
 from .boundary import one_sentence
 from .decoded import DecodedImage, shrunk_note
 from .files import mib
-from .limits import Limits
+from .limits import Limits, raising
 from .pixels import to_rgb, within
 
 Frames = Literal["first", "all"]
@@ -40,7 +40,7 @@ def from_bytes(data: bytes, source: str, limits: Limits, frames: Frames = "first
     if len(data) > limits.max_bytes:
         raise ImageError(
             f"{source} has {len(data) / 2**20:.0f} MiB, over the limit of {mib(limits.max_bytes)}; "
-            "raise max_bytes or shrink the file."
+            f"{raising('max_bytes')} or shrink the file."
         )
     # Not inside `with image`: the decoder's own memory goes as soon as the pixels are there.
     with one_sentence(source, "is damaged, cut short or of a kind that can't be decoded", "get a whole copy of it"):
@@ -134,12 +134,12 @@ def _frames(image: Image.Image, source: str, limits: Limits, frames: Frames, own
     while _seek(image, len(arrays)):  # not n_frames: counting walks through the whole file, however many there are
         if len(arrays) == limits.max_frames:
             raise ImageError(
-                f"{source} has more than {limits.max_frames} frames, the limit; choose some or raise max_frames."
+                f"{source} has more than {limits.max_frames} frames, the limit; choose some or {raising('max_frames')}."
             )
         if time.monotonic() > end:
             raise ImageError(
-                f"{source} took over {limits.decode_timeout_s:g} s to decode; choose some of its frames or raise "
-                "decode_timeout_s."
+                f"{source} took over {limits.decode_timeout_s:g} s to decode; choose some of its frames or "
+                f"{raising('decode_timeout_s')}."
             )
         _check_pixels(image, source, limits)
         image.load()
@@ -195,7 +195,7 @@ def _check_size(width: int, height: int, source: str, limits: Limits, form: str 
         kind = f" for a {form} of its kind" if cost > 1 else ""
         raise ImageError(
             f"{source} is {width} x {height}, over the limit of {most / 1e6:.3g} megapixels{kind}; "
-            "shrink it or raise max_pixels."
+            f"shrink it or {raising('max_pixels')}."
         )
 
 

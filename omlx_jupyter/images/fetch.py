@@ -14,7 +14,7 @@ from ..errors import ImageError
 from .boundary import one_line, one_sentence
 from .connect import CheckedBackend, Deadline, check, resolve
 from .files import mib
-from .limits import Limits
+from .limits import Limits, raising
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 
@@ -37,7 +37,9 @@ def fetch(url: str, limits: Limits) -> bytes:
                     return answer
                 current = _parse(str(current.join(answer)))
         except httpcore.TimeoutException:
-            raise ImageError(f"{shown} took over {limits.timeout_s:g} s; try again or download it first.") from None
+            raise ImageError(
+                f"{shown} took over {limits.timeout_s:g} s; try again, download it first, or {raising('timeout_s')}."
+            ) from None
     raise ImageError(f"{shown} redirects more than {limits.max_redirects} times; give the final address.")
 
 
@@ -116,7 +118,9 @@ def _joined(pieces: Iterable[bytes], url: httpx.URL, limits: Limits) -> bytes:
 
 
 def _too_large(url: httpx.URL, limits: Limits) -> ImageError:
-    return ImageError(f"{_shown(url)} is over the limit of {mib(limits.max_bytes)}; raise max_bytes or shrink it.")
+    return ImageError(
+        f"{_shown(url)} is over the limit of {mib(limits.max_bytes)}; {raising('max_bytes')} or shrink it."
+    )
 
 
 def _parse(url: str) -> httpx.URL:

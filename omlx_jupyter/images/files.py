@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import ImageError
 from .boundary import one_line
-from .limits import Limits
+from .limits import Limits, raising
 
 
 def read_regular(path: Path, limits: Limits) -> bytes:
@@ -28,7 +28,7 @@ def read_regular(path: Path, limits: Limits) -> bytes:
             if not stat.S_ISREG(found.st_mode):
                 raise ImageError(f"{shown} is a pipe, socket or device, not a file; save the picture to a file first.")
             if found.st_size > limits.max_bytes:
-                raise ImageError(f"{shown} is over the limit of {mib(limits.max_bytes)}; raise max_bytes.")
+                raise ImageError(f"{shown} is over the limit of {mib(limits.max_bytes)}; {raising('max_bytes')}.")
             data = file.read((found.st_size or limits.max_bytes) + 1)  # /proc gives no size
     except FileNotFoundError:
         raise
@@ -36,7 +36,7 @@ def read_regular(path: Path, limits: Limits) -> bytes:
         reason = getattr(error, "strerror", None) or error
         raise ImageError(f"{shown} can't be read ({reason}); check its name and permissions.") from None
     if len(data) > limits.max_bytes:
-        raise ImageError(f"{shown} is over the limit of {mib(limits.max_bytes)}; raise max_bytes.")
+        raise ImageError(f"{shown} is over the limit of {mib(limits.max_bytes)}; {raising('max_bytes')}.")
     return data
 
 

@@ -17,6 +17,18 @@ _WHOLE = {
 }
 _SECONDS = {"timeout_s": (0.001, 86_400.0), "decode_timeout_s": (0.001, 86_400.0)}
 _SWITCHES = ("allow_private_urls", "use_proxy")
+# Names that the notebook's settings have, where they count in larger units.
+_SETTINGS = {
+    "max_bytes": "max_image_mib",
+    "max_pixels": "max_image_megapixels",
+    "max_pdf_bytes": "max_pdf_mib",
+    "timeout_s": "fetch_timeout_s",
+}
+
+
+def raising(name: str) -> str:
+    """How a limit is raised, for an error: the notebook's setting, then the field of `Limits`."""
+    return f"raise Omlx.{_SETTINGS.get(name, name)} (%config; in Python, Limits({name}=...))"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import ImageError
 from .boundary import one_sentence
 from .files import mib
-from .limits import Limits
+from .limits import Limits, raising
 
 
 def is_array(value: Any) -> bool:
@@ -91,7 +91,7 @@ def decode_base64(text: str, source: str, limits: Limits) -> bytes:
     :raises ValueError: it is no base64.
     """
     if len(text) * 3 // 4 > limits.max_bytes + len(text) // 16:  # white space and padding beside
-        raise ImageError(f"{source} is over the limit of {mib(limits.max_bytes)}; raise max_bytes or shrink it.")
+        raise ImageError(f"{source} is over the limit of {mib(limits.max_bytes)}; {raising('max_bytes')} or shrink it.")
     compact = "".join(text.split()).replace("-", "+").replace("_", "/").rstrip("=")
     return base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
 

@@ -19,7 +19,7 @@ from ..errors import ImageError
 from .boundary import one_line
 from .decoded import DecodedImage
 from .files import mib
-from .limits import Limits
+from .limits import Limits, raising
 
 _SOURCE = re.compile(r"^(?P<path>.+\.pdf)(?:\[(?P<pages>[\d,\-\s]*)\])?$", re.IGNORECASE)
 _WORKER = Path(__file__).with_name("pdf_worker.py")
@@ -120,8 +120,8 @@ class _Worker:
         where = path if page is None else f"{path}[{page}]"
         if self._late:
             raise ImageError(
-                f"{where} took over {limits.decode_timeout_s:g} s to read; print it to a new PDF or raise "
-                "decode_timeout_s."
+                f"{where} took over {limits.decode_timeout_s:g} s to read; print it to a new PDF or "
+                f"{raising('decode_timeout_s')}."
             )
         if not reply or len(pixels) != size:
             raise ImageError(f"{where} ended the PDF reader (damaged, or more memory than allowed); print it anew.")
@@ -133,7 +133,7 @@ class _Worker:
             wide, high = reply["picture"]
             raise ImageError(
                 f"{where} holds a picture of {wide} x {high}, over the limit of {limits.max_pixels / 1e6:.0f} "
-                "megapixels; print it at a lower resolution or raise max_pixels."
+                f"megapixels; print it at a lower resolution or {raising('max_pixels')}."
             )
         return reply, pixels
 
@@ -183,7 +183,7 @@ def pdf_pages(text: str, limits: Limits | None = None) -> list[PdfPage] | None:
     if named > limits.max_pages:
         raise ImageError(
             f"{path} names {named} pages, over the limit of {limits.max_pages}; choose some, for example [1-20], "
-            "or raise max_pages."
+            f"or {raising('max_pages')}."
         )
     return [PdfPage(path, number) for numbers in ranges for number in numbers]
 
@@ -197,7 +197,9 @@ def _checked(path: Path, limits: Limits) -> Path:
     except (OSError, ValueError) as error:
         raise ImageError(f"{one_line(str(path))} can't be read ({error}); check its name and permissions.") from None
     if size > limits.max_pdf_bytes:
-        raise ImageError(f"{path} is over the limit of {mib(limits.max_pdf_bytes)}; raise max_pdf_bytes or split it.")
+        raise ImageError(
+            f"{path} is over the limit of {mib(limits.max_pdf_bytes)}; {raising('max_pdf_bytes')} or split it."
+        )
     return path
 
 

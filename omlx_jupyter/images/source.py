@@ -20,6 +20,7 @@ from .decode import Frames, from_array, from_bytes, from_pil
 from .decoded import DecodedImage, Limits
 from .fetch import fetch
 from .files import mib, read_regular
+from .limits import raising
 from .pdf import PdfPage, draw_pages, pdf_pages
 
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
@@ -105,7 +106,9 @@ def _from_object(source: Any, limits: Limits, frames: Frames, label: str) -> lis
     if isinstance(source, bytes | bytearray | memoryview):
         size = source.nbytes if isinstance(source, memoryview) else len(source)
         if size > limits.max_bytes:  # before a copy is made
-            raise ImageError(f"{name} is over the limit of {mib(limits.max_bytes)}; raise max_bytes or shrink it.")
+            raise ImageError(
+                f"{name} is over the limit of {mib(limits.max_bytes)}; {raising('max_bytes')} or shrink it."
+            )
         return from_bytes(bytes(source), label or f"{size} bytes", limits, frames)
     if isinstance(source, PdfPage):
         return [source.decoded(limits)]
@@ -205,7 +208,7 @@ def _data_url(text: str, limits: Limits) -> bytes:
     if not comma:
         raise ImageError(f"{name} has no comma, so no data; copy it whole.")
     if len(body) > 4 * limits.max_bytes:  # three characters stand for a byte at most, so this holds more
-        raise ImageError(f"{name} is over the limit of {mib(limits.max_bytes)}; raise max_bytes or shrink it.")
+        raise ImageError(f"{name} is over the limit of {mib(limits.max_bytes)}; {raising('max_bytes')} or shrink it.")
     if ";base64" not in header.lower():
         return unquote_to_bytes(body)
     try:

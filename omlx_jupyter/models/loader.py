@@ -35,6 +35,7 @@ def load_model(
     checkpoint = inspect_checkpoint(path, trust_code)
     preload_openblas()
     _import_transformers()
+    from .patches import as_products
     from .proof import shared_if_shown
 
     shown = path.name if name is None else str(name)
@@ -43,6 +44,7 @@ def load_model(
         read_weights(model.model, on_progress or (lambda _: None))
     except Exception as error:
         raise ModelError(f"{shown} can't be loaded ({type(error).__name__}: {error}).") from error
+    as_products(model.model)
     return shared_if_shown(model)
 
 

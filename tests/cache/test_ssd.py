@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import stat
 import time
@@ -18,6 +19,7 @@ from omlx_jupyter.cache.keys import Chain, root_key, symbols_of
 from omlx_jupyter.cache.planner import Needs, plan_restore
 from omlx_jupyter.cache.prefix_cache import CacheSettings, PrefixCache
 from omlx_jupyter.cache.ssd import Run, SsdTier, state_key
+from omlx_jupyter.errors import CacheError
 
 NAMES = ["0.k", "0.v"]
 
@@ -234,6 +236,19 @@ def test_entries_and_clearing(tmp_path: Path) -> None:
     check.clear(tmp_path)
     assert list((tmp_path / "segments").iterdir()) == []
     assert check.verify(tmp_path).bytes_counted == 0
+
+
+def test_clearing_says_why_it_cannot(tmp_path: Path, monkeypatch: Any) -> None:
+    tier(tmp_path).store(run_of([1, 2, 3]))
+    monkeypatch.setattr(check, "Index", functools.partial(Index, busy_s=0.1))
+    other = Index(tmp_path)
+    with other.writing(), pytest.raises(CacheError, match=r"another kernel is writing into .*; clear it again"):
+        check.clear(tmp_path)
+    other.close()
+    assert check.clear(tmp_path) > 0
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(CacheError, match=r"file can't be emptied .*Omlx\.cache_folder"):
+        check.clear(tmp_path / "file")
 
 
 def test_the_writer_drops_rather_than_waits(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_a_fault_of_one_rows_text_ends_that_row_alone(tiny: Any, monkeypatch: py
     accept = Row.accept
 
     def faulty(self: Row, token: int, logprob: Any) -> Any:
-        if self.request.sampling.seed == 13 and len(self.request.token_ids) == 2:
+        if self.request.wants.sampling.seed == 13 and len(self.request.answer.token_ids) == 2:
             raise UnicodeError("half a token")
         return accept(self, token, logprob)
 

@@ -15,7 +15,7 @@ import pytest
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
-from omlx_jupyter.images.limits import Limits
+from omlx_jupyter.images.limits import Limits, raising
 from omlx_jupyter.notebook import config, session, traits
 from omlx_jupyter.notebook.config import Omlx
 
@@ -158,6 +158,11 @@ def test_config_reaches_the_engine(name: str, shell: InteractiveShell) -> None:
     finally:
         setattr(config.settings(), name, before)
         session.unload()
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_an_error_names_the_setting_of_a_limit(name: str) -> None:
+    assert f"Omlx.{name} " in raising(LIMITS[name][0])
 
 
 def test_a_limit_set_by_config_holds(shell: InteractiveShell, capsys: Any) -> None:

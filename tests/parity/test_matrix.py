@@ -182,6 +182,9 @@ def test_chunks(family: Family, chunk: int) -> None:
 def test_together(family: Family, engine: Any) -> None:
     """(c): two to eight rows that arrive at different steps."""
     todo = expected(family)
+    alone = family.name in ALONE
+    # On a busy machine a row may end before the next is prepared; this one is there for all of them.
+    company = [] if alone else [engine.submit("go on for ever", sampling=endless(engine))]
     for rows in (2, len(todo)):
         handles = []
         for messages, _ in todo[:rows]:
@@ -190,7 +193,9 @@ def test_together(family: Family, engine: Any) -> None:
                 time.sleep(0.002)
         for handle, (_, tokens) in zip(handles, todo, strict=False):
             assert handle.result(60).token_ids == tokens
-        assert (max(h.usage.peak_rows for h in handles) > 1) == (family.name not in ALONE)
+        assert (max(h.usage.peak_rows for h in handles) > 1) != alone
+    for row in company:
+        row.cancel()
 
 
 def test_beside_a_cancelled_row(family: Family, engine: Any) -> None:
