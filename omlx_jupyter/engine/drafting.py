@@ -60,10 +60,10 @@ class Drafting:
             parent, done = prefix.chain.parent, prefix.chain.done
             before = row.prompt.ids[max(0, done - _BEFORE) : done]
             found = continuations.in_ram(cache.ram, parent)
-            if found or cache.ssd is None:
+            if found or cache.ssd is None or self._reuse.io is None:
                 self._know(row, before, found)
             else:
-                self._looking[row] = before, self._reuse.in_background(continuations.on_disk, cache.ssd, parent)
+                self._looking[row] = before, self._reuse.io.submit(continuations.on_disk, cache.ssd, parent)
         except Exception as error:
             self._guard.cache(error)
 
