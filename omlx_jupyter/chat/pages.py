@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -103,7 +104,12 @@ def read_page(
             for piece in line.pieces:
                 image = DecodedImage(piece.pixels, picture.source)
                 rows[-1].append(
-                    engine.submit(images=[image], sampling=_for_piece(wanted, piece.pixels.shape[1]), group=group)
+                    engine.submit(
+                        images=[image],
+                        sampling=_for_piece(wanted, piece.pixels.shape[1]),
+                        hint=picture.text,
+                        group=group,
+                    )
                 )
     except BaseException:
         for handle in (handle for row in rows for handle in row):
@@ -322,6 +328,10 @@ class PageHandle(Readable[PageText]):
             for name in (
                 "prompt_tokens",
                 "completion_tokens",
+                "reasoning_tokens",
+                "steps",
+                "drafted",
+                "accepted",
                 "cached_tokens",
                 "cached_tokens_ram",
                 "cached_tokens_ssd",
@@ -332,6 +342,7 @@ class PageHandle(Readable[PageText]):
         first = min((part.ttft_s for part in parts if part.ttft_s), default=0.0)
         return Usage(
             **sums,
+            accepted_from=sum((Counter(part.accepted_from) for part in parts), Counter()),
             images=1,
             images_encoded=int(encoded),
             images_reused=int(bool(parts) and not encoded and all(part.images_reused for part in parts)),

@@ -170,7 +170,8 @@ class Engine:
                         parts.append(part)
                 opened.append(Message(message.role, parts, message.extra))
             notes = tuple(image.note for image in decoded if image.note)
-            return model.prepare(opened, decoded, use, notes)
+            hint = "\n".join(image.text for image in decoded if image.text)
+            return replace(model.prepare(opened, decoded, use, notes), hint=hint)
 
         return prepare
 

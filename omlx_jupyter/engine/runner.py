@@ -87,7 +87,7 @@ class Runner:
         if self._context and tokens + most > self._context:
             most = self._context - tokens
             state.max_tokens, state.context_ends = most, True
-        state.hint = self.model.tokenizer.encode(request.wants.hint)
+        state.hint = self.model.tokenizer.encode(request.wants.hint or prompt.hint)
         state.thinking = self._guides.thinking(prompt.ids)
         state.guide = self._guides.guide(request.wants.sampling, state.thinking)
         vision = memory.vision_bytes(prompt.images, self.model.checkpoint.config)

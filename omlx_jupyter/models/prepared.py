@@ -57,6 +57,7 @@ class Prepared:
     spans: list[ImageSpan] = field(default_factory=list)
     notes: tuple[str, ...] = ()
     inputs: dict[str, Any] | None = None
+    hint: str = ""  # what the pictures' sources say that they show
 
     def suffix(self, start: int) -> Prepared:
         """The prompt from token `start` on, which lies inside no picture."""
