@@ -181,3 +181,5 @@ def test_families_whose_rows_cannot_forget_go_without(checkpoint: Callable[..., 
         first, again = (ask(made, messages) for _ in range(2))
         assert first.token_ids == again.token_ids
         assert again.usage.drafted == 0
+        assert not made.capabilities.drafts
+        assert made.capabilities.why["drafts"] == "a refused draft couldn't be forgotten"
