@@ -39,7 +39,8 @@ class Capabilities:
     """What the loaded model may do, as it was shown on its weights when it was loaded.
 
     `batched`: requests share decode steps; `cached`: prompts are reused; `own_kv`: a row costs its own tokens, not the
-    longest row's; `drafts`: what is known already is only checked. Rows longer than `together_to` tokens run alone (0: no such length). `why` says why not, by name.
+    longest row's; `drafts`: what is known already is only checked. Rows longer than `together_to` tokens run
+    alone (0: no such length). `why` says why not, by name.
     """
 
     batched: bool
