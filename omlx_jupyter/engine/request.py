@@ -123,6 +123,16 @@ class Request:
         self.let_go()
         self.events.end()
 
+    def back(self) -> None:
+        """To the queue: the row was dropped for its memory. What was said stays said; its tokens are computed again."""
+        self.to(Phase.QUEUED)
+        self.row = None
+        self.course.nothing_reused()
+
+    def unprepare(self) -> None:
+        """Its pictures were dropped for their memory: prepare it again."""
+        self.prompt = PromptState()
+
     def let_go(self) -> None:
         """A handle may be kept for long: it holds the answer, not the model, its pixels or a grammar."""
         self.prepare, self.row = _spent, None

@@ -45,10 +45,12 @@ class Row:
         self.follows_to = 0  # how many of its tokens have to be prefilled first
         self.followed = False  # that has happened: look the prefix up again
         self.slot = Slot()
+        self.aside = 0  # bytes of its caches while it is put aside
         self.delta = 0
         self._end_tokens = model.end_tokens | set(request.wants.sampling.stop_token_ids)
         self._stream = stream
         self._stops = StopMatcher(request.wants.sampling.stop or ())
+        self._again = list(request.answer.token_ids)  # said before the row was dropped: computed again, not said
 
     @property
     def last_prompt_token(self) -> int:
@@ -57,9 +59,12 @@ class Row:
     def accept(self, token: int, logprob: TokenLogprob | None) -> tuple[FinishReason, str] | None:
         """Take one sampled token; a pair of reason and detail when it ends the request."""
         request = self.request
+        request.to(Phase.DECODE)
+        if self._again:
+            self._repeat(token)
+            return None
         if not request.answer.token_ids:
             request.course.first_token_at = time.monotonic()
-            request.to(Phase.DECODE)
         request.answer.token_ids.append(token)
         if logprob is not None:
             request.answer.logprobs.append(logprob)
@@ -76,10 +81,24 @@ class Row:
             return "stop", "the model repeated itself without end"
         if count >= request.max_tokens:
             self.flush()
-            if request.prompt.context_ends:
+            if request.prompt.cut_by == "context":
                 return "length", f"the model's context of {request.prompt.tokens + count:,} tokens is full"
+            if request.prompt.cut_by == "memory":
+                return "length", f"the memory that there is for a request is full after {count:,} tokens"
             return "length", f"max_tokens ({request.max_tokens}) reached"
         return None
+
+    def _repeat(self, token: int) -> None:
+        """A token that was said before. The sampler is one of position and seed, so that it is the same."""
+        known = self._again.pop(0)
+        if token != known:
+            raise RuntimeError(f"the answer went another way when it was computed again ({token} for {known})")
+        self._stops.feed(self._stream.add(token))
+
+    @property
+    def nbytes(self) -> int:
+        """Of its own caches: while it prefills, or is put aside."""
+        return sum(_bytes_of(part) for part in self.cache or ())
 
     def flush(self) -> None:
         """Say what was held back, the beginning of a stop string. The answer was cut: half a character is left out."""
@@ -90,3 +109,8 @@ class Row:
             self.request.answer.text.append(text)
         if text or token is not None:
             self.request.events.put(Delta(text, () if token is None else (token,)))
+
+
+def _bytes_of(part: Any) -> int:
+    """Of a layer's cache, or of its keys and values where it was put aside."""
+    return int(part.nbytes) if hasattr(part, "nbytes") else int(part.keys.nbytes + part.values.nbytes)

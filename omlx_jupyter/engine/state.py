@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..types import SamplingParams, TokenLogprob
+from .budget import Need
 
 
 @dataclass(frozen=True)
@@ -16,6 +18,8 @@ class Wants:
     sampling: SamplingParams
     group: int = 0  # requests of one page have the same; 0 stands alone
     stop_loops: bool = False
+    pictures: bool = False
+    seed: int = field(default_factory=lambda: random.getrandbits(63))  # where none was asked for: the same if repeated
     at: float = field(default_factory=time.monotonic)
 
 
@@ -36,8 +40,8 @@ class PromptState:
     tokens: int = 0
     images: int = 0
     max_tokens: int | None = None  # what the model's context leaves of what was asked for
-    context_ends: bool = False  # the model's context ends before the asked max_tokens would
-    bytes_needed: int = 0  # estimate: KV of prompt and answer, and the vision tower's peak
+    cut_by: str = ""  # what leaves less than was asked for: context or memory
+    need: Need = field(default_factory=Need)  # estimate of what its row takes
     grammar: Any = None
     notes: list[str] = field(default_factory=list)
     at: float = 0.0  # when it was done
