@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,8 @@ def mixes() -> dict[str, list[list[Any]]]:
     }
 
 
-def measure(path: Path) -> dict[str, tuple[int, int]]:
-    """(estimated, measured) bytes by mix: weights, KV, features and activations, at the peak."""
-    found = {}
+def measure(path: Path) -> Iterator[tuple[str, int, int]]:
+    """(mix, estimated, measured) in bytes: weights, KV, features and activations, at the peak."""
     for name, requests in mixes().items():
         mx.clear_cache()
         base = mx.get_active_memory()
@@ -54,17 +54,16 @@ def measure(path: Path) -> dict[str, tuple[int, int]]:
             promised = 0
             while not all(handle.done for handle in handles):
                 promised = max(promised, keeper.ledger.promised.total)
-                time.sleep(0.001)
+                time.sleep(0.005)
             measured = mx.get_peak_memory() - base
-            found[name] = (weights + promised, measured)
+        yield name, weights + promised, measured
         del handles, keeper, engine
-    return found
 
 
 def main() -> None:
     print(f"{'mix':<26} {'estimated':>10} {'measured':>10} {'ratio':>6}")
-    for name, (estimated, measured) in measure(model.make()).items():
-        print(f"{name:<26} {size(estimated):>10} {size(measured):>10} {estimated / measured:>6.2f}")
+    for name, estimated, measured in measure(model.make()):
+        print(f"{name:<26} {size(estimated):>10} {size(measured):>10} {estimated / measured:>6.2f}", flush=True)
 
 
 if __name__ == "__main__":

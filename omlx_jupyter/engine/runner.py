@@ -126,13 +126,14 @@ class Runner:
         while self._kv(tokens, most) > left:
             most, state.cut_by = max(1, most - max(1, most // 8)), "memory"
             state.max_tokens = most
-        state.need = Need(self._kv(tokens, most), compute)
+        kv = self._kv(tokens, most)
+        state.need = Need(kv, compute + max(0, self._cost.of(_whole(tokens, 256)) - kv))  # it prefills in larger steps
 
     def _kv(self, tokens: int, most: int) -> int:
-        """Bytes of a row's KV at its largest: rows grow in steps, while they prefill in larger ones."""
+        """Bytes of a row's KV at its largest, in the batch."""
         if not self.own_kv:
             return self._cost.of(_whole(tokens + most, 256))
-        return self._cost.of(max(_whole(tokens + most + 1, 64), _whole(tokens, 256)))
+        return self._cost.of(_whole(tokens + most + 1, 64))
 
     def _check_ids(self, sampling: SamplingParams) -> None:
         for name, ids in (("stop_token_ids", sampling.stop_token_ids), ("logit_bias", sampling.logit_bias or ())):
