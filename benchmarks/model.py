@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.checkpoints import families
+from tests.checkpoints import families, scripted
 
 _LAYERS: dict[str, Any] = {
     "hidden_size": 512,
@@ -45,6 +47,17 @@ def make(folder: Path | None = None) -> Path:
     }
     preprocessor = {**families.qwen_preprocessor(14), "max_pixels": 28 * 28 * 1024}
     families.write(folder, "qwen2_vl", config, families.QWEN_TOKENS, families.CHATML, preprocessor, "<|im_end|>", 0)
+    return folder
+
+
+def make_saying(count: int) -> Path:
+    """The same model, whose answer to everything is the same `count` tokens."""
+    folder = make(Path(tempfile.mkdtemp(prefix="omlx-bench-saying-")))
+    names = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    line_feed, end = names["model"]["vocab"]["Ċ"], families.qwen_ids()["eos_token_id"]
+    said = [token["id"] for token in names["added_tokens"] if token["id"] > end][100 : 100 + count - 1]
+    chain = [line_feed, *said, end]
+    scripted.point(folder, dict(itertools.pairwise(chain)))
     return folder
 
 

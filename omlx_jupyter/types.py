@@ -37,6 +37,8 @@ class SamplingParams:
     logit_bias: Mapping[int, float] | None = None
     logprobs: int | None = None
     json_schema: Mapping[str, Any] | None = None  # the answer is JSON that follows it; {} is any JSON
+    think: bool | None = None  # whether to think first; None leaves it to the model's template
+    think_budget: int | None = None  # tokens after which a thought is ended, and the answer begins
 
     def __post_init__(self) -> None:
         for name, (least, most) in _WHOLE.items():
@@ -45,6 +47,8 @@ class SamplingParams:
             _set(self, name, _checked(name, getattr(self, name), low, high))
         if self.repetition_penalty is not None and not self.repetition_penalty > 0:
             raise RequestError(f"repetition_penalty is {self.repetition_penalty}; it must be above 0 (1 is off).")
+        if self.think not in (None, True, False):
+            raise RequestError(f"think is {self.think!r}; it must be True or False.")
         _set(self, "stop", _stops(self.stop))
         _set(self, "stop_token_ids", tuple(_token("stop_token_ids", i) for i in _listed(self.stop_token_ids)))
         if self.logit_bias is not None:
@@ -62,6 +66,7 @@ _WHOLE: dict[str, tuple[int, int | None]] = {
     "top_k": (0, None),
     "max_tokens": (1, None),
     "logprobs": (0, 20),
+    "think_budget": (0, None),
     "seed": (-(2**63), 2**64 - 1),
 }
 _REAL: dict[str, tuple[float, float | None]] = {
@@ -148,12 +153,15 @@ class ImagePart:
 class Usage:
     """What one request cost. Times in seconds, counts in tokens or pictures.
 
-    `cached_tokens` of the prompt were restored, from RAM or from SSD; `saved_s` is what computing them
-    would have taken at this machine's measured prefill rate.
+    `reasoning_tokens` are those of the answer's thought. `cached_tokens` of the prompt were restored, from RAM or
+    from SSD; `saved_s` is what computing them would have taken at this machine's measured prefill rate.
+    Of `drafted` tokens the model chose `accepted` itself, so that the answer took `steps` decode steps;
+    `accepted_from` says where they came from.
     """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    reasoning_tokens: int = 0
     images: int = 0
     images_encoded: int = 0
     images_reused: int = 0
@@ -167,6 +175,10 @@ class Usage:
     total_s: float = 0.0
     decode_tokens_per_s: float = 0.0
     peak_rows: int = 1
+    steps: int = 0
+    drafted: int = 0
+    accepted: int = 0
+    accepted_from: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def total_tokens(self) -> int:
@@ -177,7 +189,8 @@ class Usage:
         pictures = f" · {self.images} picture{'s' * (self.images != 1)}" if self.images else ""
         return (
             f"{self.prompt_tokens} + {self.completion_tokens} tokens{pictures}"
-            f" · first token {_seconds(self.ttft_s)} · {self.decode_tokens_per_s:.0f} tokens/s{self._reused()}"
+            f" · first token {_seconds(self.ttft_s)} · {self.decode_tokens_per_s:.0f} tokens/s"
+            f"{self._reused()}{self._from_drafts()}"
         )
 
     def _reused(self) -> str:
@@ -187,6 +200,20 @@ class Usage:
         where = " and ".join(f"{count} from {tier}" for tier, count in tiers if count)
         saved = f", about {_seconds(self.saved_s)} saved" if self.saved_s >= 0.001 else ""
         return f" · reused {where}{saved}"
+
+    def _from_drafts(self) -> str:
+        if not self.accepted:
+            return ""
+        source = max(self.accepted_from, key=lambda name: self.accepted_from[name])
+        return f" · {self.accepted} of {self.completion_tokens} tokens from {_DRAFTED.get(source, source)}"
+
+
+_DRAFTED = {
+    "earlier answer": "an earlier answer",
+    "hint": "the hint",
+    "text": "text before",
+    "grammar": "the schema",
+}
 
 
 def _seconds(value: float) -> str:
@@ -204,10 +231,12 @@ class TokenLogprob:
 
 @dataclass(frozen=True)
 class Delta:
-    """A piece of a streamed answer: whole characters, never part of a stop string."""
+    """A piece of a streamed answer: whole characters, never part of a stop string. `thinking` is of the model's
+    thought before its answer, which `text` never holds."""
 
     text: str
     token_ids: tuple[int, ...] = ()
+    thinking: str = ""
 
 
 @dataclass(frozen=True)
@@ -215,8 +244,8 @@ class Generation:
     """A finished (or cancelled) request.
 
     `token_ids` holds every token the model chose, the ending token included; `text` has neither
-    special tokens nor stop strings. `detail` says more than `finish_reason` where there is more
-    to say, such as the stop string that matched.
+    special tokens nor stop strings. `thinking` is what the model thought before. `detail` says more
+    than `finish_reason` where there is more to say, such as the stop string that matched.
     """
 
     text: str
@@ -226,3 +255,4 @@ class Generation:
     detail: str = ""
     notes: tuple[str, ...] = ()
     logprobs: list[TokenLogprob] | None = None
+    thinking: str = ""

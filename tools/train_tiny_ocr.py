@@ -2,9 +2,12 @@
 
     python -m tools.train_tiny_ocr --minutes 120 --out runs/tiny-ocr
     python -m tools.train_tiny_ocr --minutes 60 --out runs/tiny-ocr        # goes on from its checkpoint
+    python -m tools.train_tiny_ocr --weights omlx_jupyter/assets/tiny-ocr --level 6 --rate 3e-4 --out runs/on
 
 Needs the `train` extra (torch). Runs on CPU, CUDA or MPS. The learning rate falls to zero over the
-last third of the run; a checkpoint with optimiser state is written every few minutes.
+last third of the run; a checkpoint with optimiser state is written every few minutes, and with a running
+average of the weights, which is what `tools/export_tiny_ocr.py` writes. `--weights` goes on from an exported
+folder: its training aids start anew, and they alone learn at first.
 """
 
 from __future__ import annotations
@@ -23,9 +26,12 @@ import torch.nn.functional as F
 
 from tools.tiny_ocr.batches import LEVELS, Batch, make_batch
 from tools.tiny_ocr.config import CHAR_CLASSES, END, LINE_CLASSES, SLOTS, ModelSizes
+from tools.tiny_ocr.export import import_tensors
 from tools.tiny_ocr.model import TinyOcr
 
 VALIDATION_SEED = 2_000_000_000
+AIDS_ALONE = 200  # steps; random aids would pull at features that are good
+AVERAGED = 0.998  # of the average is kept at each step
 
 
 def pick_device(name: str) -> torch.device:
@@ -130,11 +136,16 @@ class Run:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.step = self.level = 0
         self.minutes = 0.0
+        self.aids_alone = 0
         saved = None
         if self.path.exists():
             saved = torch.load(self.path, map_location=self.device)
             same_shapes = self._take(saved["net"])
             self.step, self.level, self.minutes = saved["step"], saved["level"], saved["minutes"]
+        elif args.weights:
+            self._take_exported(Path(args.weights))
+        average = saved.get("average") if saved else None
+        self.average = average or {name: value.clone() for name, value in self.net.state_dict().items()}
         self.optimisers = make_optimisers(self.net, args.rate)
         if saved and "optimisers" in saved and same_shapes:
             for optimiser, state in zip(self.optimisers, saved["optimisers"], strict=True):
@@ -155,9 +166,30 @@ class Run:
         self.net.load_state_dict(weights)
         return not grown
 
+    def _take_exported(self, folder: Path) -> None:
+        missing, unknown = self.net.load_state_dict(import_tensors(folder, self.net.sizes), strict=False)
+        if unknown or not all(name.startswith("aid_") for name in missing):
+            raise SystemExit(f"{folder} doesn't fit: missing {missing}, unknown {unknown}")
+        self.aids_alone = AIDS_ALONE
+
+    def stepped(self) -> None:
+        """Hold still what isn't to learn yet, and step."""
+        if self.step < self.aids_alone:
+            for name, parameter in self.net.named_parameters():
+                if not name.startswith("aid_"):
+                    parameter.grad = None
+        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        for optimiser in self.optimisers:
+            optimiser.step()
+        self.step += 1
+        with torch.no_grad():
+            for name, value in self.net.state_dict().items():
+                self.average[name].lerp_(value, 1 - AVERAGED)
+
     def save(self, minutes: float) -> None:
         state = {
             "net": self.net.state_dict(),
+            "average": self.average,
             "optimisers": [o.state_dict() for o in self.optimisers],
             "step": self.step,
             "level": self.level,
@@ -195,10 +227,7 @@ def train(args: argparse.Namespace) -> None:
         for optimiser in run.optimisers:
             optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(run.net.parameters(), 1.0)
-        for optimiser in run.optimisers:
-            optimiser.step()
-        run.step += 1
+        run.stepped()
         if batch.level == run.level:
             average = 0.97 * average + 0.03 * figures["accuracy"]
         if run.step % 25 == 0:
@@ -223,6 +252,7 @@ def train(args: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", default="runs/tiny-ocr", help="folder for checkpoint.pt and curve.jsonl")
+    parser.add_argument("--weights", help="an exported folder to start from, where --out has no checkpoint yet")
     parser.add_argument("--minutes", type=float, default=120)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--level", type=int, default=0, help="curriculum level to start from at least")

@@ -196,6 +196,11 @@ class Index:
             (parent, first, MOST_CHILDREN),
         ).fetchall()
 
+    def after(self, parent: bytes, most: int) -> list[bytes]:
+        """Keys of the newest blocks after `parent`, whatever they begin with."""
+        rows = self._db.execute("SELECT key FROM blocks WHERE parent = ? ORDER BY rowid DESC LIMIT ?", (parent, most))
+        return [key for (key,) in rows if isinstance(key, bytes)]
+
     def blocks(self, keys: Sequence[bytes]) -> dict[bytes, BlockRow]:
         found: dict[bytes, BlockRow] = {}
         for at in range(0, len(keys), 500):

@@ -61,6 +61,7 @@ class RamTier:
         self.evictions = 0
         self._entries: OrderedDict[tuple[str, bytes], _Entry] = OrderedDict()
         self._children: dict[tuple[bytes, int], dict[bytes, Block]] = {}
+        self._after: dict[bytes, dict[bytes, Block]] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -68,6 +69,7 @@ class RamTier:
     def put_block(self, block: Block, payload: Payload) -> None:
         self._put(("block", block.key), _Entry(kept(payload), payload_bytes(payload) + block.symbols.nbytes, block))
         self._children.setdefault((block.parent, block.first), {})[block.key] = block
+        self._after.setdefault(block.parent, {})[block.key] = block
         self._shrink()
 
     def put_state(self, key: bytes, payload: Payload) -> None:
@@ -87,6 +89,10 @@ class RamTier:
         found = self._children.get((parent, first), {})
         return [Child(b.key, b.length, True, b.window, ("state", b.key) in self._entries) for b in found.values()]
 
+    def after(self, parent: bytes) -> list[Block]:
+        """All blocks after `parent`, whatever they begin with, the newest first."""
+        return list(self._after.get(parent, {}).values())[::-1]
+
     def symbols(self, key: bytes) -> np.ndarray | None:
         entry = self._entries.get(("block", key))
         return entry.block.symbols if entry is not None and entry.block is not None else None
@@ -94,6 +100,7 @@ class RamTier:
     def clear(self) -> None:
         self._entries.clear()
         self._children.clear()
+        self._after.clear()
         self.nbytes = 0
 
     def allow(self, most: int) -> None:
@@ -123,7 +130,12 @@ class RamTier:
         self.nbytes -= entry.nbytes
         block = entry.block
         if block is not None:
-            siblings = self._children.get((block.parent, block.first), {})
-            siblings.pop(block.key, None)
-            if not siblings:
-                self._children.pop((block.parent, block.first), None)
+            _drop(self._children, (block.parent, block.first), block.key)
+            _drop(self._after, block.parent, block.key)
+
+
+def _drop(families: dict[Any, dict[bytes, Block]], parent: Any, key: bytes) -> None:
+    siblings = families.get(parent, {})
+    siblings.pop(key, None)
+    if not siblings:
+        families.pop(parent, None)

@@ -76,6 +76,14 @@ class SsdTier(Shelf):
                     found.append(Child(key, length, False, window, state))
         return found
 
+    def after(self, parent: bytes, most: int) -> list[bytes]:
+        """Keys of the newest blocks after `parent`. Any thread, as `symbols`."""
+        found: list[bytes] = []
+        if not self.paused:
+            with self._guarded(), self._reading() as index:
+                found = index.after(parent, most)
+        return found
+
     def symbols(self, key: bytes) -> np.ndarray | None:
         """A stored block's symbols, unchecked: its data is checked when it is read."""
         row = self._rows([key]).get(key)

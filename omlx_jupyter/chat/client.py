@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ..engine.engine import Engine as _Engine
@@ -23,12 +24,25 @@ class Engine(_Engine):
         *,
         system: str | None = None,
         tools: Any = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        draft: bool = True,
+        hint: str = "",
         group: int = 0,
     ) -> RequestHandle:
         if system is not None and not isinstance(system, str):
             raise RequestError(f"system is a {type(system).__name__}; give text.")
         said = checked_text(system, "the system prompt") if system else None
-        return super().submit(conversation(prompt), images, sampling, system=said, tools=tools, group=group)
+        return super().submit(
+            conversation(prompt),
+            images,
+            sampling,
+            system=said,
+            tools=tools,
+            chat_template_kwargs=chat_template_kwargs,
+            draft=draft,
+            hint=hint,
+            group=group,
+        )
 
     submit.__doc__ = _Engine.submit.__doc__
 

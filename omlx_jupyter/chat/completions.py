@@ -26,6 +26,7 @@ _SAMPLING = (
     "presence_penalty",
     "frequency_penalty",
     "repetition_penalty",
+    "think_budget",
 )
 
 
@@ -35,7 +36,7 @@ def sampling_from(options: dict[str, Any]) -> SamplingParams:
     :raises RequestError: an option that isn't known or can't be met: nothing is ignored in silence.
     """
     options = {k: v for k, v in options.items() if v is not None and k not in _LABELS}
-    options.update(options.pop("extra_body", {}))
+    options.update(options.pop("extra_body", None) or {})
     if options.pop("n", 1) != 1:
         raise RequestError("n must be 1; submit the request several times, they share a batch.")
     taken = {name: options.pop(name) for name in _SAMPLING if name in options}
@@ -45,6 +46,25 @@ def sampling_from(options: dict[str, Any]) -> SamplingParams:
     if options:
         raise RequestError(f"unknown option {next(iter(options))!r}.")
     return SamplingParams(max_tokens=most, stop=stop, logit_bias=_bias(bias), **taken)
+
+
+def template_words(options: dict[str, Any]) -> tuple[dict[str, Any], bool | None]:
+    """`chat_template_kwargs`, the names that stand for one of them, and `think`; taken out of the options.
+
+    :raises RequestError: they are no mapping.
+    """
+    body = dict(options.get("extra_body") or {})
+    words = body.pop("chat_template_kwargs", None) or options.pop("chat_template_kwargs", None) or {}
+    if not isinstance(words, Mapping):
+        raise RequestError(f"chat_template_kwargs is {words!r}; give a dict.")
+    think = None
+    for held in (body, options):
+        if held.get("reasoning_effort") is not None:
+            words = {**words, "reasoning_effort": held.pop("reasoning_effort")}
+        think = held.pop("enable_thinking", think)
+    if "extra_body" in options:
+        options["extra_body"] = body
+    return dict(words), think
 
 
 def _bias(bias: Any) -> Any:
@@ -110,20 +130,25 @@ class _Call:
         shown = _check_tool_choice(options, tools)
         self.timeout = _timeout(options.pop("timeout", None))
         logprobs = _logprobs(options)
+        words, think = template_words(options)
         self._engine = engine
         self.identity = f"chatcmpl-{uuid.uuid4().hex}"
         self.created = int(time.time())
         self.model = model or engine.name
         self.tools = tool_schemas(tools) if shown else None
         self._stream = ToolStream(engine.tool_parser, self.tools) if self.tools else None
-        sampling = replace(sampling_from(options), json_schema=schema, logprobs=logprobs)
-        self.handle = engine.submit(from_openai(messages), sampling=sampling, tools=self.tools)
+        sampling = replace(sampling_from(options), json_schema=schema, logprobs=logprobs, think=think)
+        self.handle = engine.submit(
+            from_openai(messages), sampling=sampling, tools=self.tools, chat_template_kwargs=words
+        )
 
     def completion(self, result: Generation) -> Any:
         from openai.types.chat import ChatCompletion
 
         parsed = self._engine.parse_tools(result, self.tools) if self.tools else None
         message: dict[str, Any] = {"role": "assistant", "content": parsed.text if parsed else result.text}
+        if result.thinking:
+            message["reasoning_content"] = result.thinking
         reason = _finish(result)
         if parsed and parsed.calls:
             message["tool_calls"] = [_openai_call(call) for call in parsed.calls]
@@ -187,6 +212,8 @@ class _Call:
     def chunks(self, delta: Delta) -> Iterator[Any]:
         """A piece of the answer as chunks: its text, and each tool call once it is complete."""
         text, calls = (delta.text, ()) if self._stream is None else self._stream.feed(delta)
+        if delta.thinking:
+            yield self.chunk({"reasoning_content": delta.thinking})
         if text:
             yield self.chunk({"content": text})
         if calls and self._stream is not None:
@@ -240,6 +267,7 @@ def _usage(result: Generation) -> dict[str, Any]:
         "completion_tokens": u.completion_tokens,
         "total_tokens": u.total_tokens,
         "prompt_tokens_details": {"cached_tokens": u.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": u.reasoning_tokens},
     }
 
 

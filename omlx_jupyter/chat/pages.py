@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -103,7 +104,12 @@ def read_page(
             for piece in line.pieces:
                 image = DecodedImage(piece.pixels, picture.source)
                 rows[-1].append(
-                    engine.submit(images=[image], sampling=_for_piece(wanted, piece.pixels.shape[1]), group=group)
+                    engine.submit(
+                        images=[image],
+                        sampling=_for_piece(wanted, piece.pixels.shape[1]),
+                        hint=picture.text,
+                        group=group,
+                    )
                 )
     except BaseException:
         for handle in (handle for row in rows for handle in row):
@@ -144,8 +150,10 @@ class PageHandle(Readable[PageText]):
         self._limited = limited  # the user bounds what a piece may say
         self._recipe, self._rows, self._began = recipe, rows, began
         self._handles = [handle for row in rows for handle in row]
-        self._told = 0  # lines that `poll` has given
-        self._said = False
+        self._told = 0  # lines that `poll` has looked at
+        self._held: list[tuple[str, TextLine]] = []  # (what stands before it, a line that isn't believed yet)
+        self._sure = self._said = False
+        self._break = ""
         self._result: PageText | None = None
 
     @property
@@ -215,14 +223,23 @@ class PageHandle(Readable[PageText]):
         return ([Delta(text)] if text else []), True
 
     def _ready_lines(self) -> list[Delta]:
-        made: list[Delta] = []
+        from ..reading.sure import is_sure, least_logprob
+
         while self._told < len(self._rows) and all(handle.done for handle in self._rows[self._told]):
             line = self.page.lines[self._told]
             read = self._read(line, self._rows[self._told], failing=False)
-            if read is not None and read.text:
-                made.append(Delta((line.before if self._said else "") + read.text))
-                self._said = True
+            self._held.append((line.before, read or TextLine("", line.box, 0.0)))
+            self._sure = self._sure or is_sure(self._held[-1][1].text, self._held[-1][1].logprob, self._recipe)
             self._told += 1
+        known = self._sure or self._told == len(self._rows)
+        surely = least_logprob(self._recipe, sure=False)
+        made: list[Delta] = []
+        while self._held and (known or self._held[0][1].logprob >= surely):
+            before, read = self._held.pop(0)
+            self._break = max(self._break, before, key=len)
+            if read.text and read.logprob >= least_logprob(self._recipe, self._sure):
+                made.append(Delta((self._break if self._said else "") + read.text))
+                self._said, self._break = True, ""
         return made
 
     def result(self, timeout: float | None = None) -> PageText:
@@ -239,25 +256,28 @@ class PageHandle(Readable[PageText]):
         return self._result
 
     def _whole(self) -> PageText:
+        from ..reading.sure import least_of
+
         made = self._handles[0].result()
         notes = (f"read whole: {self.page.reason}", *made.notes)
-        text = made.text
-        if _mean(made.logprobs or ()) < self._recipe.improbable:
+        text, mean = made.text, _mean(made.logprobs or ())
+        if text.strip() and mean < least_of([(text, mean)], self._recipe):
             text, notes = "", (*notes, "the answer was improbable and is left out")
         return PageText(**{**vars(made), "text": text, "usage": self._usage(), "notes": notes})
 
     def _joined(self) -> PageText:
         from ..reading.page import join
+        from ..reading.sure import least_of
 
-        texts: list[list[str | None]] = []
-        lines: list[TextLine] = []
-        improbable = 0
-        for line, row in zip(self.page.lines, self._rows, strict=True):
-            read = self._read(line, row)
-            improbable += read is None
-            texts.append([None if read is None else handle.result().text for handle in row])
-            if read is not None and read.text:
-                lines.append(read)
+        reads = [self._read(line, row) for line, row in zip(self.page.lines, self._rows, strict=True)]
+        told = [read for read in reads if read is not None and read.text]
+        least = least_of([(read.text, read.logprob) for read in told], self._recipe)
+        lines = tuple(read for read in told if read.logprob >= least)
+        improbable = len(told) - len(lines)
+        texts = [
+            [handle.result().text if read in lines else None for handle in row]
+            for read, row in zip(reads, self._rows, strict=True)
+        ]
         done = [handle.result() for handle in self._handles]
         reason, detail = self._ended(done)
         left_out = (f"{improbable} improbable line{'s' * (improbable != 1)} left out",) if improbable else ()
@@ -270,7 +290,7 @@ class PageHandle(Readable[PageText]):
             usage=self._usage(),
             notes=(*self.page.notes, *left_out),
             logprobs=logprobs,
-            lines=tuple(lines),
+            lines=lines,
         )
 
     def _ended(self, done: Sequence[Generation]) -> tuple[FinishReason, str]:
@@ -283,7 +303,7 @@ class PageHandle(Readable[PageText]):
         return "stop", ""
 
     def _read(self, line: Line, row: Sequence[RequestHandle], failing: bool = True) -> TextLine | None:
-        """A line of finished pieces. None if it is improbable; empty if it was stopped before its end."""
+        """A line of finished pieces. None if one failed; empty if it was stopped before its end."""
         try:
             done = [handle.result() for handle in row]
         except OmlxError:
@@ -293,8 +313,6 @@ class PageHandle(Readable[PageText]):
         if any(part.finish_reason == "cancelled" for part in done):
             return TextLine("", line.box, 0.0)
         mean = _mean([item for part in done for item in part.logprobs or ()])
-        if mean < self._recipe.improbable:
-            return None
         words = [(piece.before, part.text.strip()) for piece, part in zip(line.pieces, done, strict=True)]
         text = ""
         for before, word in words:
@@ -310,6 +328,10 @@ class PageHandle(Readable[PageText]):
             for name in (
                 "prompt_tokens",
                 "completion_tokens",
+                "reasoning_tokens",
+                "steps",
+                "drafted",
+                "accepted",
                 "cached_tokens",
                 "cached_tokens_ram",
                 "cached_tokens_ssd",
@@ -320,6 +342,7 @@ class PageHandle(Readable[PageText]):
         first = min((part.ttft_s for part in parts if part.ttft_s), default=0.0)
         return Usage(
             **sums,
+            accepted_from=sum((Counter(part.accepted_from) for part in parts), Counter()),
             images=1,
             images_encoded=int(encoded),
             images_reused=int(bool(parts) and not encoded and all(part.images_reused for part in parts)),

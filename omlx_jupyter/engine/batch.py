@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 import numpy as np
 
 from ..models.kv_state import MergedBatch, row_length
 from ..models.row_store import RowStore, own_copies
-from ..models.sampling import Chosen, choose
+from ..models.sampling import Chosen, choose, choose_ahead
 from ..types import TokenLogprob
 from .row import Row, Slot
+from .verify import Fed, agreed, offers, settle
+
+if TYPE_CHECKING:
+    from .drafting import Drafting
 
 
 @dataclass(frozen=True)
@@ -29,8 +34,10 @@ class Sampled:
 class DecodeBatch:
     """Rows in the order of their store. Step n + 1 is launched before step n's tokens are read."""
 
-    def __init__(self, model: Any, new_store: Callable[[], RowStore | MergedBatch]) -> None:
-        self._model, self._new_store = model, new_store
+    def __init__(
+        self, model: Any, new_store: Callable[[], RowStore | MergedBatch], drafting: Drafting | None = None
+    ) -> None:
+        self._model, self._new_store, self._drafting = model, new_store, drafting
         self._store: RowStore | MergedBatch | None = None
         self.rows: list[Row] = []
         self._tokens: Any = None  # (rows,) the tokens to feed next
@@ -96,42 +103,100 @@ class DecodeBatch:
         Where all rows are new, their first tokens are returned at once.
         """
         assert self._store is not None
-        self._accept_grammars()
-        positions = self._positions()
+        self._follow()
+        fed = self._drafted()
+        return self._plain() if fed is None else self._verify(fed)
+
+    def _plain(self) -> list[Sampled]:
+        assert self._store is not None
+        began, in_flight = time.perf_counter(), not any(row.last_known for row in self.rows)
+        positions = self._positions([1] * len(self.rows))
         self._store.begin()
         logits = self._model.forward(self._tokens[:, None], self._store.caches, None, positions)[:, -1]
         tokens, chosen = choose(logits, [row.sampler for row in self.rows])
         tokens = tokens.astype(mx.int32)
-        lazy = [
-            c for made in chosen if isinstance(made, Chosen) for c in (made.logprob, made.top_logprobs, made.top_ids)
-        ]
-        mx.async_eval(tokens, *[c for c in lazy if c is not None])
+        mx.async_eval(tokens, *_lazy(chosen))
         first = all(row.slot.fresh for row in self.rows)
         ready = self._read()
         self._tokens = tokens
         for row, made in zip(self.rows, chosen, strict=True):
             row.slot = Slot(made, fresh=False, told=first)
-        self.steps += 1
+        self._count_step()
+        if in_flight and self._drafting is not None:  # it took as long as the step before needed
+            self._drafting.costs.narrow(time.perf_counter() - began)
         return self._sampled(self.rows) if first else ready  # nobody waits for a first token through a second step
 
-    def _accept_grammars(self) -> None:
-        """Rows with a grammar need their last token on the host first: no overlap while there are any."""
-        bound = [(i, r) for i, r in enumerate(self.rows) if r.sampler.grammar and not r.slot.fresh]
+    def _follow(self) -> None:
+        """Guides that wait need their row's last token on the host first: no overlap while there are any."""
+        bound = [(at, row) for at, row in enumerate(self.rows) if not row.slot.fresh and row.waits_for_guide]
         if not bound:
             return
         values = self._tokens.tolist()
         for at, row in bound:
-            try:
-                row.sampler.grammar.accept(values[at])
-            except Exception as error:
-                row.slot.chosen = error
+            row.follow_to(values[at])
 
-    def _positions(self) -> Any:
+    def _positions(self, widths: Sequence[int]) -> Any:
+        """Of the next tokens, `widths` of each row."""
         if not self._model.family.mrope:
             return None
         assert self._store is not None
-        at = [self._store.length(i) + row.delta for i, row in enumerate(self.rows)]
+        starts = [self._store.length(i) + row.delta for i, row in enumerate(self.rows)]
+        at = [start + i for start, width in zip(starts, widths, strict=True) for i in range(width)]
         return mx.array(np.broadcast_to(np.array(at, np.int32)[None, :, None], (3, len(at), 1)))
+
+    # -- drafts -----------------------------------------------------------------------------
+
+    def _drafted(self) -> list[Fed] | None:
+        """What each row is fed where one has a draft worth trying. Reads the tokens in flight if so."""
+        drafting = self._drafting
+        if drafting is None or not drafting.possible or not any(row.drafts for row in self.rows):
+            return None
+        offered = offers(self.rows, drafting.widest)
+        guided = any(row.drafts and not row.last_known and row.waits_for_guide for row in self.rows)
+        if not (guided or any(offered)):
+            return None
+        values = self._tokens.tolist()
+        if guided:  # their tokens are read at each step anyhow
+            offered = [o or row.offer(drafting.widest, v) for row, o, v in zip(self.rows, offered, values, strict=True)]
+        fed = settle(self.rows, offered, values, drafting.widest)
+        return fed if any(f.draft for f in fed) else None
+
+    def _verify(self, fed: list[Fed]) -> list[Sampled]:
+        """Feed drafts, and return what was ready and what the model says to them."""
+        assert isinstance(self._store, RowStore)
+        assert self._drafting is not None
+        ready = self._read()
+        for f in fed:
+            f.row.follow_to(f.last)
+        began, widths = time.perf_counter(), [1 + len(f.tokens) for f in fed]
+        positions = self._positions(widths)
+        self._store.begin(widths)
+        ids = mx.array([token for f in fed for token in (f.last, *f.tokens)])
+        logits = self._model.forward(ids[:, None], self._store.caches, None, positions)[:, -1]
+        tokens, chosen = choose_ahead(logits, [f.row.sampler for f in fed], [f.tokens for f in fed])
+        mx.eval(tokens, *_lazy(c for made in chosen for c in made))
+        values, at = [int(token) for token in np.array(tokens)], 0
+        kept: list[int] = []
+        said: list[Sampled] = []
+        for place, (f, width, made) in enumerate(zip(fed, widths, chosen, strict=True)):
+            mine = values[at : at + width]
+            count = agreed(f, mine, made)
+            self._store.shorten(place, width - 1 - count)
+            f.row.sampler.took(mine[: count + 1])
+            self._drafting.verified(f, count)
+            said += [sampled_of(f.row, token, c) for token, c in zip(mine[: count + 1], made, strict=False)]
+            f.row.slot = Slot(made[count], fresh=False, told=True)
+            kept.append(mine[count])
+            at += width
+        self._drafting.costs.wide(sum(widths) - len(fed), time.perf_counter() - began)
+        self._tokens = mx.array(kept, mx.int32)
+        self._count_step()
+        return [*ready, *said]
+
+    def _count_step(self) -> None:
+        self.steps += 1
+        for row in self.rows:
+            row.request.course.steps += 1
 
     def _read(self) -> list[Sampled]:
         return self._sampled([row for row in self.rows if not (row.slot.fresh or row.slot.told)])
@@ -151,6 +216,12 @@ class Aside:
 
     def row_caches(self, row: Row) -> list[Any]:
         return list(row.cache or ())
+
+
+def _lazy(chosen: Iterable[Chosen | Exception | None]) -> list[mx.array]:
+    """What is read on the host besides the tokens."""
+    parts = [c for made in chosen if isinstance(made, Chosen) for c in (made.logprob, made.top_logprobs, made.top_ids)]
+    return [part for part in parts if part is not None]
 
 
 def sampled_of(row: Row, token: int, chosen: Chosen | Exception | None) -> Sampled:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +18,7 @@ from ..cache.prefix_cache import CacheSettings
 from ..errors import EngineClosedError, ProcessError
 from ..images.decoded import Limits as ImageLimits
 from ..images.source import open_images
+from ..models.switches import TemplateUse
 from ..types import Generation, ImagePart, Message, SamplingParams
 from .lanes import Finished, Lane, lanes_of
 from .loop import EngineLoop
@@ -120,13 +121,19 @@ class Engine:
         *,
         system: str | None = None,
         tools: Any = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        draft: bool = True,
+        hint: str = "",
         group: int = 0,
     ) -> RequestHandle:
         """Queue a request and return at once.
 
         `images` takes whatever `omlx_jupyter.images` takes; a glob or a list counts as its pictures.
         A picture without a prompt gets an OCR model's own prompt and settings. Errors of the
-        pictures and the prompt come out of the handle. Requests with the same `group` (from `new_group()`)
+        pictures and the prompt come out of the handle. `chat_template_kwargs` are words for the model's template;
+        one that it doesn't read is an error. With `draft`, what is known already (an earlier answer, the conversation,
+        `hint`: text that the answer may repeat) is only checked by the model: the same answer in fewer steps.
+        Requests with the same `group` (from `new_group()`)
         are shown as one.
 
         :raises RequestError: nothing was asked.
@@ -143,9 +150,12 @@ class Engine:
             chosen,
             group,
             stop_loops=model.ocr is not None,
+            draft=draft,
+            hint=hint,
             pictures=any(isinstance(part, ImagePart) for message in messages for part in message.parts),
         )
-        request = Request(wants, self._preparation(model, messages, tools))
+        use = TemplateUse(tools, dict(chat_template_kwargs or {}), chosen.think)
+        request = Request(wants, self._preparation(model, messages, use))
         loop.submit(request)
         return RequestHandle(request, self._loop.wake, lambda: loop.alive)
 
@@ -155,7 +165,7 @@ class Engine:
             raise EngineClosedError("the engine was closed; load a new one.")
         return model
 
-    def _preparation(self, model: Any, messages: list[Message], tools: Any) -> Callable[[], Any]:
+    def _preparation(self, model: Any, messages: list[Message], use: TemplateUse) -> Callable[[], Any]:
         limits, budget = self._image_limits, self._pixel_budget
 
         def prepare() -> Any:
@@ -172,7 +182,8 @@ class Engine:
                         parts.append(part)
                 opened.append(Message(message.role, parts, message.extra))
             notes = tuple(image.note for image in decoded if image.note)
-            return model.prepare(opened, decoded, tools, notes)
+            hint = "\n".join(image.text for image in decoded if image.text)
+            return replace(model.prepare(opened, decoded, use, notes), hint=hint)
 
         return prepare
 

@@ -46,6 +46,7 @@ class Request:
     prompt: PromptState = field(default_factory=PromptState)
     course: Course = field(default_factory=Course)
     answer: Answer = field(default_factory=Answer)
+    said: Answer = field(default_factory=Answer)  # before its row was dropped: computed again, not said again
     row: Row | None = None
     events: EventQueue[Delta] = field(default_factory=EventQueue)
     result: Generation | None = None
@@ -78,6 +79,7 @@ class Request:
         return Usage(
             prompt_tokens=self.prompt.tokens,
             completion_tokens=len(self.answer.token_ids),
+            reasoning_tokens=self.answer.reasoning_tokens,
             images=self.prompt.images,
             images_encoded=course.images_encoded,
             images_reused=course.images_reused,
@@ -91,6 +93,10 @@ class Request:
             total_s=now - began,
             decode_tokens_per_s=decoded / (now - first) if first and decoded > 0 and now > first else 0.0,
             peak_rows=course.peak_rows,
+            steps=course.steps,
+            drafted=course.drafted,
+            accepted=course.accepted,
+            accepted_from=dict(course.accepted_from),
         )
 
     @property
@@ -100,8 +106,11 @@ class Request:
     def finish(self, reason: FinishReason, detail: str = "") -> None:
         if self.ended:
             return
+        if len(self.said.token_ids) > len(self.answer.token_ids):  # cancelled while it was computed again
+            self.answer = self.said
         self.result = Generation(
             text="".join(self.answer.text),
+            thinking="".join(self.answer.thinking).strip(),
             token_ids=list(self.answer.token_ids),
             finish_reason=reason,
             usage=self.usage(),
@@ -128,15 +137,18 @@ class Request:
         self.to(Phase.QUEUED)
         self.row = None
         self.course.nothing_reused()
+        if len(self.answer.token_ids) > len(self.said.token_ids):
+            self.said = self.answer
+        self.answer = Answer()
 
     def unprepare(self) -> None:
         """Its pictures were dropped for their memory: prepare it again."""
         self.prompt = PromptState()
 
     def let_go(self) -> None:
-        """A handle may be kept for long: it holds the answer, not the model, its pixels or a grammar."""
+        """A handle may be kept for long: it holds the answer, not the model, its pixels or a guide."""
         self.prepare, self.row = _spent, None
-        self.prompt.ready = self.prompt.grammar = None
+        self.prompt.ready = self.prompt.guide = None
 
 
 @dataclass(frozen=True)

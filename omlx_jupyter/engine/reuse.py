@@ -47,7 +47,7 @@ class Reuse:
         self.guard = guard
         self._layout: Layout = kv_records.layout_of(model.new_cache())
         self.cache: PrefixCache | None = None
-        self._io: ThreadPoolExecutor | None = None
+        self.io: ThreadPoolExecutor | None = None
         self._promotions: Promotions | None = None
         if self._layout.usable and settings.ram_bytes > 0:
             try:
@@ -56,9 +56,9 @@ class Reuse:
                 self.cache = PrefixCache(identity, model.name, needs, self._layout.names, settings, busy)
             except Exception as error:
                 guard.cache(error)
-            self._io = ThreadPoolExecutor(2, "omlx-cache-reader")
+            self.io = ThreadPoolExecutor(2, "omlx-cache-reader")
             if self.cache is not None:
-                self._promotions = Promotions(self.cache, self._io, guard)
+                self._promotions = Promotions(self.cache, self.io, guard)
         ssd = self.cache.ssd if self.cache is not None else None
         self.rates = Rates(ssd.seconds_per_token if ssd is not None else 0.0)
 
@@ -99,7 +99,7 @@ class Reuse:
 
     def _plan(self, row: Row) -> None:
         assert self.cache is not None
-        assert self._io is not None
+        assert self.io is not None
         prefix = row.prefix
         assert prefix is not None
         prefix.plan = self.cache.plan(prefix.chain, len(row.prompt.ids) - 1) if prefix.tries < _TRIES else Plan()
@@ -108,7 +108,7 @@ class Reuse:
         if prefix.plan.length:
             slow, read = self.cache.fetch(prefix.plan, _allocator(row, self._layout))
             if slow:
-                prefix.reading = self._io.submit(read)
+                prefix.reading = self.io.submit(read)
                 if prefix.room is not None:
                     make_room(prefix.room)
             else:
@@ -282,8 +282,8 @@ class Reuse:
 
     def close(self) -> None:
         try:
-            if self._io is not None:
-                self._io.shutdown(wait=True, cancel_futures=True)
+            if self.io is not None:
+                self.io.shutdown(wait=True, cancel_futures=True)
             if self.cache is not None:
                 self.cache.close()
         except Exception as error:

@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..models.thinking import Thoughts
+from ..models.tokenizer import TextStream
 from ..types import Delta, FinishReason, TokenLogprob
 from .phase import Phase
 from .repetition import CHECK_EVERY, loop_period
@@ -13,7 +15,13 @@ from .request import Request
 from .stops import StopMatcher
 
 if TYPE_CHECKING:
+    from ..models.loaded import LoadedModel
+    from ..models.sampling import RowSampler
+    from .drafts import Draft, RowDrafts
     from .reuse import RowPrefix
+
+
+_ALL_THOUGHT = "the answer ended inside its thought"
 
 
 @dataclass
@@ -29,7 +37,7 @@ class Slot:
 class Row:
     """Holds what only the engine thread touches."""
 
-    def __init__(self, request: Request, model: Any, sampler: Any, stream: Any) -> None:
+    def __init__(self, request: Request, model: LoadedModel, sampler: RowSampler) -> None:
         self.request = request
         self.prompt = request.prompt.ready
         self.sampler = sampler
@@ -46,54 +54,107 @@ class Row:
         self.followed = False  # that has happened: look the prefix up again
         self.slot = Slot()
         self.aside = 0  # bytes of its caches while it is put aside
+        self.drafts: RowDrafts | None = None  # what may come next, where it is known from elsewhere
         self.delta = 0
         self._end_tokens = model.end_tokens | set(request.wants.sampling.stop_token_ids)
-        self._stream = stream
+        self._stream = TextStream(model.tokenizer)
+        self._thoughts = Thoughts(model.tokenizer.markers, request.prompt.thinking)
         self._stops = StopMatcher(request.wants.sampling.stop or ())
-        self._again = list(request.answer.token_ids)  # said before the row was dropped: computed again, not said
 
     @property
     def last_prompt_token(self) -> int:
         return int(self.prompt.ids[-1])
 
+    # -- its guide --------------------------------------------------------------------------
+
+    @property
+    def waits_for_guide(self) -> bool:
+        """Whether the next token can't be chosen before the last one is known."""
+        guide = self.sampler.guide
+        return guide is not None and guide.waits(len(self.request.answer.token_ids) + (not self.slot.told))
+
+    def follow_to(self, last: int | None) -> bool:
+        """Bring the guide up to the token to feed next. False: the answer can't go on, which its reader is told."""
+        guide = self.sampler.guide
+        if guide is None or self.slot.fresh:
+            return True
+        try:
+            guide.follow(self.request.answer.token_ids, None if self.slot.told else last)
+        except Exception as error:
+            self.slot.chosen = error
+            return False
+        return True
+
+    # -- its drafts -------------------------------------------------------------------------
+
+    @property
+    def last_known(self) -> bool:
+        """Whether the token to feed next was heard here already."""
+        return self.slot.fresh or self.slot.told
+
+    def offer(self, widest: int, last: int | None = None) -> Draft | None:
+        """What may follow; `last` is the token to feed next, where it wasn't heard yet. None: nothing is worth it."""
+        if self.drafts is None:
+            return None
+        chosen = len(self.request.answer.token_ids) + (not self.last_known)
+        most = min(widest - 1, self.request.max_tokens - chosen - 1)
+        guide = self.sampler.guide
+        if guide is not None and (guide.answer_waits or (guide.waits(chosen) and not self.last_known and last is None)):
+            return None  # penalties are about to begin anew, or the guide has to know the last token first
+        if guide is not None and guide.waits(chosen) and self.follow_to(last):
+            certain = guide.certain()[: max(0, most)]
+            if certain:
+                return self.drafts.certain(certain)
+        return self.drafts.offer(most, last)
+
+    # -- its text ---------------------------------------------------------------------------
+
     def accept(self, token: int, logprob: TokenLogprob | None) -> tuple[FinishReason, str] | None:
         """Take one sampled token; a pair of reason and detail when it ends the request."""
-        request = self.request
-        request.to(Phase.DECODE)
-        if self._again:
-            self._repeat(token)
-            return None
-        if not request.answer.token_ids:
-            request.course.first_token_at = time.monotonic()
-        request.answer.token_ids.append(token)
+        request, answer = self.request, self.request.answer
+        if not answer.token_ids:
+            request.course.first_token_at = request.course.first_token_at or time.monotonic()
+            request.to(Phase.DECODE)
+        answer.token_ids.append(token)
+        if self.drafts is not None:
+            self.drafts.hear(token)
         if logprob is not None:
-            request.answer.logprobs.append(logprob)
+            answer.logprobs.append(logprob)
         if token in self._end_tokens:
-            self._say(self._stops.feed(self._stream.finish()) + self._stops.finish(), token)
-            return "stop", ""
-        shown = self._stops.feed(self._stream.add(token))
-        self._say(shown, token)
+            return self._ended(token)
+        self._say(*self._split(self._stream.add(token)), token)
         if self._stops.matched is not None:
             return "stop", f"stop string {self._stops.matched!r}"
-        count = len(request.answer.token_ids)
-        if request.wants.stop_loops and count % CHECK_EVERY == 0 and loop_period(request.answer.token_ids):
+        return self._cut_short()
+
+    def _split(self, text: str) -> tuple[str, str]:
+        """A piece as (of the thought, of the answer); counts its token."""
+        was = self._thoughts.thinking
+        thought, said = self._thoughts.feed(text)
+        self.request.answer.reasoning_tokens += was or self._thoughts.thinking
+        return thought, self._stops.feed(said)
+
+    def _ended(self, token: int) -> tuple[FinishReason, str]:
+        thinking = self._thoughts.thinking
+        self._finish(token, cut=False)
+        return "stop", _ALL_THOUGHT if thinking else ""
+
+    def _cut_short(self) -> tuple[FinishReason, str] | None:
+        request, tokens = self.request, self.request.answer.token_ids
+        count, said = len(tokens), len(tokens) - request.answer.reasoning_tokens
+        if request.wants.stop_loops and said % CHECK_EVERY == 0 and loop_period(tokens[-said:] if said else ()):
             self.flush()
             return "stop", "the model repeated itself without end"
-        if count >= request.max_tokens:
-            self.flush()
-            if request.prompt.cut_by == "context":
-                return "length", f"the model's context of {request.prompt.tokens + count:,} tokens is full"
-            if request.prompt.cut_by == "memory":
-                return "length", f"the memory that there is for a request is full after {count:,} tokens"
-            return "length", f"max_tokens ({request.max_tokens}) reached"
-        return None
-
-    def _repeat(self, token: int) -> None:
-        """A token that was said before. The sampler is one of position and seed, so that it is the same."""
-        known = self._again.pop(0)
-        if token != known:
-            raise RuntimeError(f"the answer went another way when it was computed again ({token} for {known})")
-        self._stops.feed(self._stream.add(token))
+        if count < request.max_tokens:
+            return None
+        why = f"max_tokens ({request.max_tokens}) reached"
+        if request.prompt.cut_by == "context":
+            why = f"the model's context of {request.prompt.tokens + count:,} tokens is full"
+        if request.prompt.cut_by == "memory":
+            why = f"the memory that there is for a request is full after {count:,} tokens"
+        thinking = self._thoughts.thinking
+        self.flush()
+        return "length", f"{why}; {_ALL_THOUGHT}" if thinking else why
 
     @property
     def nbytes(self) -> int:
@@ -102,13 +163,22 @@ class Row:
 
     def flush(self) -> None:
         """Say what was held back, the beginning of a stop string. The answer was cut: half a character is left out."""
-        self._say(self._stops.feed(self._stream.finish(cut=True)) + self._stops.finish(), None)
+        self._finish(None, cut=True)
 
-    def _say(self, text: str, token: int | None) -> None:
-        if text:
-            self.request.answer.text.append(text)
-        if text or token is not None:
-            self.request.events.put(Delta(text, () if token is None else (token,)))
+    def _finish(self, token: int | None, cut: bool) -> None:
+        thought, said = self._thoughts.feed(self._stream.finish(cut))
+        more, rest = self._thoughts.finish()
+        self._say(thought + more, self._stops.feed(said + rest) + self._stops.finish(), token)
+
+    def _say(self, thought: str, said: str, token: int | None) -> None:
+        answer = self.request.answer
+        if thought:
+            answer.thinking.append(thought)
+        if said:
+            answer.text.append(said)
+        again = len(answer.token_ids) <= len(self.request.said.token_ids)  # computed again, after its row was dropped
+        if (thought or said or token is not None) and not again:
+            self.request.events.put(Delta(said, () if token is None else (token,), thought))
 
 
 def _bytes_of(part: Any) -> int:

@@ -13,15 +13,15 @@ from ..cache.features import FeatureCache
 from ..cache.prefix_cache import CacheSettings
 from ..errors import RequestError
 from ..models import device, memory
-from ..models.grammar import Grammars
+from ..models.guide import Guides
 from ..models.kv_state import MergedBatch
 from ..models.row_proof import RowProof
 from ..models.row_store import RowStore
 from ..models.sampling import RowSampler
-from ..models.tokenizer import TextStream
 from ..types import SamplingParams
 from .batch import Aside, DecodeBatch, Sampled
 from .budget import Need, size
+from .drafting import Drafting
 from .guard import Guard
 from .phase import Phase
 from .request import Request
@@ -55,13 +55,14 @@ class Runner:
         self._chunk = limits.prefill_chunk or chunk_for(model.parameters, on_gpu)
         self.gap_s = limits.gap_s or gap_target(on_gpu)
         self.rows: RowProof | None = model.rows
-        self.batch: Any = SoloBatch(model) if alone else DecodeBatch(model, self._new_store)
         settings = CacheSettings(0) if alone or cache is None else cache
         self.reuse = Reuse(model, settings, lambda: bool(self.batch.rows), self.guard, self._chunk)
+        self.drafting = Drafting(model, self.reuse, self.guard)
+        self.batch: Any = SoloBatch(model) if alone else DecodeBatch(model, self._new_store, self.drafting)
         self.features = FeatureCache(feature_bytes)
         self.vocabulary = self._vocabulary()
         self.images_encoded = 0
-        self._grammars = Grammars(model.tokenizer, self.vocabulary, model.end_tokens)
+        self._guides = Guides(model.tokenizer, self.vocabulary, model.end_tokens)
         self._context = model.context
         self._on_gpu, self._dtype, self._cost = on_gpu, model.dtype, memory.row_cost(model)
         self.weights, self._kv_limit = model.nbytes, limits.kv_bytes
@@ -75,7 +76,7 @@ class Runner:
         return RowStore(len(self.model.new_cache()), self.rows.grouping) if self.rows else MergedBatch()
 
     def prepare(self, request: Request) -> None:
-        """Read its pictures and tokenize, estimate what it needs, cap its answer, make its grammar.
+        """Read its pictures and tokenize, estimate what it needs, cap its answer, make its guide.
 
         Runs on a worker thread.
 
@@ -88,7 +89,7 @@ class Runner:
         state.tokens = tokens = len(prompt.ids)
         state.images = len(prompt.images)
         state.notes.extend(prompt.notes)
-        most, schema = request.max_tokens, request.wants.sampling.json_schema
+        most = request.max_tokens
         if self._context and tokens >= self._context:
             raise RequestError(
                 f"the prompt has {tokens:,} tokens, but {self.model.name} takes {self._context:,}; "
@@ -97,8 +98,9 @@ class Runner:
         if self._context and tokens + most > self._context:
             most = self._context - tokens
             state.max_tokens, state.cut_by = most, "context"
-        if schema is not None:
-            state.grammar = self._grammars.json(schema)
+        state.hint = self.model.tokenizer.encode(request.wants.hint or prompt.hint)
+        state.thinking = self._guides.thinking(prompt.ids)
+        state.guide = self._guides.guide(request.wants.sampling, state.thinking)
         self._estimate(state, most)
 
     def _estimate(self, state: PromptState, most: int) -> None:
@@ -149,19 +151,20 @@ class Runner:
         return int(text.get("vocab_size") or config.get("vocab_size") or len(self.model.tokenizer.inner))
 
     def begin(self, request: Request) -> Row:
-        wants = request.wants.sampling
+        wants, prompt = request.wants.sampling, request.prompt
         sampling = wants if wants.seed is not None else replace(wants, seed=request.wants.seed)
-        grammar = request.prompt.grammar
-        if grammar is not None and request.answer.token_ids:  # its row was dropped: a grammar can't go back
-            grammar = self._grammars.json(wants.json_schema or {})
-        sampler = RowSampler(sampling, self.vocabulary, grammar)
-        row = request.row = Row(request, self.model, sampler, TextStream(self.model.tokenizer))
+        guide = prompt.guide
+        if guide is not None and request.said.token_ids:  # its row was dropped: a guide can't go back
+            guide = self._guides.guide(wants, prompt.thinking)
+        sampler = RowSampler(sampling, self.vocabulary, guide)
+        row = request.row = Row(request, self.model, sampler)
         row.cache = self.model.new_cache()
         positions = self.model.positions(row.prompt)
         if positions is not None:
             row.positions, row.delta = mx.array(positions.ids[:, None]), positions.delta
         request.to(Phase.READING if row.prompt.images else Phase.PREFILL)
         self.reuse.begin(row)
+        self.drafting.begin(row, request.prompt.hint)
         return row
 
     def advance(self, row: Row) -> Advance:
@@ -178,6 +181,7 @@ class Runner:
             self._encode_next(row)
             return Advance.MORE
         if not row.embedded:
+            self.drafting.look(row)
             rest = row.prompt.suffix(request.course.prefilled)
             row.embeds, row.embeds_from = self.model.embed(rest, row.features), request.course.prefilled
             row.embedded = True
@@ -251,13 +255,15 @@ class Runner:
     def decode(self) -> list[Sampled]:
         sampled = self.batch.step()
         device.tidy(self.batch.steps)
-        for item in sampled:
-            self.reuse.decoded(item.row, self.batch)
+        self.drafting.poll()
+        for row in dict.fromkeys(item.row for item in sampled):
+            self.reuse.decoded(row, self.batch)
         return sampled
 
     def leave(self, row: Row) -> None:
         """Take a decoding row out of the batch; the prefix cache keeps its answer."""
         self.reuse.ended(row, self.batch)
+        self.drafting.ended(row)
         self.batch.leave(row)
 
     def drop(self, row: Row) -> None:
@@ -268,16 +274,19 @@ class Runner:
     def reset(self) -> None:
         """After a fault under the running rows: drop the batch, so that the next request begins a fresh one."""
         self.batch.drop()
+        self.drafting.drop()
         mx.clear_cache()
 
     def forget(self) -> None:
         """Empty what RAM holds of prefixes and pictures; running rows keep theirs."""
         self.features.clear()
         self.reuse.forget()
+        self.drafting.drop()
 
     def close(self) -> None:
         try:
             self.reuse.close()
+            self.drafting.drop()
             self.batch.drop()
             self.features.clear()
         finally:

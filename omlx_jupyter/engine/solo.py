@@ -66,9 +66,6 @@ class SoloBatch:
         return [sampled_of(row, int(np.array(tokens)[0]), row.slot.chosen)] if first else ready
 
     def _accept(self, row: Row, token: Any) -> None:
-        """A grammar needs the last token on the host before it masks the next."""
-        if row.sampler.grammar:
-            try:
-                row.sampler.grammar.accept(int(np.array(token)[0]))
-            except Exception as error:
-                row.slot.chosen = error
+        """A guide that waits needs the last token on the host before it masks the next."""
+        if row.waits_for_guide:
+            row.follow_to(int(np.array(token)[0]))

@@ -5,10 +5,13 @@ from __future__ import annotations
 import random
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..types import SamplingParams, TokenLogprob
 from .budget import Need
+
+if TYPE_CHECKING:
+    from ..models.guide import Guide
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,8 @@ class Wants:
     sampling: SamplingParams
     group: int = 0  # requests of one page have the same; 0 stands alone
     stop_loops: bool = False
+    draft: bool = True
+    hint: str = ""  # text that the answer may repeat
     pictures: bool = False
     seed: int = field(default_factory=lambda: random.getrandbits(63))  # where none was asked for: the same if repeated
     at: float = field(default_factory=time.monotonic)
@@ -40,9 +45,11 @@ class PromptState:
     tokens: int = 0
     images: int = 0
     max_tokens: int | None = None  # what the model's context leaves of what was asked for
+    guide: Guide | None = None  # what decides which tokens may come
+    hint: list[int] = field(default_factory=list)  # tokens that the answer may repeat
+    thinking: bool = False  # the prompt ends inside a thought
     cut_by: str = ""  # what leaves less than was asked for: context or memory
     need: Need = field(default_factory=Need)  # estimate of what its row takes
-    grammar: Any = None
     notes: list[str] = field(default_factory=list)
     at: float = 0.0  # when it was done
 
@@ -59,6 +66,10 @@ class Course:
     cached_tokens_ssd: int = 0
     saved_s: float = 0.0
     peak_rows: int = 1
+    steps: int = 0  # decode steps that it took part in
+    drafted: int = 0  # tokens of drafts that were tried
+    accepted: int = 0
+    accepted_from: dict[str, int] = field(default_factory=dict)  # by source
     admitted_at: float = 0.0
     first_token_at: float = 0.0
 
@@ -75,3 +86,5 @@ class Answer:
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     text: list[str] = field(default_factory=list)
+    thinking: list[str] = field(default_factory=list)  # what was thought before the answer
+    reasoning_tokens: int = 0  # of the thought, its markers included

@@ -41,12 +41,14 @@ class Capabilities:
     """What the loaded model may do, as it was shown on its weights when it was loaded.
 
     `batched`: requests share decode steps; `cached`: prompts are reused; `own_kv`: a row costs its own tokens, not the
-    longest row's. Rows longer than `together_to` tokens run alone (0: no such length). `why` says why not, by name.
+    longest row's; `drafts`: what is known already is only checked. Rows longer than `together_to` tokens run
+    alone (0: no such length). `why` says why not, by name.
     """
 
     batched: bool
     cached: bool
     own_kv: bool
+    drafts: bool = False
     together_to: int = 0
     why: dict[str, str] = field(default_factory=dict)
 
@@ -64,7 +66,9 @@ def capabilities_of(model: Any, runner: Any) -> Capabilities:
     elif rows.why:
         why["own_kv"] = rows.why
     own = rows is not None and rows.grouping.handles
-    return Capabilities(batched, cached, own, rows.shared_to if rows else 0, why)
+    if not own:
+        why["drafts"] = "a refused draft couldn't be forgotten"
+    return Capabilities(batched, cached, own, runner.drafting.possible, rows.shared_to if rows else 0, why)
 
 
 def snapshot(

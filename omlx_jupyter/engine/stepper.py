@@ -210,14 +210,18 @@ class Stepper:
         return made
 
     def _decode(self) -> None:
+        ended = set[Row]()  # a step may give a row several tokens; one of them may be its last
         for item in self._runner.decode():
             row, errors = item.row, list[BaseException]()
+            if row in ended:
+                continue
             end: tuple[FinishReason, str] | None = None
             with self._held.guard.request(errors.append):
                 if item.error is not None:
                     raise item.error
                 end = row.accept(item.token, item.logprob)
             if errors or end is not None:
+                ended.add(row)
                 self._runner.leave(row)  # first: whoever waits for the answer finds the row free
             if errors:
                 self._held.fail(row.request, errors[0])

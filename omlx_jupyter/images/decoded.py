@@ -18,13 +18,15 @@ class DecodedImage:
     """A picture, decoded.
 
     `pixels` is (H, W, 3) uint8 RGB, read-only; `digest` is a BLAKE2b-128 hex digest over mode, size
-    and pixels, so that equal pictures from different sources are one picture to the caches.
+    and pixels, so that equal pictures from different sources are one picture to the caches. `text` is what its source
+    says that it shows, such as a PDF page's text layer: not to be believed, but to be guessed from.
     """
 
     pixels: np.ndarray
     source: str
     note: str = ""
     digest: str = field(default="")
+    text: str = ""
 
     def __post_init__(self) -> None:
         self.pixels.setflags(write=False)
@@ -59,7 +61,8 @@ class DecodedImage:
         small = within(self.pixels, pixels)
         if small is self.pixels:
             return self
-        return DecodedImage(small, self.source, shrunk_note(self.source, (self.width, self.height), small))
+        note = shrunk_note(self.source, (self.width, self.height), small)
+        return DecodedImage(small, self.source, note, text=self.text)
 
     def _repr_png_(self) -> bytes:
         return self.png()

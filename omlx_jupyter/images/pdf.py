@@ -35,6 +35,7 @@ class _Reply(TypedDict, total=False):
     width: int
     height: int
     dpi: float
+    text: str
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ def draw_pages(pages: Sequence[PdfPage], limits: Limits) -> list[DecodedImage]:
         for page in pages:
             reply, pixels = worker.ask(page.number)
             array = np.frombuffer(pixels, np.uint8).reshape(reply["height"], reply["width"], 3)
-            made.append(DecodedImage(array, str(page), _note(page, reply)))
+            made.append(DecodedImage(array, str(page), _note(page, reply), text=reply.get("text", "")))
             if sum(image.width * image.height for image in made) > limits.all_pixels:
                 raise ImageError(
                     f"{len(pages)} pages of {page.path} are more than fit in memory at once; name fewer, "

@@ -14,6 +14,7 @@ from ctypes import c_uint
 from typing import Any, BinaryIO
 
 POINTS_PER_INCH = 72
+MOST_TEXT = 20_000  # characters of a page's text layer
 
 
 def main(requests: BinaryIO, replies: BinaryIO) -> None:
@@ -53,7 +54,18 @@ def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         scale = _scale(page, request["dpi"] / POINTS_PER_INCH, request["page_pixels"])
         bitmap = page.render(scale=scale, rev_byteorder=True)
         pixels = _rows(bitmap)
-        return {"width": bitmap.width, "height": bitmap.height, "dpi": scale * POINTS_PER_INCH}, pixels
+        found = {"width": bitmap.width, "height": bitmap.height, "dpi": scale * POINTS_PER_INCH, "text": _text(page)}
+        return found, pixels
+
+
+def _text(page: Any) -> str:
+    """What the page's own text says, in the order of the file; nothing where it can't be had."""
+    try:
+        layer = page.get_textpage()
+        text = layer.get_text_range(0, min(layer.count_chars(), MOST_TEXT))
+    except Exception:
+        return ""
+    return "".join(c for c in text.replace("\r\n", "\n") if c == "\n" or c.isprintable())
 
 
 def _rows(bitmap: Any) -> bytes:

@@ -17,6 +17,7 @@ from ..types import ImagePart, Message
 from .loaded import LoadedModel
 from .positions import Positions
 from .prepared import ImageSpan, Prepared, VisionInput
+from .switches import PLAIN, TemplateUse
 from .towers import place_spans
 from .vision import PictureProcessor
 from .whole import WholeProcessor, restored
@@ -44,13 +45,13 @@ class FoundVision(PictureProcessor):
             raise NotFound("no token of the prompt stands for a picture")
 
     def prepare(
-        self, messages: Sequence[Message], images: Sequence[Any], tools: Any, notes: tuple[str, ...]
+        self, messages: Sequence[Message], images: Sequence[Any], use: TemplateUse, notes: tuple[str, ...]
     ) -> Prepared:
         """As `WholeProcessor.prepare`, and where each picture's tokens lie.
 
         :raises NotFound: a picture's tokens don't lie in the prompt as they do in one of its own.
         """
-        ids = self.whole.prepare(messages, images, tools, notes).ids
+        ids = self.whole.prepare(messages, images, use, notes).ids
         seen = [self.process(image) for image in images]
         spans, at = [], 0
         for image in seen:
@@ -74,7 +75,7 @@ class FoundVision(PictureProcessor):
 
     def _asked(self, image: Any, text: str) -> tuple[list[int], dict[str, Any]]:
         parts: list[Any] = [text] if image is None else [ImagePart(image), text]
-        made = self.whole.prepare([Message("user", parts)], [] if image is None else [image], None, ())
+        made = self.whole.prepare([Message("user", parts)], [] if image is None else [image], PLAIN, ())
         assert made.inputs is not None
         return made.ids, made.inputs
 

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-import mlx.core as mx
 import numpy as np
 
 from ..errors import RequestError
@@ -15,13 +14,21 @@ from .tokenizer import ChatTokenizer
 
 
 class RowGrammar:
-    """One row's matcher. `accept` must get every sampled token before the next `mask`."""
+    """One row's matcher. `accept` must get every sampled token before the next `allowed`."""
 
     def __init__(self, matcher: Any, vocabulary: int, end_tokens: list[int]) -> None:
         self._end_tokens = end_tokens
         self._matcher = matcher
         self._vocabulary = vocabulary
         self._bits = np.zeros((1, -(-vocabulary // 32)), np.int32)
+
+    def fork(self) -> RowGrammar:
+        return RowGrammar(self._matcher.deep_copy(), self._vocabulary, self._end_tokens)
+
+    def certain(self) -> list[int]:
+        """Tokens that spell the text which must come next, such as a key; the model may choose to spell it
+        otherwise."""
+        return [] if self._matcher.is_stopped() else list(self._matcher.compute_ff_tokens())
 
     def accept(self, token: int) -> None:
         """:raises RequestError: the grammar engine gave up (its error says why)."""
@@ -30,17 +37,17 @@ class RowGrammar:
             if self._matcher.is_error():
                 raise RequestError(f"the schema can't be followed further ({self._matcher.get_error()}).")
 
-    def mask(self) -> mx.array | None:
-        """(V,) float32 to add to the logits: 0 where a token may come, minus infinity elsewhere."""
+    def allowed(self) -> np.ndarray | None:
+        """(V,) float32 to add to the logits: 0 where a token may come, minus infinity elsewhere; None: any may."""
         from llguidance.numpy import fill_next_token_bitmask
 
         if self._matcher.is_stopped():  # the JSON is complete: nothing may follow but the end
             closed = np.full(self._vocabulary, -np.inf, np.float32)
             closed[self._end_tokens] = 0
-            return mx.array(closed) if self._end_tokens else None
+            return closed if self._end_tokens else None
         fill_next_token_bitmask(self._matcher, self._bits)
         allowed = np.unpackbits(self._bits.view(np.uint8), bitorder="little")[: self._vocabulary]
-        return mx.array(np.where(allowed, np.float32(0), np.float32(-np.inf)))
+        return np.where(allowed, np.float32(0), np.float32(-np.inf))
 
 
 class Grammars:

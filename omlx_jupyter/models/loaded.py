@@ -19,6 +19,7 @@ from .families import Family, OcrProfile
 from .positions import Positions, mrope_positions
 from .prepared import Prepared, VisionInput, assemble
 from .row_proof import RowProof, prove
+from .switches import PLAIN, TemplateUse
 from .tokenizer import ChatTokenizer, require_template_pictures
 from .tools import ToolParser
 from .vision import VisionProcessor
@@ -29,7 +30,7 @@ class PreparesWhole(Protocol):
     """A processor that takes messages and pictures at once."""
 
     def prepare(
-        self, messages: Sequence[Message], images: Sequence[Any], tools: Any, notes: tuple[str, ...]
+        self, messages: Sequence[Message], images: Sequence[Any], use: TemplateUse, notes: tuple[str, ...]
     ) -> Prepared: ...
 
 
@@ -88,12 +89,12 @@ class LoadedModel:
     # -- any thread -------------------------------------------------------------------------
 
     def prepare(
-        self, messages: Sequence[Message], images: Sequence[Any], tools: Any = None, notes: tuple[str, ...] = ()
+        self, messages: Sequence[Message], images: Sequence[Any], use: TemplateUse = PLAIN, notes: tuple[str, ...] = ()
     ) -> Prepared:
         """Render and tokenize; `images` are the decoded pictures of the messages' ImageParts, in order.
 
         :raises ModelError: pictures for a model that takes none.
-        :raises RequestError: the template refuses the messages.
+        :raises RequestError: the template refuses the messages, or doesn't know a word of `use`.
         """
         count = sum(isinstance(p, ImagePart) for m in messages for p in m.parts)
         if count != len(images):
@@ -102,9 +103,9 @@ class LoadedModel:
             why = f" ({self.warnings[0]})" if self.warnings else ""
             raise ModelError(f"{self.name} is a text model and can't see pictures{why}; load a vision-language model.")
         if self.vision is not None and not isinstance(self.vision, VisionProcessor):
-            return self.vision.prepare(messages, images, tools, notes)
+            return self.vision.prepare(messages, images, use, notes)
         inputs = [self.vision.process(image) for image in images] if self.vision else []
-        text, guarded = self.tokenizer.render(messages, tools)
+        text, guarded = self.tokenizer.render(messages, use)
         pieces = self.tokenizer.split(text, guarded)
         require_template_pictures(len(pieces), len(inputs))
         if not pieces[-1]:

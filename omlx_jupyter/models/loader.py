@@ -34,6 +34,7 @@ def load_model(
     path = resolve_model(name, trust_code)
     checkpoint = inspect_checkpoint(path, trust_code)
     preload_openblas()
+    _import_transformers()
     from .patches import as_products
     from .proof import shared_if_shown
 
@@ -158,6 +159,20 @@ def _vision(model: Any, processor: Any, tokenizer: ChatTokenizer, family: Family
     if token is not None and getattr(processor, "image_token_id", token) != token:
         processor.image_token_id = token  # dots_ocr's processor hard-codes the published vocabulary's id
     return VisionProcessor(processor, family.placeholder, token, tiled=family.tower == "span")
+
+
+def _import_transformers() -> None:
+    """At its import it warns, below the first answer, that there is no PyTorch, which MLX doesn't need."""
+    logger = logging.getLogger("transformers")
+
+    def is_news(record: logging.LogRecord) -> bool:
+        return "PyTorch was not found" not in record.getMessage()
+
+    logger.addFilter(is_news)
+    try:
+        import transformers  # noqa: F401
+    finally:
+        logger.removeFilter(is_news)
 
 
 def _silence(module: str) -> None:

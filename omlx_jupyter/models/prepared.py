@@ -57,6 +57,7 @@ class Prepared:
     spans: list[ImageSpan] = field(default_factory=list)
     notes: tuple[str, ...] = ()
     inputs: dict[str, Any] | None = None
+    hint: str = ""  # what the pictures' sources say that they show
 
     def held(self) -> dict[int, int]:
         """Bytes of its pictures' arrays, each by its identity: requests with the same picture share it."""

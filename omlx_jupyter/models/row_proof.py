@@ -70,12 +70,12 @@ def _unchanged_beside(model: Any, grouping: Grouping, length: int) -> bool:
         store = RowStore(len(model.new_cache()), grouping)
         order: list[int] = []
         for row, prompt in enumerate(prompts):
-            order.insert(store.put(_prefilled(model, prompt)), row)
+            order.insert(store.put(prefilled(model, prompt)), row)
         places = [len(prompts[row]) + beyond * row for row in order]
         store.begin()
         store.offsets = mx.array(places, mx.int32)
         ids = mx.array([[fed[row][0]] for row in order])
-        return model.forward(ids, store.caches, None, _positions(model, [[p] for p in places]))[order.index(0), -1]
+        return model.forward(ids, store.caches, None, plain_positions(model, [[p] for p in places]))[order.index(0), -1]
 
     near, far = logits(0).astype(mx.float32), logits(length).astype(mx.float32)
     return float(mx.max(mx.abs(near - far))) <= noise_of(model)
@@ -111,16 +111,16 @@ def _tokens(model: Any) -> tuple[list[list[int]], list[list[int]]]:
     return [made[i][:n] for i, n in enumerate(_LENGTHS)], [row[-8:] for row in made]
 
 
-def _positions(model: Any, places: list[list[int]]) -> mx.array | None:
+def plain_positions(model: Any, places: list[list[int]]) -> mx.array | None:
     """(3, rows, tokens) where the family wants them."""
     if not model.family.mrope:
         return None
     return mx.array(np.broadcast_to(np.array(places, np.int32)[None], (3, len(places), len(places[0]))))
 
 
-def _prefilled(model: Any, prompt: list[int]) -> list[Any]:
+def prefilled(model: Any, prompt: list[int]) -> list[Any]:
     caches = list(model.new_cache())
-    model.forward(mx.array([prompt]), caches, None, _positions(model, [list(range(len(prompt)))]))
+    model.forward(mx.array([prompt]), caches, None, plain_positions(model, [list(range(len(prompt)))]))
     mx.eval([c.state for c in caches])
     return caches
 
@@ -130,9 +130,9 @@ def _alone(model: Any) -> list[list[mx.array]]:
     prompts, fed = _tokens(model)
     made: list[list[mx.array]] = []
     for row, prompt in enumerate(prompts):
-        caches, logits = _prefilled(model, prompt), []
+        caches, logits = prefilled(model, prompt), []
         for i in range(sum(step[row] for step in _STEPS)):
-            positions = _positions(model, [[len(prompt) + i]])
+            positions = plain_positions(model, [[len(prompt) + i]])
             logits.append(model.forward(mx.array([[fed[row][i]]]), caches, None, positions)[0, -1].astype(mx.float32))
         made.append(logits)
     mx.eval(made)
@@ -144,7 +144,7 @@ def _together(model: Any, store: RowStore, hide: int = 0) -> list[list[mx.array]
     prompts, fed = _tokens(model)
     order: list[int] = []
     for row, prompt in enumerate(prompts):
-        order.insert(store.put(_prefilled(model, prompt)), row)
+        order.insert(store.put(prefilled(model, prompt)), row)
     done, logits = [0, 0], [list[mx.array](), list[mx.array]()]
     for at in range(len(order) if hide else 0):
         store.shorten(at, hide)
@@ -155,7 +155,7 @@ def _together(model: Any, store: RowStore, hide: int = 0) -> list[list[mx.array]
             len(prompts[row]) + done[row] + i for row, width in zip(order, widths, strict=True) for i in range(width)
         ]
         store.begin(widths)
-        out = model.forward(mx.array(ids)[:, None], store.caches, None, _positions(model, [[p] for p in places]))
+        out = model.forward(mx.array(ids)[:, None], store.caches, None, plain_positions(model, [[p] for p in places]))
         at = 0
         for row, width in zip(order, widths, strict=True):
             logits[row] += [out[at + i, -1].astype(mx.float32) for i in range(width)]
@@ -172,8 +172,8 @@ def noise_of(model: Any) -> float:
     for rows in (1, 2, 8):
         caches = list(model.new_cache())
         ids = mx.array([prompts[0]] * rows)
-        model.forward(ids, caches, None, _positions(model, [list(range(len(prompts[0])))] * rows))
-        positions = _positions(model, [[len(prompts[0])]] * rows)
+        model.forward(ids, caches, None, plain_positions(model, [list(range(len(prompts[0])))] * rows))
+        positions = plain_positions(model, [[len(prompts[0])]] * rows)
         found.append(model.forward(mx.array([[fed[0][0]]] * rows), caches, None, positions)[0, -1].astype(mx.float32))
     size = float(mx.max(mx.abs(found[0])))
     seen = max(float(mx.max(mx.abs(other - found[0]))) for other in found[1:])
@@ -189,7 +189,7 @@ def _difference(made: list[list[mx.array]], wanted: list[list[mx.array]]) -> flo
 
 def grouping_of(model: Any) -> Grouping:
     """What attention calls cost on this device, in tokens of one row."""
-    probe = _prefilled(model, _tokens(model)[0][0])[0]
+    probe = prefilled(model, _tokens(model)[0][0])[0]
     on_gpu = device.on_gpu()
     tokens = call_tokens(probe.keys.shape[1], probe.keys.shape[3], str(probe.keys.dtype), on_gpu)
     return Grouping(tokens, _CALLS_ON_GPU if on_gpu else 0)

@@ -12,7 +12,7 @@ import numpy as np
 from mlx_lm.sample_utils import apply_min_p, apply_top_k, apply_top_p
 
 from ..types import SamplingParams
-from .grammar import RowGrammar
+from .guide import Guide
 
 
 @dataclass
@@ -36,13 +36,13 @@ class RowSampler:
     """Samples one row. The same seed gives the same tokens, whatever else is in the batch.
 
     Penalties count the tokens generated so far (OpenAI's meaning of presence and frequency, CTRL's
-    of repetition). Everything stays in MLX's graph, so that the next step can be launched before
-    this one's token has been read.
+    of repetition), of a model that thinks those of its answer. Everything stays in MLX's graph, so that
+    the next step can be launched before this one's token has been read.
     """
 
-    def __init__(self, params: SamplingParams, vocabulary: int, grammar: RowGrammar | None = None) -> None:
+    def __init__(self, params: SamplingParams, vocabulary: int, guide: Guide | None = None) -> None:
         self.params = params
-        self.grammar = grammar
+        self.guide = guide
         self._seed = params.seed if params.seed is not None else random.getrandbits(63)
         self._step = 0
         penalties = (params.presence_penalty or 0, params.frequency_penalty or 0)
@@ -58,34 +58,50 @@ class RowSampler:
     def plain_greedy(self) -> bool:
         """Whether this row's token is simply the argmax of its logits."""
         p = self.params
-        simple = self._counts is None and self._bias is None and self.grammar is None
+        simple = self._counts is None and self._bias is None and self.guide is None
         return simple and not p.temperature and p.logprobs is None
 
     def __call__(self, logits: mx.array) -> Chosen:
-        """`logits` is (V,). A row with a grammar must have accepted its last token before."""
-        logits = logits.astype(mx.float32)
-        if self._bias is not None:
-            logits = logits.at[self._bias[0]].add(self._bias[1])
-        if self._counts is not None:
-            logits = self._penalise(logits)
-        mask = self.grammar.mask() if self.grammar is not None else None
-        if mask is not None:
-            logits = logits + mask
-        token = self._choose(logits)
+        """`logits` is (V,). A guide that waits for the last token must have followed it before."""
+        made = self.ahead(logits, (), self.guide)
         self._step += 1
         if self._counts is not None:
-            self._counts = self._counts.at[token].add(1.0)
-        return self._with_logprobs(token, logits)
+            self._counts = self._counts.at[made.token].add(1.0)
+        return made
 
-    def _penalise(self, logits: mx.array) -> mx.array:
-        assert self._counts is not None
-        said = self._counts > 0
+    def ahead(self, logits: mx.array, said: Sequence[int], guide: Guide | None) -> Chosen:
+        """What would be chosen had `said` been chosen since the last step; `guide` has followed it. Changes nothing."""
+        own = logits = logits.astype(mx.float32)
+        if self._bias is not None:
+            logits = logits.at[self._bias[0]].add(self._bias[1])
+        counts = self._begin_answer()
+        if counts is not None:
+            logits = self._penalise(logits, counts.at[mx.array(list(said))].add(1.0) if said else counts)
+        mask = guide.mask() if guide is not None else None
+        if mask is not None:
+            logits = logits + mask
+        return self._with_logprobs(self._choose(logits, self._step + len(said)), own)
+
+    def took(self, tokens: Sequence[int]) -> None:
+        """These were chosen, by `ahead`."""
+        self._step += len(tokens)
+        if self._counts is not None:
+            self._counts = self._counts.at[mx.array(list(tokens))].add(1.0)
+
+    def _begin_answer(self) -> mx.array | None:
+        """The counts of what was said; none of a thought once the answer begins."""
+        if self._counts is not None and self.guide is not None and self.guide.answer_begins:
+            self._counts, self.guide.answer_begins = mx.zeros_like(self._counts), False
+        return self._counts
+
+    def _penalise(self, logits: mx.array, counts: mx.array) -> mx.array:
+        said = counts > 0
         if self._repetition != 1.0:
             weaker = mx.where(logits > 0, logits / self._repetition, logits * self._repetition)
             logits = mx.where(said, weaker, logits)
-        return logits - self._presence * said - self._frequency * self._counts
+        return logits - self._presence * said - self._frequency * counts
 
-    def _choose(self, logits: mx.array) -> mx.array:
+    def _choose(self, logits: mx.array, position: int) -> mx.array:
         p = self.params
         if not p.temperature:
             return mx.argmax(logits)
@@ -96,9 +112,10 @@ class RowSampler:
             logprobs = apply_top_p(logprobs, p.top_p)
         if p.min_p:
             logprobs = apply_min_p(logprobs, p.min_p, 1)
-        return mx.random.categorical(logprobs[0] / p.temperature, key=position_key(self._seed, self._step))
+        return mx.random.categorical(logprobs[0] / p.temperature, key=position_key(self._seed, position))
 
     def _with_logprobs(self, token: mx.array, logits: mx.array) -> Chosen:
+        """By the model's own distribution, before bias, penalties, grammar and temperature."""
         wanted = self.params.logprobs
         if wanted is None:
             return Chosen(token)
@@ -133,3 +150,42 @@ def choose(logits: mx.array, samplers: Sequence[RowSampler]) -> tuple[mx.array, 
         chosen.append(made)
         parts.append(made.token.astype(tokens.dtype))
     return mx.stack(parts), chosen
+
+
+def choose_ahead(
+    logits: mx.array, samplers: Sequence[RowSampler], drafts: Sequence[Sequence[int]]
+) -> tuple[mx.array, list[list[Chosen | Exception | None]]]:
+    """Tokens (T,) of a step in which row i was fed its last token and the `drafts[i]`, each place as if the drafted
+    tokens before it had been chosen; and what rows with options chose at each of their places."""
+    plain = mx.argmax(logits, axis=-1)
+    parts: list[mx.array] = []
+    chosen: list[list[Chosen | Exception | None]] = []
+    at = 0
+    for sampler, draft in zip(samplers, drafts, strict=True):
+        end = at + len(draft) + 1
+        if sampler.plain_greedy:
+            parts.append(plain[at:end])
+            chosen.append([None] * (end - at))
+        else:
+            made = _ahead(logits[at:end], sampler, draft)
+            chosen.append(made)
+            tokens = [
+                c.token.astype(plain.dtype) if isinstance(c, Chosen) else plain[at + i] for i, c in enumerate(made)
+            ]
+            parts.append(mx.stack(tokens))
+        at = end
+    return mx.concatenate(parts), chosen
+
+
+def _ahead(logits: mx.array, sampler: RowSampler, draft: Sequence[int]) -> list[Chosen | Exception | None]:
+    guide = sampler.guide.fork() if sampler.guide is not None else None
+    made: list[Chosen | Exception | None] = []
+    for place in range(len(draft) + 1):
+        try:
+            made.append(sampler.ahead(logits[place], draft[:place], guide))
+        except Exception as error:
+            made.append(error)
+            break
+        if guide is not None and place < len(draft) and not guide.takes(draft[place]):
+            break
+    return [*made, *[None] * (len(draft) + 1 - len(made))]  # behind a token that can't come nothing is accepted

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from jinja2 import Template, nodes, pass_context
+from jinja2 import Template, TemplateError, meta, nodes, pass_context
 from jinja2.environment import Environment
 from jinja2.ext import Extension
 from jinja2.filters import FILTERS
@@ -288,6 +288,22 @@ def limits(size: int) -> Iterator[None]:
         yield
     finally:
         _account.reset(token)
+
+
+def words_of(template: str) -> frozenset[str]:
+    """Names that a template reads and doesn't set itself, without those that transformers always has.
+
+    :raises RequestError: it is no template.
+    """
+    from transformers.utils import chat_template_utils as upstream
+
+    try:
+        with limits(len(template)):
+            environment: Environment = upstream._compile_jinja_template(template).environment
+            found = meta.find_undeclared_variables(environment.parse(template))
+    except TemplateError as error:
+        raise RequestError(f"the model's chat template can't be read ({error}).") from error
+    return frozenset(found - set(environment.globals))
 
 
 def check_output(text: str, size: int) -> str:

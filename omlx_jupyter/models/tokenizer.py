@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from ..errors import ModelError, RequestError
 from ..types import ImagePart, Message
 from .families import TEXT_ONLY, Family
+from .switches import PLAIN, TemplateUse, choose
+from .thinking import Markers, markers_of, opened_by, special_words
 
 # User text that spells a special token is swapped for one of these while the template is rendered,
 # so that it stays text. Private-use characters: no template or tokenizer gives them a meaning.
@@ -32,6 +35,10 @@ class ChatTokenizer:
         found = sorted((s for s in specials if len(s) > 2), key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, found))) if found else None
         self.control_tokens = frozenset(getattr(tokenizer, "all_special_ids", ()))
+        template = self._template()
+        self.markers: Markers | None = markers_of(tokenizer.get_vocab(), template if isinstance(template, str) else "")
+        shown = special_words(self.markers, found)
+        self.marker_tokens = {self.token_id(word): word for word in shown}  # which decoding would leave out
 
     def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
         return list(self.inner.encode(text, add_special_tokens=add_special_tokens)) if text else []
@@ -52,14 +59,14 @@ class ChatTokenizer:
         found = self.inner.get_vocab().get(text)
         return None if found is None else int(found)
 
-    def render(self, messages: Sequence[Message], tools: Any = None) -> tuple[str, list[str]]:
+    def render(self, messages: Sequence[Message], use: TemplateUse = PLAIN) -> tuple[str, list[str]]:
         """The chat template's text with guarded user text, and what the guards stand for.
 
-        :raises RequestError: the template refuses the messages.
+        :raises RequestError: the template refuses the messages, or doesn't know a word of `use`.
         """
         guarded: list[str] = []
         rendered = [{"role": m.role, "content": self._content(m, guarded), **m.extra} for m in messages]
-        return (self._apply(rendered, tools) if self.has_template else self._plain(rendered)), guarded
+        return (self._apply(rendered, use) if self.has_template else self._plain(rendered)), guarded
 
     def render_formatted(
         self, messages: Sequence[Message], form: Callable[[str, Message], Any], join: Callable[[list[Any]], str]
@@ -88,20 +95,42 @@ class ChatTokenizer:
             return "".join(p["text"] for p in parts)
         return parts
 
-    def _apply(self, rendered: list[Any], tools: Any) -> str:
+    def _apply(self, rendered: list[Any], use: TemplateUse) -> str:
         from .templates import TemplateLimitError, check_output, limits
 
-        size = _characters(rendered) + _characters(tools)
+        template = self._template()
+        chosen = choose(use, template, self.markers, self._renders_in_python)
+        size = _characters(rendered) + _characters(use.tools) + _characters(chosen.words)
         try:
             with limits(size):
                 text = self.inner.apply_chat_template(
-                    rendered, chat_template=self._template(), tools=tools, tokenize=False, add_generation_prompt=True
+                    rendered,
+                    chat_template=template,
+                    tools=use.tools,
+                    tokenize=False,
+                    add_generation_prompt=True,
+                    **chosen.words,
                 )
-            return check_output(str(text), size)
+            text = check_output(str(text), size)
+            return self._without_thought(text) if chosen.skip_thought else text
         except TemplateLimitError:
             raise
         except Exception as error:
             raise RequestError(f"the model's chat template refuses these messages ({error}).") from error
+
+    @property
+    def _renders_in_python(self) -> bool:
+        from transformers import PreTrainedTokenizerBase
+
+        own = getattr(type(self.inner), "apply_chat_template", None)
+        return own is not PreTrainedTokenizerBase.apply_chat_template
+
+    def _without_thought(self, text: str) -> str:
+        """A prompt whose answer begins behind an empty thought: for templates that have no switch."""
+        assert self.markers is not None
+        if opened_by(self.markers, text):
+            return f"{text.rstrip()}\n\n{self.markers.close}{self.markers.after}"
+        return text + self.markers.skipping
 
     def _plain(self, rendered: list[dict[str, Any]]) -> str:
         """For checkpoints with no chat template: the parts one after the other, a line for each picture."""
@@ -161,12 +190,22 @@ class TextStream:
         self._tokenizer = tokenizer
         self._ids: list[int] = []
         self._from = self._read = 0
+        self.inside = False  # the last token ended inside a character
+
+    def fork(self) -> TextStream:
+        made = copy.copy(self)
+        made._ids = list(self._ids)
+        return made
 
     def add(self, token: int) -> str:
+        marker = self._tokenizer.marker_tokens.get(token)
+        if marker is not None:  # a special token that says where a thought begins or ends
+            return self.finish() + marker
         self._ids.append(token)
         shown = self._tokenizer.decode(self._ids[self._from : self._read])
         text = self._tokenizer.decode(self._ids[self._from :])
-        if text.endswith("\ufffd") or len(text) <= len(shown):
+        self.inside = text.endswith("\ufffd")
+        if self.inside or len(text) <= len(shown):
             return ""
         self._from, self._read = self._read, len(self._ids)
         return text[len(shown) :]

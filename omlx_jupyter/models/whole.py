@@ -18,6 +18,7 @@ from mlx.utils import tree_map
 from ..errors import ModelError, RequestError
 from ..types import ImagePart, Message
 from .prepared import Prepared, VisionInput
+from .switches import PLAIN, TemplateUse
 from .templates import check_output, limits, render_plain
 from .tokenizer import ChatTokenizer
 
@@ -31,7 +32,9 @@ class WholeProcessor:
         self._processor, self._tokenizer = processor, tokenizer
         self._config, self._model_type = config, str(config.model_type)
 
-    def prepare(self, messages: Sequence[Message], images: Sequence[Any], tools: Any, notes: tuple[str, ...]) -> Any:
+    def prepare(
+        self, messages: Sequence[Message], images: Sequence[Any], use: TemplateUse, notes: tuple[str, ...]
+    ) -> Prepared:
         """`images` are decoded pictures. The result's `inputs` hold the processor's arrays, as numpy.
 
         :raises RequestError: the template refuses the messages.
@@ -39,7 +42,7 @@ class WholeProcessor:
         """
         from mlx_vlm.utils import prepare_inputs, should_add_special_tokens
 
-        text = self.render(messages, tools)
+        text = self.render(messages, use)
         try:
             made = prepare_inputs(
                 self._processor,
@@ -57,12 +60,12 @@ class WholeProcessor:
         seen = [VisionInput(image.digest, (), {}, image.width, image.height) for image in images]
         return Prepared(ids, seen, [], notes, inputs)
 
-    def render(self, messages: Sequence[Message], tools: Any = None) -> str:
+    def render(self, messages: Sequence[Message], use: TemplateUse = PLAIN) -> str:
         """The prompt's text, by the checkpoint's template; where that leaves pictures out, by mlx-vlm's formats."""
-        text, guarded = self._tokenizer.render(messages, tools)
+        text, guarded = self._tokenizer.render(messages, use)
         if self._tokenizer.placeholder is None and any(_pictures(m) for m in messages):
             bare = [Message(m.role, [p for p in m.parts if not isinstance(p, ImagePart)]) for m in messages]
-            unseen = not self._tokenizer.has_template or self._tokenizer.render(bare, tools)[0] == text
+            unseen = not self._tokenizer.has_template or self._tokenizer.render(bare, use)[0] == text
             if unseen or _as_python(text, messages):
                 text, guarded = self._formatted(messages)
         return self._tokenizer.unguard(text, guarded, _JOINER)

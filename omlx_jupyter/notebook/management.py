@@ -87,6 +87,7 @@ def _model(rest: list[str]) -> None:
         ("requests share the batch", "batched", able.batched),
         ("prompts are reused", "cached", able.cached),
         ("a row costs its own tokens only", "own_kv", able.own_kv),
+        ("what is known already is drafted", "drafts", able.drafts),
     ):
         tell(f"  {'yes' if yes else 'no '}  {label}" + (f" ({name(able.why[key])})" if key in able.why else ""))
     if able.together_to:

@@ -37,6 +37,7 @@ class Layout:
         self._marks = marks
         self._height = marks.height
         self.strips: list[Strip] = []
+        self.cuts: list[tuple[int, int, int]] = []  # (left, right, row) between lines that touch
         self._blocks = 0
         rows, columns = marks.mask.shape
         if marks.height:
@@ -104,6 +105,7 @@ class Layout:
         if not cuts:
             self.strips.append(Strip(left, top, right, bottom, block, solid=bottom - top > 2.6 * usual))
             return
+        self.cuts += [(left, right, top + cut) for cut in cuts]
         edges = [0, *cuts, bottom - top]
         for a, b in pairwise(edges):
             self.strips.append(Strip(left, top + a, right, top + b, block, solid=b - a > 2.6 * usual))

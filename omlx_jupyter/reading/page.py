@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from .fixed import indents
 from .ink import InkMap, upright_ink
 from .layout import Layout, Strip
 from .marks import Marks, marks_of
@@ -20,7 +21,6 @@ _ROUGH = 0.5  # of a strip's ink
 _FEW = 4  # letters, of a line on a page that is a picture otherwise
 _MISSED = 0.3  # of the edges; then the letters may be larger than was thought
 _UNREAD = 0.2  # of a page without lines
-_BEARING = 0.25  # of a character at a piece's ends is paper
 _TALL = 56  # px; taller lines are looked at once more in a smaller picture, for their strokes
 
 
@@ -48,9 +48,10 @@ def cut(rgb: np.ndarray, recipe: Recipe) -> Page:
 
 def _look(rgb: np.ndarray, factor: float) -> tuple[InkMap, Marks, list[Strip]]:
     found = upright_ink(rgb, factor)
-    marks = marks_of(found.mask, found.doubt, found.noisy)
-    strips = [replace(s, solid=s.solid or _is_rough(found, marks, s)) for s in Layout(marks).strips]
-    return found, marks, strips
+    marks = marks_of(found.ink, found.mask, found.doubt, found.noisy)
+    layout = Layout(marks)
+    strips = [replace(s, solid=s.solid or _is_rough(found, marks, s)) for s in layout.strips]
+    return found, marks.split(layout.cuts) if layout.cuts else marks, strips
 
 
 def _is_rough(found: InkMap, marks: Marks, strip: Strip) -> bool:
@@ -127,9 +128,8 @@ def _turned(found: InkMap, box: tuple[int, int, int, int]) -> Box:
 def join(page: Page, texts: Sequence[Sequence[str | None]]) -> str:
     """The page's text from its pieces' texts, a sequence a line; None leaves a piece out, and a line that has no
     text goes with its break. Lines of fixed-width type keep their indent as blanks."""
-    advance = _fixed_advance(page, texts)
     made, pending = "", ""
-    for line, parts in zip(page.lines, texts, strict=True):
+    for line, parts, indent in zip(page.lines, texts, indents(page, texts), strict=True):
         pending = line.before if len(line.before) > len(pending) else pending
         text = ""
         for piece, part in zip(line.pieces, parts, strict=True):
@@ -138,31 +138,6 @@ def join(page: Page, texts: Sequence[Sequence[str | None]]) -> str:
                 text += (piece.before if text else "") + word
         if not text:
             continue
-        indent = round(line.indent / advance) if advance and _is_fixed(line, parts, advance) else 0
         made += (pending if made else "") + " " * indent + text
         pending = ""
     return made
-
-
-def _is_fixed(line: Line, parts: Sequence[str | None], advance: float) -> bool:
-    """Whether this line is of that type: a centred heading isn't set in."""
-    widths = [(p.width, len(part.strip())) for p, part in zip(line.pieces, parts, strict=True) if part and part.strip()]
-    letters = sum(count - _BEARING for _, count in widths)
-    return letters < 4 or abs(sum(width for width, _ in widths) / letters - advance) < 0.12 * advance
-
-
-def _fixed_advance(page: Page, texts: Sequence[Sequence[str | None]]) -> float:
-    """A character's width where all have one width and some line is set in; else 0."""
-    if not any(line.indent > 0 for line in page.lines):
-        return 0.0
-    widths = [
-        piece.width / (len(part.strip()) - _BEARING)
-        for line, parts in zip(page.lines, texts, strict=True)
-        for piece, part in zip(line.pieces, parts, strict=True)
-        if part and len(part.strip()) >= 8
-    ]
-    if len(widths) < 3:
-        return 0.0
-    middle = float(np.median(widths))
-    spread = float(np.median(np.abs(np.array(widths) - middle)))
-    return middle if spread < 0.035 * middle else 0.0

@@ -19,7 +19,7 @@ class Recipe:
 
     In a piece's pixels: its line's ink is `ink` tall, centred in `height`; its width is a multiple of `step`
     between `narrowest` and `widest`. A line is cut where a gap is wider than `gap` of its height. A line whose
-    tokens' mean log-probability lies below `improbable` is left out.
+    tokens' mean log-probability lies below `improbable` is left out (`sure.py` asks more where no words are).
     """
 
     by: str = "lines"
@@ -30,7 +30,7 @@ class Recipe:
     narrowest: int = 160
     widest: int = 640
     gap: float = 1.5
-    improbable: float = -0.7
+    improbable: float = -0.35
 
 
 def recipe_of(folder: Path) -> Recipe | None:

@@ -10,6 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
+
+from tools.make_pictures import FOLDER as PICTURES
+from tools.make_pictures import SCREENSHOT_TEXT
 
 from ..conftest import draw_text
 from . import lab_page as ui
@@ -211,6 +215,38 @@ def test_read_text_and_ask_on_an_output(lab: Any, page: Any, shots: Path) -> Non
     page.wait_for_function("() => document.querySelectorAll('.jp-Notebook .jp-Cell')[2].textContent.includes('What')")
     assert source(page, 2).endswith(")}\nWhat does it say?")
     page.screenshot(path=shots / "ask.png")
+
+
+def test_read_text_reads_a_page_by_lines_and_boxes_shows_them(lab: Any, page: Any, shots: Path) -> None:
+    address, folder = lab
+    Image.open(PICTURES / "screenshot.png").save(folder / "screen.png")
+    cells = [
+        "%load_ext omlx_jupyter",
+        "from PIL import Image\nImage.open('screen.png')",
+        "%ocr screen.png --boxes -o read",
+    ]
+    ui.notebook(folder, "page.ipynb", cells)
+    ui.open_notebook(page, address, "page.ipynb")
+    for index in (0, 1):
+        ui.run_cell(page, index)
+    ui.select(page, 1)
+    button = page.locator(".jp-cell-toolbar [data-jp-item-name='omlx-read']").first
+    button.wait_for()
+    button.click()
+    page.wait_for_function("() => document.querySelectorAll('.jp-Notebook .jp-Cell').length === 4")
+    ui.run_cell(page, 2)
+    ui.output(page, 2).locator("text=tokens/s").wait_for(timeout=30_000)
+    read = ui.output(page, 2).inner_text()
+    for line in SCREENSHOT_TEXT.replace("\t", "\n").split("\n"):
+        assert line.strip() in read
+    ui.run_cell(page, 3)
+    ui.output(page, 3).locator("svg image").wait_for(timeout=30_000)
+    lines = [line for line in SCREENSHOT_TEXT.split("\n") if line]
+    assert ui.output(page, 3).locator("svg polygon").count() == len(lines)
+    shown, first = (ui.output(page, 3).locator(part).first.bounding_box() for part in ("svg image", "svg polygon"))
+    assert shown["x"] <= first["x"] < first["x"] + first["width"] <= shown["x"] + shown["width"]
+    assert shown["y"] <= first["y"] < first["y"] + first["height"] <= shown["y"] + shown["height"]
+    page.screenshot(path=shots / "boxes.png")
 
 
 def test_a_restart_shows_the_share_from_disk(lab: Any, page: Any, shots: Path) -> None:

@@ -25,10 +25,13 @@ HOME = Path(omlx_jupyter.__file__).parent
 WRITERS = {
     "wants": (),
     "prompt": ("engine/runner.py", "engine/loop.py", "engine/request.py"),
-    "course": ("engine/runner.py", "engine/reuse.py", "engine/row.py", "engine/batch.py", "engine/stepper.py"),
-    "answer": (),  # lists, which rows append to
+    "course": (
+        *("engine/runner.py", "engine/reuse.py", "engine/row.py", "engine/batch.py", "engine/stepper.py"),
+        "engine/drafting.py",
+    ),
+    "answer": ("engine/row.py",),
     "flags": ("engine/request.py",),
-    "slot": ("engine/batch.py", "engine/solo.py"),
+    "slot": ("engine/batch.py", "engine/solo.py", "engine/row.py"),
 }
 
 
@@ -55,10 +58,10 @@ def test_only_the_ways_of_the_table_are_open(old: Phase, new: Phase) -> None:
 def test_a_request_can_end_from_every_phase(old: Phase, end: Callable[[Request], None], monkeypatch: Any) -> None:
     monkeypatch.setattr("omlx_jupyter.engine.request.allowed", lambda old, new: False)
     request = request_in(old)
-    request.prompt.ready = request.prompt.grammar = object()
+    request.prompt.ready = request.prompt.guide = object()
     end(request)
     assert (request.phase, request.ended, request.events.ended) == (Phase.DONE, True, True)
-    assert (request.prompt.ready, request.prompt.grammar, request.row) == (None, None, None)
+    assert (request.prompt.ready, request.prompt.guide, request.row) == (None, None, None)
 
 
 def test_nothing_comes_after_the_end() -> None:

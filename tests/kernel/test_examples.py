@@ -23,7 +23,7 @@ def outputs(notebook: nbformat.NotebookNode) -> str:
 EXPECTED = {
     "folder_of_scans.ipynb": ["Vienna 33 km", "<Failure scans/09.png", "1 failed"],
     "growing_conversation.ipynb": ["trip: 3 turns, 3 pictures", "from RAM"],
-    "quickstart.ipynb": ["Total 7.70", "Train at 10:45"],
+    "quickstart.ipynb": ["Seal Island\t10:15\t£18.90", "    total = 12.40 * adults", "Train at 10:45"],
     "receipts_to_dataframe.ipynb": ["24.50", "11.35", "3 pictures"],
     "tools_that_look.ipynb": ["'Room 214', 'Exit left', 'Lift 3'"],
     "two_kernels_one_cache.ipynb": ["from SSD, 0 encoded", "True"],

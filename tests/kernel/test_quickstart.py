@@ -8,6 +8,8 @@ from pathlib import Path
 
 import nbformat
 
+from tools.make_pictures import SCREENSHOT_TEXT
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -17,16 +19,21 @@ def test_demo_leaves_a_notebook_and_a_page_that_need_no_kernel() -> None:
     )
     assert done.returncode == 0, done.stderr
     notebook = nbformat.read(ROOT / "artifacts" / "quickstart.ipynb", as_version=4)
-    cells = [c for c in notebook.cells if c.source.startswith(("%ocr", "%%vlm"))]
+    cells = [c for c in notebook.cells if "%ocr" in c.source or "%%vlm" in c.source]
     assert len(cells) == 2
+    assert cells[0] is next(c for c in notebook.cells if c.cell_type == "code")
     page = (ROOT / "artifacts" / "quickstart.html").read_text(encoding="utf-8")
     for cell in cells:
-        (output,) = cell.outputs
+        output, *boxes = cell.outputs
+        assert all("<svg" in box.data["text/html"] for box in boxes)
         assert output.output_type == "display_data"
         text = output.data["text/plain"]
         assert "first token" in text
         assert "first token" in done.stdout
         answer = text.split("\n[")[0].splitlines()
         assert answer
-        assert all(line in page for line in answer)
+        assert all(line.strip() in page for line in answer)
+    shown = cells[0].outputs[0].data["text/plain"].split("\n[")[0]
+    assert shown == SCREENSHOT_TEXT
+    assert len(cells[0].outputs) == 2
     assert "widget-view" not in page

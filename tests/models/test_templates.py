@@ -14,6 +14,7 @@ import pytest
 from omlx_jupyter.errors import RequestError
 from omlx_jupyter.models import templates
 from omlx_jupyter.models.hub import embedded_path
+from omlx_jupyter.models.switches import TemplateUse
 from omlx_jupyter.models.tokenizer import ChatTokenizer
 from omlx_jupyter.models.whole import WholeProcessor
 from omlx_jupyter.types import ImagePart, Message
@@ -100,7 +101,7 @@ def tokenizer() -> ChatTokenizer:
 
 def rendered(tokenizer: ChatTokenizer, template: str, tools: Any = None) -> str:
     tokenizer._template_owner.chat_template = template
-    return tokenizer.render(MESSAGES, tools)[0]
+    return tokenizer.render(MESSAGES, TemplateUse(tools))[0]
 
 
 @pytest.mark.parametrize("template", ENDLESS, ids=range(len(ENDLESS)))

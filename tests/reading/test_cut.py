@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from omlx_jupyter.reading.ink import upright_ink
+from omlx_jupyter.reading.layout import Layout
+from omlx_jupyter.reading.marks import marks_of
 from omlx_jupyter.reading.page import cut, join
 from omlx_jupyter.reading.recipe import Recipe
 
@@ -104,6 +107,19 @@ def test_boxes_rules_and_underlines_go() -> None:
     assert len(page.pieces) == 6
 
 
+@pytest.mark.parametrize("degrees", [-1, 1, 1.5])
+def test_letters_that_have_run_together_are_no_rule(degrees: float) -> None:
+    image, canvas = blank(300, 160, "#f4f0e8")
+    write(canvas, ["raising hardware summers", "numerous harmonium drawn"], size=11, pitch=24, ink="#303030")
+    turned = image.rotate(degrees, expand=True, fillcolor="#f4f0e8", resample=Image.Resampling.BICUBIC)
+    grain = np.random.default_rng(1).normal(0, 10, (turned.height, turned.width, 3))
+    found = upright_ink((np.asarray(turned) + grain).clip(0, 255).astype(np.uint8))
+    marks = marks_of(found.ink, found.mask, found.doubt, found.noisy)
+    for strip in Layout(marks).strips:
+        erased = marks.erased[strip.top : strip.bottom, strip.left : strip.right]
+        assert erased.sum(1).max() < 10  # pixels of a row, in a line of type
+
+
 def test_lines_whose_letters_touch() -> None:
     image, canvas = blank()
     write(canvas, ["gypsy jumping jetty", "Apply hybrid dogs", "gypsy jumping jetty", "Apply hybrid dogs"], pitch=15)
@@ -171,6 +187,29 @@ def test_indents_of_fixed_width_type_are_blanks() -> None:
     assert join(page, [[line] for line in code]) == "\n".join(code)
     prose = [["iiiiiiiiiiiiiiiiiiiiii"], ["a word of text"], ["some other words"], ["wide"], ["mmm"]]
     assert join(page, prose) == "\n".join(line for (line,) in prose)
+
+
+def test_code_between_paragraphs_keeps_its_indents() -> None:
+    image, canvas = blank(height=460)
+    prose = ["Some words of ordinary type", "with a second line, mild", "      and one that is set in a bit"]
+    write(canvas, prose[:2])
+    write(canvas, [prose[2].strip()], left=60, top=20 + 27 * 2)
+    code = [
+        "while nothing stops it:",
+        "    value = read(some_file)",
+        "",
+        "    if value > 12:",
+        "        print(value, 12)",
+    ]
+    for row, line in enumerate(code):
+        for column, letter in enumerate(line):
+            if letter != " ":
+                write(canvas, [letter], left=50 + 10 * column, top=140 + 27 * row)
+    write(canvas, prose, top=330)
+    page = page_of(image)
+    told = [line.strip() for line in [*prose, *filter(None, code), *prose]]
+    wanted = "\n".join([*told[:3], "", *code, "", *told[:3]])
+    assert join(page, [[line] for line in told]) == wanted
 
 
 def test_long_lines_are_cut_between_words_and_joined() -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,8 @@ from omlx_jupyter.chat.pages import PageHandle, read_page, recipe_for
 from omlx_jupyter.errors import EngineClosedError
 from omlx_jupyter.images.source import open_images
 from omlx_jupyter.reading.recipe import Recipe
+from tools.make_pictures import FOLDER as PICTURES
+from tools.make_pictures import SCREENSHOT_TEXT
 
 from .drawing import WORDS, blank, bounds, write
 
@@ -52,6 +58,11 @@ def test_few_characters_are_wrong(tiny: Any, kind: str) -> None:
     assert len(result.lines) == 6
 
 
+def test_a_screenshot_of_a_web_page(tiny: Any) -> None:
+    """A bar, bullets, a table with rules and dark code: what the quickstart begins with."""
+    assert start(tiny, Image.open(PICTURES / "screenshot.png")).result().text == SCREENSHOT_TEXT
+
+
 def test_one_result_for_the_page(tiny: Any, page: Image.Image) -> None:
     handle = start(tiny, page)
     streamed = [delta.text for delta in handle]
@@ -87,6 +98,46 @@ def test_an_improbable_line_is_left_out_and_told(tiny: Any, page: Image.Image) -
     assert len(result.lines) == 5
     assert result.notes[-1] == "1 improbable line left out"
     assert len(result.text.split("\n")) == 5
+
+
+def scrawl(kind: str) -> Image.Image:
+    """A page of marks that are no writing."""
+    r = random.Random(kind)
+    image, canvas = blank(520, 400)
+    if kind == "noise":
+        colours = np.random.default_rng(5).integers(0, 255, (100, 130, 3), dtype=np.uint8)
+        return Image.fromarray(colours).resize((520, 400), Image.Resampling.BICUBIC)
+    for _ in range(120):
+        x, y = r.randint(10, 500), r.randint(10, 380)
+        if kind == "strokes":
+            canvas.line((x, y, x + r.randint(-30, 30), y + r.randint(-30, 30)), fill="black", width=r.randint(1, 4))
+        elif kind == "dots":
+            canvas.ellipse((x, y, x + r.randint(1, 4), y + r.randint(1, 4)), fill="black")
+        else:
+            around = [(x + r.randint(-20, 20), y + r.randint(-9, 9)) for _ in range(6)]
+            canvas.line(around, fill="black", width=2, joint="curve")
+    return image
+
+
+@pytest.mark.parametrize("kind", ["strokes", "dots", "scribbles", "noise"])
+def test_what_is_no_writing_is_left_out_and_told(tiny: Any, kind: str) -> None:
+    handle = start(tiny, scrawl(kind))
+    streamed = "".join(delta.text for delta in handle)
+    result = handle.result()
+    assert sum(map(str.isalnum, result.text)) < 3, result.text
+    assert len(result.text) < 10, result.text
+    assert streamed == result.text
+    assert not result.usage.completion_tokens or "left out" in " ".join(result.notes) or kind == "noise"
+
+
+def test_signs_beside_words_are_kept(tiny: Any) -> None:
+    image, canvas = blank()
+    write(canvas, ["***", "Total due 12.50", "=", "Return ticket"], size=18)
+    handle = start(tiny, image)
+    streamed = "".join(delta.text for delta in handle)
+    lines = handle.result().text.replace(" ", "").split("\n")
+    assert (lines[0], lines[1], lines[-1]) == ("***", "Totaldue12.50", "Returnticket")
+    assert streamed == handle.result().text
 
 
 def test_stop_keeps_whole_lines(tiny: Any, page: Image.Image) -> None:
@@ -145,3 +196,31 @@ def test_ocr_reads_by_lines(tiny: Any, page: Image.Image, monkeypatch: pytest.Mo
 def test_noise_says_nothing(tiny: Any) -> None:
     noise = np.random.default_rng(5).integers(0, 255, (200, 300, 3), dtype=np.uint8)
     assert start(tiny, Image.fromarray(noise)).result(timeout=60).text == ""
+
+
+def test_without_opencv_s_system_libraries_a_page_is_read_whole(tmp_path: Path) -> None:
+    """A headless Linux has no libGL, which OpenCV's wheel links."""
+    told = "libGL.so.1: cannot open shared object file"
+    (tmp_path / "cv2.py").write_text(f"raise ImportError({told!r})")
+    code = (
+        "from omlx_jupyter import Engine\nfrom omlx_jupyter.images.source import open_images\n"
+        "from omlx_jupyter.chat.pages import read_page, recipe_for\nengine = Engine.load()\n"
+        f"picture = open_images({str(PICTURES / 'sign.png')!r})[0]\n"
+        "result = read_page(engine, picture, recipe_for(engine)).result()\n"
+        "print(result.text, *result.notes, sep='\\n')\n"
+        "engine.close()"
+    )
+    places = os.pathsep.join([str(tmp_path), str(PICTURES.parents[1])])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": places},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    text, note = done.stdout.strip().split("\n")
+    assert text == "Platform 4"
+    assert note.startswith("read whole: OpenCV can't be loaded")
+    assert told in note
+    assert "apt install libgl1" in note

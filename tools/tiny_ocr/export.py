@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from omlx_jupyter.reading.recipe import Recipe
@@ -54,6 +54,21 @@ def export_tensors(net: dict[str, Tensor], sizes: ModelSizes) -> dict[str, Tenso
         elif not name.startswith("lm_head"):
             name = f"model.language_model.{name}"
         made[name] = value.to(torch.float32).contiguous()
+    return made
+
+
+def import_tensors(folder: Path, sizes: ModelSizes) -> dict[str, Tensor]:
+    """The inverse of `export_tensors`: a folder's weights under the trainer's names, without the training aids."""
+    made: dict[str, Tensor] = {}
+    for name, value in load_file(folder / "model.safetensors").items():
+        name = name.removeprefix("model.").removeprefix("language_model.")
+        if name == "visual.patch_embed.proj.weight":
+            name, value = "visual.patch.weight", value.sum((1, 2)).view(sizes.vision_hidden, -1)
+        elif name == "visual.patch_embed.proj.bias":
+            name = "visual.patch.bias"
+        elif name == "visual.downsample.weight":
+            value = value.permute(0, 2, 3, 1).reshape(sizes.hidden, -1)
+        made[name] = value.contiguous()
     return made
 
 
@@ -124,7 +139,11 @@ def export(checkpoint: Path, folder: Path, sizes: ModelSizes | None = None) -> N
     sizes = sizes or ModelSizes()
     folder.mkdir(parents=True, exist_ok=True)
     saved = torch.load(checkpoint, map_location="cpu")
-    save_file(export_tensors(saved["net"], sizes), folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(
+        export_tensors(saved.get("average") or saved["net"], sizes),
+        folder / "model.safetensors",
+        metadata={"format": "pt"},
+    )
     TOKENIZER.save(str(folder / "tokenizer.json"))
 
     def write(name: str, value: object) -> None:

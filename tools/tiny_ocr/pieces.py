@@ -11,13 +11,14 @@ import itertools
 import random
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from .render import Picture, Placed, TextSource, _font, glyphs
+from .render import Picture, Placed, TextSource, _font, glyphs, shaped_font
 
 INK = 16  # pixels of ink that a cut line is scaled to
 PIECE_HEIGHT = 32
 SMALLEST, LARGEST = 9, 56  # font sizes in pixels before scaling
+_SHAPED = 0.6  # of the pieces have kerning and ligatures
 _FILTERS = (Image.Resampling.LANCZOS, Image.Resampling.BICUBIC, Image.Resampling.BILINEAR)
 
 
@@ -30,11 +31,11 @@ def make_piece(r: random.Random, width: int, font_path: str, source: TextSource)
     # A piece of a line keeps the line's scale and rows: "5.60" stands beside letters that reach further.
     neighbour = "" if r.random() < 0.6 else r.choice(("g", "Ag", "(y", "Q|", "\u00c1j" if r.random() < 0.3 else "hp"))
     left = r.uniform(2, 12)
-    text, spans, box = _fitted(r, font_path, size, ink, width - left - 3, source, neighbour)
+    font = (shaped_font(font_path, size) if r.random() < _SHAPED else None) or _font(font_path, size)[0]
+    text, spans, box = _fitted(r, font_path, font, ink, width - left - 3, source, neighbour)
     back, dark = r.randint(225, 255), r.randint(0, 110)
     margin = size
     drawn = Image.new("L", (int(spans[-1][1]) + 2 * margin, box[3] - box[1] + 2 * margin), back)
-    font = _font(font_path, size)[0]
     ImageDraw.Draw(drawn).text((margin, margin - box[1]), text, font=font, fill=dark)
     drawn = _worn(r, drawn, back)
     factor = ink / max(1, box[3] - box[1])
@@ -46,24 +47,27 @@ def make_piece(r: random.Random, width: int, font_path: str, source: TextSource)
 
 
 def _fitted(
-    r: random.Random, font_path: str, size: int, ink: float, room: float, source: TextSource, neighbour: str
+    r: random.Random,
+    font_path: str,
+    font: ImageFont.FreeTypeFont,
+    ink: float,
+    room: float,
+    source: TextSource,
+    neighbour: str,
 ) -> tuple[str, list[tuple[float, float]], tuple[int, int, int, int]]:
     """Text that fits `room` once its ink is scaled: the text, its characters' extents, its box in drawn pixels."""
-    font, advance, _, _ = _font(font_path, size)
     known = glyphs(font_path)
     # Short texts are what narrow cells of a table hold; most lines fill what there is.
     wanted = max(1, int(room / 7)) if r.random() < 0.75 else r.randint(1, max(2, int(room / 9)))
     text = "".join(c for c in source(r, wanted)[: wanted + 6] if c in known).strip() or "a"
     while True:
         box = font.getbbox(text + neighbour)
-        least = 0.5 * (_font(font_path, size)[2] + _font(font_path, size)[3])  # of a line of small signs alone
+        least = 0.5 * sum(font.getmetrics())  # of a line of small signs alone
         if box[3] - box[1] < least:
             middle = (box[1] + box[3]) / 2
             box = (box[0], round(middle - least / 2), box[2], round(middle + least / 2))
         factor = ink / max(1, box[3] - box[1])
-        edges = [0.0]
-        for c in text:
-            edges.append(edges[-1] + advance[c])
+        edges = [font.getlength(text[:end]) for end in range(len(text) + 1)]
         fits = sum(edge * factor <= room for edge in edges) - 1
         if fits >= len(text):
             return text, list(itertools.pairwise(edges)), box

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from fontTools.ttLib import TTFont
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageDraw, ImageFilter, ImageFont, features
 
 from .config import ASCII, CELL, CHAR_CLASS, CHARACTERS, LINE_CLASSES, SLOTS
 
@@ -67,6 +67,12 @@ def _font(path: str, size: int) -> tuple[ImageFont.FreeTypeFont, dict[str, float
     font = ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
     ascent, descent = font.getmetrics()
     return font, {c: font.getlength(c) for c in glyphs(path)}, ascent, descent
+
+
+@lru_cache(maxsize=1000)
+def shaped_font(path: str, size: int) -> ImageFont.FreeTypeFont | None:
+    """A font with kerning and ligatures, as browsers set it; None where Pillow has no Raqm."""
+    return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.RAQM) if features.check("raqm") else None
 
 
 @dataclass

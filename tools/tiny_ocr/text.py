@@ -148,13 +148,37 @@ def _doubled(r: random.Random, words: list[str]) -> str:
     return word if re.search(r"(.)\1", word) else r.choice(words)
 
 
+_THIN = re.compile(r"[ijlItfr1]{2}")
+_BEFORE = ("'", '"', "(", "[", "('", '("', "{", '"""', "b'", "-", "--", "<", "@", "$", "#", "‘", "“")
+_AFTER = (
+    '"""', "'''", '."""', ".'''", "',", '",', "'),", '"),', "')", '")', ");", ".)", ".,", "..", "...", "!'", "?'", "!,",
+    "':", '":', "::", ":", ";", "!", "?", "'.", '".', "'];", "]", "}", ">", "),", "))", "().", "(),", "-", "/", "’",
+)  # fmt: skip
+
+
+def _punctuated(r: random.Random, words: list[str]) -> str:
+    """A word with marks around it as programs and quotations have them, often one of thin letters."""
+    word = r.choice(words)
+    for _ in range(2):
+        if not _THIN.search(word):
+            word = r.choice(words)
+    word = word.strip(string.punctuation) or "a"
+    style = r.random()
+    word = word.upper() if style < 0.12 else word.capitalize() if style < 0.3 else word
+    if r.random() < 0.4:
+        word = r.choice(_BEFORE) + word
+    return word + r.choice(_AFTER) if r.random() < 0.6 else word
+
+
 def line_text(r: random.Random, length: int) -> str:
     """What one line of a page holds: prose, items, amounts, code, log lines, entries of a list."""
     prose, code, _ = corpus()
     kind = r.random()
-    if kind < 0.30:
+    if kind < 0.14:
+        text = " ".join(_punctuated(r, prose if r.random() < 0.6 else code) for _ in range(length // 5 + 1))
+    elif kind < 0.34:
         return training_text(r, length)
-    if kind < 0.42:
+    elif kind < 0.42:
         text = " ".join(_doubled(r, prose) for _ in range(length // 4 + 1))
     elif kind < 0.52:
         text = r.choice(prose).title() + " " + " ".join(_sum(r) for _ in range(length // 8 + 1))

@@ -1,0 +1,163 @@
+"""What drafts save: the same answers with and without them, in turns on one engine.
+
+    python -m benchmarks.drafts [--only again edited eight nothing] [--json]
+
+The model is the benchmarks' random one, pointed at one answer of 200 tokens where an answer has to come again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from omlx_jupyter.models.blas import preload_openblas
+
+preload_openblas()
+
+from omlx_jupyter import Engine, Message, SamplingParams  # noqa: E402
+from omlx_jupyter.cache.prefix_cache import CacheSettings  # noqa: E402
+
+from .model import make, make_saying  # noqa: E402
+from .pairs import Pair, alternate  # noqa: E402
+
+ANSWER = 200
+AIMS = {
+    "again, 200 tokens before": 0.10,
+    "again, 1,500 tokens before": 0.20,
+    "again, new kernel": 0.10,
+    "one word of the question changed": 0.35,
+    "eight rows": 1 / 1.5,
+    "nothing to draft from": 1 / 0.97,
+}
+
+
+def question(tokens: int, seed: int = 0, last: str = "?") -> list[Message]:
+    """About so many tokens: the vocabulary is bytes."""
+    rng = random.Random(seed)
+    return [Message("user", ["".join(rng.choice("abcdefgh ") for _ in range(tokens - 20)) + last])]
+
+
+def greedy(tokens: int = ANSWER, **options: Any) -> SamplingParams:
+    return SamplingParams(**{"temperature": 0, "max_tokens": tokens, **options})
+
+
+def once(engine: Any, messages: list[Message], draft: bool, sampling: SamplingParams, note: dict[str, Any]) -> float:
+    """Seconds from the first token on; the whole answer where drafts may have begun with it."""
+    found = engine.submit(messages, sampling=sampling, draft=draft).result(600)
+    note["drafts" if draft else "plain"] = found.token_ids
+    if draft:
+        note["steps"], note["tokens"] = found.usage.steps, len(found.token_ids)
+    return float(found.usage.total_s - found.usage.prepare_s)
+
+
+def against(engine: Any, messages: list[Message], sampling: SamplingParams) -> tuple[Pair, dict[str, Any]]:
+    note: dict[str, Any] = {}
+    pair = alternate(
+        lambda: once(engine, messages, True, sampling, note), lambda: once(engine, messages, False, sampling, note)
+    )
+    assert note["drafts"] == note["plain"], "the tokens differ"
+    return pair, note
+
+
+def again() -> dict[str, Any]:
+    made, folder = {}, Path(tempfile.mkdtemp(prefix="omlx-bench-drafts-"))
+    path, cache = make_saying(ANSWER), CacheSettings(2**30, 2**31, folder)
+    try:
+        with Engine.load(path, cache=cache) as engine:
+            for before in (200, 1500):
+                made[f"again, {before:,} tokens before"] = against(engine, question(before), greedy())
+            engine.generate(question(200, 7), sampling=greedy())
+            old = question(200, 7)
+            made["one word of the question changed"] = edited(engine, old)
+        made["again, new kernel"] = new_kernel(path, cache)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return made
+
+
+def edited(engine: Any, old: list[Message]) -> tuple[Pair, dict[str, Any]]:
+    """Each time with another word at the end; the answer that was given to the old question comes again."""
+    note: dict[str, Any] = {}
+    numbers = iter(range(1000))
+
+    def ask(draft: bool) -> float:
+        text = str(old[0].parts[0])[:-6] + f"w{next(numbers)} ?"
+        return once(engine, [Message("user", [text])], draft, greedy(), note)
+
+    pair = alternate(lambda: ask(True), lambda: ask(False))
+    assert note["drafts"] == note["plain"], "the tokens differ"
+    return pair, note
+
+
+def new_kernel(path: Path, cache: CacheSettings) -> tuple[Pair, dict[str, Any]]:
+    note: dict[str, Any] = {}
+
+    def ask(draft: bool) -> float:
+        with Engine.load(path, cache=cache) as engine:
+            engine.generate("warm", sampling=greedy(2))
+            return once(engine, question(200), draft, greedy(), note)
+
+    return alternate(lambda: ask(True), lambda: ask(False)), note
+
+
+def eight() -> dict[str, Any]:
+    """Eight rows that all have an earlier answer, against eight without."""
+    note: dict[str, Any] = {}
+    with Engine.load(make_saying(ANSWER), cache=CacheSettings(2**30)) as engine:
+        asked = [question(200, 20 + i) for i in range(8)]
+
+        def ask(draft: bool) -> float:
+            handles = [engine.submit(messages, sampling=greedy(), draft=draft) for messages in asked]
+            found = [handle.result(600) for handle in handles]
+            assert all(len(f.token_ids) == ANSWER for f in found)
+            if draft:
+                note["steps"], note["tokens"] = max(f.usage.steps for f in found), ANSWER
+            return max(float(f.usage.total_s) for f in found)
+
+        return {"eight rows": (alternate(lambda: ask(True), lambda: ask(False)), note)}
+
+
+def nothing() -> dict[str, Any]:
+    """A sampled answer of a random model: it was never said before, and repeats nothing."""
+    note: dict[str, Any] = {}
+    seeds = iter(range(100_000))
+    with Engine.load(make(), cache=CacheSettings(0)) as engine:
+
+        def ask(draft: bool) -> float:
+            options = greedy(150, temperature=1.0, seed=next(seeds) // 2)
+            return once(engine, question(300), draft, options, note)
+
+        return {"nothing to draft from": (alternate(lambda: ask(True), lambda: ask(False), 9), note)}
+
+
+PARTS: dict[str, Callable[[], dict[str, Any]]] = {"again": again, "eight": eight, "nothing": nothing}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="*", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--json", type=Path)
+    asked = parser.parse_args()
+    found: dict[str, Any] = {}
+    for name in asked.only:
+        found |= PARTS[name]()
+    print("| case | time with drafts / without | aim | steps | tokens |\n|---|---|---|---|---|")
+    for name, (pair, note) in found.items():
+        spread = f"{pair.ratio:.2f} ({pair.low:.2f} to {pair.high:.2f})"
+        print(f"| {name} | {spread} | {AIMS[name]:.2f} | {note.get('steps', '')} | {note.get('tokens', '')} |")
+    if asked.json:
+        parts = {
+            name: {**asdict(pair), **{k: note[k] for k in ("steps", "tokens")}} for name, (pair, note) in found.items()
+        }
+        asked.json.write_text(json.dumps(parts, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

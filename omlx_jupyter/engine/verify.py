@@ -1,0 +1,58 @@
+"""A decode step in which rows are fed drafts, of any width, and say what the model says itself.
+
+A row is fed its last token and its draft. What the model chooses at each place is compared with what was drafted for
+it: as far as they agree the places behind are right, and the first that differs is right too. The rest is forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..models.sampling import Chosen
+from .drafts import Draft
+from .row import Row
+
+MOST_TOKENS = 128  # of one step
+
+
+@dataclass(frozen=True)
+class Fed:
+    """What one row is fed: its last token, which is known, and a draft of what comes behind it."""
+
+    row: Row
+    last: int
+    draft: Draft | None = None
+
+    @property
+    def tokens(self) -> list[int]:
+        return self.draft.tokens if self.draft is not None else []
+
+
+def offers(rows: Sequence[Row], widest: int) -> list[Draft | None]:
+    """What may follow what is known of each row. Of rows whose last token isn't read yet, it is a draft's first."""
+    return [row.offer(widest) for row in rows]
+
+
+def settle(rows: Sequence[Row], offered: Sequence[Draft | None], values: Sequence[int], widest: int) -> list[Fed]:
+    """The drafts that stand now that the last tokens are known, at most `MOST_TOKENS` together."""
+    left, made = MOST_TOKENS - len(rows), []
+    for row, draft, value in zip(rows, offered, values, strict=True):
+        if draft is not None and not row.last_known:
+            agrees = draft.tokens[0] == value
+            draft = Draft(draft.tokens[1:], draft.source) if agrees else row.offer(widest, value)
+        if draft is not None:
+            draft = Draft(draft.tokens[:left], draft.source)
+            left -= len(draft.tokens)
+        made.append(Fed(row, value, draft if draft is not None and draft.tokens else None))
+    return made
+
+
+def agreed(fed: Fed, values: Sequence[int], chosen: Sequence[Chosen | Exception | None]) -> int:
+    """How many drafted tokens the model chose itself, one after the other."""
+    count = 0
+    for token, value, made in zip(fed.tokens, values, chosen, strict=False):
+        if token != value or isinstance(made, Exception):
+            break
+        count += 1
+    return count
