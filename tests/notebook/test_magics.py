@@ -38,7 +38,7 @@ def test_what_the_model_may_do_and_why_not(
 ) -> None:
     run(shell, f"%omlx load {checkpoint('qwen3_vl')}")
     run(shell, "%omlx model")
-    assert capsys.readouterr().out.count("yes  ") == 3
+    assert capsys.readouterr().out.count("yes  ") == 4
     run(shell, f"%omlx load {checkpoint('unlimited_ocr')}")
     run(shell, "%omlx model")
     told = capsys.readouterr().out
