@@ -33,7 +33,7 @@ class Keeper:
         writer = cache.writer if cache is not None else None
         staging = (lambda: writer.queued_bytes) if writer is not None else (lambda: 0)
         remembered = Remembered(runner.model.vision, held.pixels)
-        yielding = [(Account.REMEMBERED, remembered), (Account.FEATURES, runner.features)]
+        yielding = [(Account.REMEMBERED, remembered), (Account.FEATURES, runner.pictures.features)]
         readings = {
             Account.WEIGHTS: lambda: self._weights,
             Account.PARKED: lambda: sum(row.aside for row in parked()),

@@ -9,7 +9,6 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..cache.features import FeatureCache
 from ..cache.prefix_cache import CacheSettings
 from ..errors import RequestError
 from ..models import device, memory
@@ -24,6 +23,7 @@ from .budget import Need, size
 from .drafting import Drafting
 from .guard import Guard
 from .phase import Phase
+from .pictures import Pictures
 from .request import Request
 from .reuse import Reuse
 from .row import Row
@@ -59,9 +59,8 @@ class Runner:
         self.reuse = Reuse(model, settings, lambda: bool(self.batch.rows), self.guard, self._chunk)
         self.drafting = Drafting(model, self.reuse, self.guard)
         self.batch: Any = SoloBatch(model) if alone else DecodeBatch(model, self._new_store, self.drafting)
-        self.features = FeatureCache(feature_bytes)
+        self.pictures = Pictures(model, self.reuse, self.guard, feature_bytes)
         self.vocabulary = self._vocabulary()
-        self.images_encoded = 0
         self._guides = Guides(model.tokenizer, self.vocabulary, model.end_tokens)
         self._context = model.context
         self._on_gpu, self._dtype, self._cost = on_gpu, model.dtype, memory.row_cost(model)
@@ -175,10 +174,13 @@ class Runner:
         if row.followed:
             row.followed = False
             self.reuse.again(row)
-        if not self.reuse.restored(row, 0.0 if self.batch.rows else 0.005):
-            return Advance.WAITS
-        if row.images_done + len(row.features) < len(row.prompt.images):
-            self._encode_next(row)
+        if not self.reuse.restored(row, 0.0 if self.batch.rows or self.pictures.ahead(row) else 0.005):
+            if not self.pictures.ahead(row):
+                return Advance.WAITS
+            self.pictures.encode_next(row)  # while the disk is read
+            return Advance.MORE
+        if self.pictures.missing(row):
+            self.pictures.encode_next(row)
             return Advance.MORE
         if not row.embedded:
             self.drafting.look(row)
@@ -202,42 +204,8 @@ class Runner:
         self.batch.prefill(row)
         row.request.course.prefilled = row.request.prompt.tokens
         row.request.course.images_encoded = row.request.prompt.images
-        self.images_encoded += row.request.prompt.images
+        self.pictures.encoded += row.request.prompt.images
         return Advance.JOINED
-
-    def _encode_next(self, row: Row) -> None:
-        image = row.prompt.images[row.images_done + len(row.features)]
-        found = self._known_features(row, image.digest)
-        if found is None:
-            began = time.perf_counter()
-            found = self.model.encode_image(image)
-            self.reuse.rates.encoded(time.perf_counter() - began)
-            self._keep(image.digest, found)
-            self.reuse.keep_features(row, image.digest, found)
-            row.request.course.images_encoded += 1
-            self.images_encoded += 1
-        else:
-            row.request.course.images_reused += 1
-            row.request.course.saved_s += self.reuse.rates.per_image
-        row.features.append(found)
-
-    def _known_features(self, row: Row, digest: str) -> mx.array | None:
-        try:
-            found = self.features.get(digest)
-        except Exception as error:
-            self.guard.cache(error)
-            found = None
-        if found is None:
-            found = self.reuse.stored_features(row, digest)
-            if found is not None:
-                self._keep(digest, found)
-        return found
-
-    def _keep(self, digest: str, features: mx.array) -> None:
-        try:
-            self.features.put(digest, features)
-        except Exception as error:
-            self.guard.cache(error)
 
     def _prefill(self, row: Row, start: int, end: int) -> None:
         assert row.cache is not None
@@ -279,7 +247,7 @@ class Runner:
 
     def forget(self) -> None:
         """Empty what RAM holds of prefixes and pictures; running rows keep theirs."""
-        self.features.clear()
+        self.pictures.features.clear()
         self.reuse.forget()
         self.drafting.drop()
 
@@ -288,7 +256,7 @@ class Runner:
             self.reuse.close()
             self.drafting.drop()
             self.batch.drop()
-            self.features.clear()
+            self.pictures.features.clear()
         finally:
             device.let_go()
             self.model = None
