@@ -250,6 +250,10 @@ class Engine:
         """
         return capabilities_of(self._loaded(), self._loop.runner)
 
+    def forget_proofs(self) -> None:
+        """Let the next load of this model show anew what it may do."""
+        self._loaded().remembered.forget()
+
     def requests(self) -> list[Lane]:
         """Requests that aren't finished, in order of arrival."""
         return lanes_of(self._loop.requests())

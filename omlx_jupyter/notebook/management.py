@@ -78,9 +78,16 @@ def _memory(rest: list[str]) -> None:
 
 def _model(rest: list[str]) -> None:
     engine = session.current_engine()
+    if rest not in ([], ["--prove"]):
+        raise UsageError("%omlx model shows what the model may do; %omlx model --prove shows it anew.")
     if engine is None:
         tell(f"No model is loaded; {settings().model or 'tiny-ocr'} comes with the first request.")
         return
+    if rest:
+        engine.forget_proofs()
+        model = engine.name
+        session.unload()
+        engine = session.engine(model, tell)
     able = engine.capabilities
     tell(f"{name(engine.name)} · {engine.family}")
     for label, key, yes in (
