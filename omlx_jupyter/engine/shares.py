@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+from ..cache.index import UnsafeFolder, check_folder
 
 _NAME = "memory.json"
 _PATIENCE_S = 0.05  # for the lock; who holds it does so for less than a millisecond
@@ -32,7 +35,7 @@ class Others:
 class Shares:
     """The lock is the kernel's own (flock): a process that dies lets it go. Entries of dead processes are dropped.
 
-    Where the folder can't be written nothing is shared, and every engine goes by its own bound.
+    Where the folder can't be written, or isn't safe, nothing is shared, and every engine goes by its own bound.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -69,10 +72,14 @@ class Shares:
         if self._path is None:
             yield None
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            yield file if _lock(file) else None
+            check_folder(self._path.parent)
+        except UnsafeFolder:  # which the cache tells of
+            yield None
+            return
+        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+        try:
+            yield file if stat.S_ISREG(os.fstat(file).st_mode) and _lock(file) else None
         finally:
             os.close(file)  # which gives the lock back
 
