@@ -12,9 +12,13 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
 from omlx_jupyter import SamplingParams, ocr, vlm
-from omlx_jupyter.notebook import ask_cell, chats, session
+from omlx_jupyter.engine.phase import Phase
+from omlx_jupyter.engine.request import Progress
+from omlx_jupyter.notebook import ask_cell, chats, session, terminal_view
 from omlx_jupyter.notebook.config import settings
 from omlx_jupyter.notebook.result import Result, ResultList
+from omlx_jupyter.notebook.state import Watcher
+from omlx_jupyter.notebook.stream_view import phase_line
 from omlx_jupyter.notebook.thoughts import Heard, Thought
 from omlx_jupyter.types import Delta, Generation, Usage
 
@@ -22,6 +26,7 @@ from ..checkpoints import scripted
 from ..engine.test_thinking import CHAINS, SWITCHED, THOUGHT
 from .renderers import Page
 from .test_magics import complaint, run
+from .test_terminal import Terminal
 
 ENDLESS = [["\n", "<think>", *THOUGHT, "Two"], ["</think>", "Four", ".", scripted.END]]
 THOUGHT_TEXT = "".join(THOUGHT)
@@ -300,4 +305,34 @@ def test_a_draft_is_told(thinks: InteractiveShell) -> None:
     assert (first.text, first.thinking) == (second.text, second.thinking)
     assert second.usage.steps < first.usage.steps
     assert f"{second.usage.accepted} of {second.usage.completion_tokens} tokens from" in second.figures()
+    state = Watcher().snapshot()["recent"]
+    assert [done["accepted"] for done in state[:2]] == [second.usage.accepted, first.usage.accepted]
+    assert state[0]["thought"] == second.usage.reasoning_tokens == len(THOUGHT) + 2
     assert run(thinks, long.replace("%%vlm", "%%vlm --no-draft")).usage.accepted == 0
+
+
+def test_the_phase_says_what_is_thought_and_drafted() -> None:
+    usage = Usage(reasoning_tokens=312, accepted=148, decode_tokens_per_s=80)
+    progress = Progress(Phase.DECODE, 9, 9, 350, 0)
+    assert phase_line(progress, usage, thinking=True) == "thinking · 80 tokens/s · 148 from drafts"
+    assert phase_line(progress, usage) == "writing · 350 tokens (312 thought) · 80 tokens/s · 148 from drafts"
+    assert phase_line(progress, Usage(decode_tokens_per_s=80)) == "writing · 350 tokens · 80 tokens/s"
+
+
+def test_a_terminal_has_one_line_of_it(monkeypatch: Any) -> None:
+    screen = Terminal()
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setattr("sys.stdout", screen)
+    monkeypatch.setattr(terminal_view, "_UPDATES_PER_S", 1e9)
+    view = terminal_view.RichView()
+    progress = Progress(Phase.DECODE, 9, 9, 350, 0)
+    view.update("", progress, Usage(), Thought(THOUGHT_TEXT, 7, 1.0, running=True))
+    view.update("", progress, Usage(), Thought(THOUGHT_TEXT, 8, 2.0, running=True))
+    view.update("Fo", progress, Usage(), Thought(THOUGHT_TEXT, 8, 2.0))
+    view.finish(Result(Generation("Four.", [1], "stop", Usage(reasoning_tokens=8), thinking=THOUGHT_TEXT), thought_s=2))
+    shown = screen.getvalue()
+    assert "thinking… 7 tokens, 1 s" in shown
+    assert "thinking… 8 tokens, 2 s" in shown
+    assert "[thought 8 tokens, 2 s]" in shown
+    assert shown.rindex("[thought 8 tokens") < shown.rindex("Four.")
+    assert THOUGHT_TEXT not in shown
