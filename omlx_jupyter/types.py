@@ -37,6 +37,7 @@ class SamplingParams:
     logit_bias: Mapping[int, float] | None = None
     logprobs: int | None = None
     json_schema: Mapping[str, Any] | None = None  # the answer is JSON that follows it; {} is any JSON
+    lark: str | None = None  # the answer follows this grammar, in llguidance's dialect of Lark
     think: bool | None = None  # whether to think first; None leaves it to the model's template
     think_budget: int | None = None  # tokens after which a thought is ended, and the answer begins
 
@@ -47,6 +48,8 @@ class SamplingParams:
             _set(self, name, _checked(name, getattr(self, name), low, high))
         if self.repetition_penalty is not None and not self.repetition_penalty > 0:
             raise RequestError(f"repetition_penalty is {self.repetition_penalty}; it must be above 0 (1 is off).")
+        if self.lark is not None and not (isinstance(self.lark, str) and self.json_schema is None):
+            raise RequestError("lark is a grammar as text, and excludes json_schema.")
         if self.think not in (None, True, False):
             raise RequestError(f"think is {self.think!r}; it must be True or False.")
         _set(self, "stop", _stops(self.stop))
@@ -238,6 +241,7 @@ class Delta:
     text: str
     token_ids: tuple[int, ...] = ()
     thinking: str = ""
+    reasoning: bool = False  # `token_ids` are of the thought, its markers included
 
 
 @dataclass(frozen=True)

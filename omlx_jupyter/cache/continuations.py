@@ -22,7 +22,7 @@ def in_ram(ram: RamTier, parent: bytes) -> list[list[int]]:
 
 def on_disk(ssd: SsdTier, parent: bytes) -> list[list[int]]:
     """The same from disk. Any thread."""
-    return _chains(lambda key: ((child, ssd.symbols(child)) for child in ssd.after(key, MOST)), parent)
+    return _chains(lambda key: ((child, ssd.symbols(child, drop=False)) for child in ssd.after(key, MOST)), parent)
 
 
 def _chains(followers: Followers, parent: bytes) -> list[list[int]]:

@@ -84,8 +84,9 @@ class SsdTier(Shelf):
                 found = index.after(parent, most)
         return found
 
-    def symbols(self, key: bytes) -> np.ndarray | None:
-        """A stored block's symbols, unchecked: its data is checked when it is read."""
+    def symbols(self, key: bytes, drop: bool = True) -> np.ndarray | None:
+        """A stored block's symbols, unchecked: its data is checked when it is read. Where they were altered its file
+        is dropped, unless the answer that asks has been restored from it already: nothing would write it anew."""
         row = self._rows([key]).get(key)
         if row is None or not row.sound:
             return None
@@ -96,7 +97,8 @@ class SsdTier(Shelf):
                 raise Damaged("a block's tokens were altered")
             return found[0]
         except Damaged as error:
-            self._lost([row.segment], error)
+            if drop:
+                self._lost([row.segment], error)
             return None
 
     def _rows(self, keys: Sequence[bytes]) -> dict[bytes, BlockRow]:

@@ -88,24 +88,42 @@ def _logprobs(options: dict[str, Any]) -> int | None:
     return top or 0
 
 
-def _check_tool_choice(options: dict[str, Any], tools: Any) -> bool:
-    """Whether the tools are shown to the model.
+def _bound_calls(options: dict[str, Any], tools: list[dict[str, Any]] | None, parser: Any) -> tuple[bool, str | None]:
+    """(whether the tools are shown to the model, a grammar that makes the answer a call), from `tool_choice`.
 
-    :raises RequestError: a choice that can't be enforced here.
+    :raises RequestError: a choice that can't be met.
     """
     choice = options.pop("tool_choice", None)
-    parallel = options.pop("parallel_tool_calls", None)
-    if parallel is False:
-        raise RequestError("parallel_tool_calls=False can't be enforced; leave it out and take the first call.")
+    several = options.pop("parallel_tool_calls", None) is not False
+    named = choice["function"]["name"] if _names_one(choice) else None
     if choice in (None, "auto"):
-        return True
+        if not several:
+            raise RequestError(
+                "parallel_tool_calls=False needs tool_choice 'required' or a named tool; else take the first call."
+            )
+        return True, None
     if choice == "none":
-        return False
+        return False, None
+    if choice != "required" and named is None:
+        raise RequestError(f"tool_choice is {choice!r}; it is auto, none, required, or names a function.")
     if not tools:
         raise RequestError(f"tool_choice is {choice!r}, but there are no tools; give tools, or leave it out.")
-    raise RequestError(
-        f"tool_choice {choice!r} can't be enforced; use 'auto' or 'none' and say in the prompt what to call."
-    )
+    meant = [tool for tool in tools if named in (None, tool["function"]["name"])]
+    if not meant:
+        known = ", ".join(tool["function"]["name"] for tool in tools)
+        raise RequestError(f"tool_choice names {named!r}, which is no tool; there are: {known}.")
+    grammar = parser.grammar(meant, several and named is None)
+    if grammar is None:
+        raise RequestError(
+            f"tool_choice {choice!r} can't be enforced in this model's format of calls; use 'auto' and say in the "
+            "prompt what to call."
+        )
+    return True, grammar
+
+
+def _names_one(choice: Any) -> bool:
+    function = choice.get("function") if isinstance(choice, Mapping) else None
+    return isinstance(function, Mapping) and isinstance(function.get("name"), str)
 
 
 def _timeout(value: Any) -> float | None:
@@ -127,7 +145,10 @@ class _Call:
     def __init__(self, engine: Any, model: str | None, messages: Iterable[Any], tools: Any, options: dict[str, Any]):
         schema = _schema(options.pop("response_format", None))
         _check_stream_options(options.pop("stream_options", None))
-        shown = _check_tool_choice(options, tools)
+        given = tool_schemas(tools)
+        shown, grammar = _bound_calls(options, given, engine.tool_parser if given else None)
+        if schema is not None and grammar is not None:
+            raise RequestError("response_format and a required tool exclude each other; leave one out.")
         self.timeout = _timeout(options.pop("timeout", None))
         logprobs = _logprobs(options)
         words, think = template_words(options)
@@ -135,9 +156,9 @@ class _Call:
         self.identity = f"chatcmpl-{uuid.uuid4().hex}"
         self.created = int(time.time())
         self.model = model or engine.name
-        self.tools = tool_schemas(tools) if shown else None
+        self.tools = given if shown else None
         self._stream = ToolStream(engine.tool_parser, self.tools) if self.tools else None
-        sampling = replace(sampling_from(options), json_schema=schema, logprobs=logprobs, think=think)
+        sampling = replace(sampling_from(options), json_schema=schema, lark=grammar, logprobs=logprobs, think=think)
         self.handle = engine.submit(
             from_openai(messages), sampling=sampling, tools=self.tools, chat_template_kwargs=words
         )

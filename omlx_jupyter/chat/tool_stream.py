@@ -25,6 +25,8 @@ class ToolStream:
 
     def feed(self, delta: Delta) -> tuple[str, Sequence[Any]]:
         """(text, calls completed) of one piece of the answer."""
+        if delta.reasoning:  # a call that is thought about is none
+            return delta.text, ()
         self._ids += delta.token_ids
         if self._calling:
             return "", self._completed()

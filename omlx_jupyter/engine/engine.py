@@ -219,7 +219,8 @@ class Engine:
     def parse_tools(self, result: Generation, tools: Any = None) -> Any:
         """An answer's text and tool calls (`.text`, `.calls`, `.note`), in the model's own format."""
         model = self._loaded()
-        return model.tool_parser.parse(result.token_ids, model.end_tokens, result.text, tools)
+        said = result.token_ids[result.usage.reasoning_tokens :]
+        return model.tool_parser.parse(said, model.end_tokens, result.text, tools)
 
     @property
     def tool_parser(self) -> Any:

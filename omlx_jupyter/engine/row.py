@@ -58,6 +58,7 @@ class Row:
         self._end_tokens = model.end_tokens | set(request.wants.sampling.stop_token_ids)
         self._stream = TextStream(model.tokenizer)
         self._thoughts = Thoughts(model.tokenizer.markers, request.prompt.thinking)
+        self._reasons = False  # the last token was one of the thought
         self._stops = StopMatcher(request.wants.sampling.stop or ())
 
     @property
@@ -130,7 +131,9 @@ class Row:
         """A piece as (of the thought, of the answer); counts its token."""
         was = self._thoughts.thinking
         thought, said = self._thoughts.feed(text)
-        self.request.answer.reasoning_tokens += was or self._thoughts.thinking
+        self._reasons = was or self._thoughts.thinking
+        if self._reasons:  # a thought stands at the beginning, and its marker may be several tokens
+            self.request.answer.reasoning_tokens = len(self.request.answer.token_ids)
         return thought, self._stops.feed(said)
 
     def _ended(self, token: int) -> tuple[FinishReason, str]:
@@ -169,4 +172,4 @@ class Row:
         if said:
             answer.text.append(said)
         if thought or said or token is not None:
-            self.request.events.put(Delta(said, () if token is None else (token,), thought))
+            self.request.events.put(Delta(said, () if token is None else (token,), thought, self._reasons))

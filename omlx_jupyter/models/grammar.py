@@ -66,6 +66,28 @@ class Grammars:
         :raises RequestError: llguidance doesn't take the schema; the sentence says why.
         """
         from llguidance import LLMatcher
+
+        try:
+            grammar = LLMatcher.grammar_from_json_schema(json.dumps(dict(schema)))
+        except (TypeError, ValueError) as error:
+            raise RequestError(f"the JSON schema can't be used ({error}).") from None
+        return self._matcher(grammar, "JSON schema")
+
+    def lark(self, text: str) -> RowGrammar:
+        """A matcher for a Lark grammar, in llguidance's dialect.
+
+        :raises RequestError: llguidance doesn't take the grammar; the sentence says why.
+        """
+        from llguidance import LLMatcher
+
+        try:
+            grammar = LLMatcher.grammar_from_lark(text)
+        except (TypeError, ValueError) as error:
+            raise RequestError(f"the grammar can't be used ({error}).") from None
+        return self._matcher(grammar, "grammar")
+
+    def _matcher(self, grammar: str, what: str) -> RowGrammar:
+        from llguidance import LLMatcher
         from llguidance.hf import from_tokenizer
 
         with self._lock:
@@ -73,11 +95,7 @@ class Grammars:
                 self._trie = from_tokenizer(
                     self._tokenizer.inner, n_vocab=self._vocabulary, eos_token=self._end_tokens or None
                 )
-        try:
-            grammar = LLMatcher.grammar_from_json_schema(json.dumps(dict(schema)))
-        except (TypeError, ValueError) as error:
-            raise RequestError(f"the JSON schema can't be used ({error}).") from None
         problem = LLMatcher.validate_grammar(grammar, self._trie)
         if problem:
-            raise RequestError(f"the JSON schema can't be used ({problem.splitlines()[0]}).")
+            raise RequestError(f"the {what} can't be used ({problem.splitlines()[0]}).")
         return RowGrammar(LLMatcher(self._trie, grammar), self._vocabulary, self._end_tokens)

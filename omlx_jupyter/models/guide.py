@@ -166,6 +166,8 @@ class Guides:
         if budget is not None and markers is None:
             raise RequestError("this model marks no thoughts; leave think_budget out.")
         grammar = None if schema is None else self._grammars.json(schema)
+        if sampling.lark is not None:
+            grammar = self._grammars.lark(sampling.lark)
         penalised = (
             sampling.presence_penalty or sampling.frequency_penalty or sampling.repetition_penalty not in (None, 1)
         )

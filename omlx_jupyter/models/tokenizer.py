@@ -35,6 +35,7 @@ class ChatTokenizer:
         found = sorted((s for s in specials if len(s) > 2), key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, found))) if found else None
         self.control_tokens = frozenset(getattr(tokenizer, "all_special_ids", ()))
+        self.special_texts = frozenset(found)  # what decoding leaves out
         template = self._template()
         self.markers: Markers | None = markers_of(tokenizer.get_vocab(), template if isinstance(template, str) else "")
         shown = special_words(self.markers, found)

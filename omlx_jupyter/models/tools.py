@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .tokenizer import ChatTokenizer
+from .tool_grammar import call_grammar
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,20 @@ class ToolParser:
 
         self._tokenizer = tokenizer
         name = tokenizer_utils._infer_tool_parser(tokenizer.inner)  # no public way to ask (mlx-lm 0.32)
-        self._module = importlib.import_module(f"mlx_lm.tool_parsers.{name or 'json_tools'}")
+        self.style = str(name or "json_tools")
+        self._module = importlib.import_module(f"mlx_lm.tool_parsers.{self.style}")
         self.start: str = self._module.tool_call_start
         self.start_id = tokenizer.token_id(self.start)
         self._end: str = self._module.tool_call_end
+
+    def grammar(self, tools: Sequence[Any], several: bool) -> str | None:
+        """A grammar of a call of one of `tools`; None where the model's format can't be bound to one."""
+        return call_grammar(self.style, self.start, self._end, tools, self._word, several)
+
+    def _word(self, text: str) -> str:
+        found = self._tokenizer.token_id(text)
+        special = found is not None and text in self._tokenizer.special_texts
+        return f"<[{found}]>" if special else json.dumps(text)
 
     def parse(self, token_ids: Sequence[int], end_tokens: frozenset[int], text: str, tools: Any = None) -> Parsed:
         """Take an answer apart. A malformed call comes back as text with a note, never as an exception."""

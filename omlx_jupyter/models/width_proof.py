@@ -13,7 +13,7 @@ from .row_store import Grouping, RowStore
 if TYPE_CHECKING:
     from .loaded import LoadedModel
 
-WIDTHS = (4, 16, 64)
+WIDTHS = (64, 16, 4)  # the first that is shown counts
 _PROMPT = 11  # tokens
 
 
@@ -24,17 +24,17 @@ def widest(model: LoadedModel, grouping: Grouping) -> int:
     """
     if not grouping.handles:
         return 1
-    noise, found = noise_of(model), 1
-    for width in WIDTHS:
-        tokens = _tokens(model, _PROMPT + width)
-        wanted = _whole(model, tokens)[_PROMPT:]
-        if not _far(_wide(model, grouping, tokens), wanted) <= noise:
-            break
-        wrong = [*tokens[:_PROMPT], tokens[_PROMPT] + 1, *tokens[_PROMPT + 1 :]]
-        if not _far(_wide(model, grouping, wrong)[-1:], wanted[-1:]) > 2 * noise:
-            break
-        found = width
-    return found
+    noise = noise_of(model)
+    return next((width for width in WIDTHS if _shown(model, grouping, width, noise)), 1)
+
+
+def _shown(model: LoadedModel, grouping: Grouping, width: int, noise: float) -> bool:
+    tokens = _tokens(model, _PROMPT + width)
+    wanted = _whole(model, tokens)[_PROMPT:]
+    if not _far(_wide(model, grouping, tokens), wanted) <= noise:
+        return False
+    wrong = [*tokens[:_PROMPT], tokens[_PROMPT] + 1, *tokens[_PROMPT + 1 :]]
+    return _far(_wide(model, grouping, wrong)[-1:], wanted[-1:]) > 2 * noise
 
 
 def _tokens(model: LoadedModel, count: int) -> list[int]:

@@ -82,10 +82,10 @@ def test_a_sampler_that_raises_ends_its_request_only(engine: Any, monkeypatch: p
 
     real = RowSampler._choose
 
-    def faulty(self: Any, logits: Any) -> Any:
+    def faulty(self: Any, *chosen_from: Any) -> Any:
         if self.params.seed == 666:
             raise ValueError("out of luck")
-        return real(self, logits)
+        return real(self, *chosen_from)
 
     monkeypatch.setattr(RowSampler, "_choose", faulty)
     good = engine.submit("Tell me", sampling=SamplingParams(temperature=1.0, seed=7, max_tokens=30))

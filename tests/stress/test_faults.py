@@ -142,7 +142,7 @@ class Bench:
         ]
         if ONLY:
             return [each for each in tries if re.search(ONLY, each[0].name)]
-        return tries if EVERYWHERE else random.Random(seed).sample(tries, SAMPLE)
+        return tries if EVERYWHERE else random.Random(seed).sample(tries, 2 * SAMPLE)
 
 
 @pytest.fixture(scope="module", params=["qwen2_vl", "qwen3_5"])
@@ -180,6 +180,8 @@ def test_a_fault_goes_no_further_than_it_may(bench: Bench, capsys: Any) -> None:
     problems: dict[str, list[str]] = {}
     fired = 0
     for number, (place, first, always) in enumerate(bench.chosen(11)):
+        if not EVERYWHERE and number >= SAMPLE and fired > SAMPLE // 3:
+            break  # not every place is passed again once prompts are known
         bench.forget()
         with fault(place, ERRORS[number % len(ERRORS)], first, always) as armed:
             outcome = bench.run()
