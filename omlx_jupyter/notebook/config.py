@@ -59,6 +59,14 @@ class Omlx(SingletonConfigurable):
     trust_code = Switch(False, "Run code that a checkpoint brings along.")
     allowed_tools = Words("Functions of `--tools` that run without asking. Empty: each call asks.", names=True)
 
+    memory_mib = Number(
+        0,
+        64,
+        100_000_000,
+        "MiB",
+        "Memory for the model, its requests and the cache in RAM.",
+        {0: "what all kernels share: three quarters of the machine's, or 90 % of what the GPU recommends"},
+    )
     cache_ram_mib = Number(
         -1, 0, 100_000_000, "MiB", "RAM for the prefix cache; 0: off.", {-1: "a quarter of the free memory"}
     )

@@ -174,7 +174,8 @@ class OmlxMagics(Magics):
             %omlx load MODEL     load a folder or a hub id (tiny-ocr is the embedded model)
             %omlx unload         end the engine and free its memory
             %omlx status         what is loaded and what it is doing
-            %omlx model          what the loaded model may do, and why not
+            %omlx model          what the loaded model may do, and why not; --prove shows it anew
+            %omlx memory         who holds how much, and what bounds it
             %omlx models         models that are on this machine
             %omlx cache          what the prefix cache holds and has saved
             %omlx cache clear [MODEL]   empty it, or what it holds of one model
