@@ -153,6 +153,24 @@ def test_a_thought_without_an_end_is_told(endless: InteractiveShell, capsys: Any
     assert "ended inside its thought; try a larger --max-tokens, a --think-budget or --no-think" in said
 
 
+def test_an_interrupt_inside_the_thought(endless: InteractiveShell, monkeypatch: Any, capsys: Any) -> None:
+    def update(self: Any, text: str, progress: Any, usage: Any, thought: Thought) -> None:
+        if thought.text:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(terminal_view.PlainView, "update", update)
+    done = endless.run_cell("%%vlm --max-tokens 100000 --no-draft --temperature 0 -o kept\nWhat?", store_history=True)
+    assert isinstance(done.error_in_exec, KeyboardInterrupt)
+    kept = endless.user_ns["kept"]
+    assert (kept.text, kept.finish_reason, kept.detail) == (
+        "",
+        "cancelled",
+        "the answer was stopped inside its thought",
+    )
+    assert kept.thinking.startswith("Two and")
+    assert "[the answer was stopped inside its thought]" in capsys.readouterr().out
+
+
 def test_json_is_the_answer_alone(shell: InteractiveShell, folders: dict[str, Path]) -> None:
     run(shell, f"%omlx load {folders['json']}")
     shell.user_ns["schema"] = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
