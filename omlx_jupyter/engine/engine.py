@@ -239,6 +239,14 @@ class Engine:
         """The parser of the model's own format of tool calls."""
         return self._loaded().tool_parser
 
+    @property
+    def thinks(self) -> bool:
+        """Whether the loaded model marks thoughts, so that they can be told from its answers.
+
+        :raises EngineClosedError: the engine was closed.
+        """
+        return self._loaded().tokenizer.markers is not None
+
     def stats(self) -> EngineStats:
         return self._loop.stats()
 
