@@ -17,13 +17,12 @@ from ..cache.defaults import default_settings
 from ..cache.prefix_cache import CacheSettings
 from ..errors import EngineClosedError, ProcessError
 from ..images.decoded import Limits as ImageLimits
-from ..images.source import open_images
 from ..models.switches import TemplateUse
 from ..types import Generation, ImagePart, Message, SamplingParams
 from .lanes import Finished, Lane, lanes_of
 from .loop import EngineLoop
 from .process import check_can_load
-from .prompt import as_messages, refuse_endless, with_ocr_defaults
+from .prompt import as_messages, preparation, refuse_endless, with_ocr_defaults
 from .request import Request, RequestHandle
 from .scheduler import Limits
 from .state import Wants
@@ -155,7 +154,7 @@ class Engine:
             pictures=any(isinstance(part, ImagePart) for message in messages for part in message.parts),
         )
         use = TemplateUse(tools, dict(chat_template_kwargs or {}), chosen.think)
-        request = Request(wants, self._preparation(model, messages, use))
+        request = Request(wants, preparation(model, messages, use, self._image_limits, self._pixel_budget))
         loop.submit(request)
         return RequestHandle(request, self._loop.wake, lambda: loop.alive)
 
@@ -164,28 +163,6 @@ class Engine:
         if model is None:
             raise EngineClosedError("the engine was closed; load a new one.")
         return model
-
-    def _preparation(self, model: Any, messages: list[Message], use: TemplateUse) -> Callable[[], Any]:
-        limits, budget = self._image_limits, self._pixel_budget
-
-        def prepare() -> Any:
-            opened: list[Message] = []
-            decoded: list[Any] = []
-            for message in messages:
-                parts: list[Any] = []
-                for part in message.parts:
-                    if isinstance(part, ImagePart):
-                        found = [image.shrunk_to(budget) for image in open_images(part.source, limits)]
-                        decoded += found
-                        parts += [ImagePart(image) for image in found]
-                    else:
-                        parts.append(part)
-                opened.append(Message(message.role, parts, message.extra))
-            notes = tuple(image.note for image in decoded if image.note)
-            hint = "\n".join(image.text for image in decoded if image.text)
-            return replace(model.prepare(opened, decoded, use, notes), hint=hint)
-
-        return prepare
 
     def generate(
         self,

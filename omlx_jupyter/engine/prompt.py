@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from ..errors import RequestError
+from ..images.source import open_images
 from ..types import ImagePart, Message, SamplingParams
+
+if TYPE_CHECKING:
+    from ..images.limits import Limits
+    from ..models.loaded import LoadedModel
+    from ..models.prepared import Prepared
+    from ..models.switches import TemplateUse
 
 BASE = SamplingParams(temperature=0, max_tokens=1024)
 
@@ -68,3 +76,28 @@ def with_ocr_defaults(
         messages[last] = Message(turn.role, [*parts, profile.prompt], turn.extra)
         sampling = sampling.with_defaults(profile.sampling)
     return messages, sampling.with_defaults(BASE)
+
+
+def preparation(
+    model: LoadedModel, messages: Sequence[Message], use: TemplateUse, limits: Limits, budget: int
+) -> Callable[[], Prepared]:
+    """What a worker thread does with messages: open their pictures, shrink those over `budget` pixels, tokenize."""
+
+    def prepare() -> Prepared:
+        opened: list[Message] = []
+        decoded: list[Any] = []
+        for message in messages:
+            parts: list[Any] = []
+            for part in message.parts:
+                if isinstance(part, ImagePart):
+                    found = [image.shrunk_to(budget) for image in open_images(part.source, limits)]
+                    decoded += found
+                    parts += [ImagePart(image) for image in found]
+                else:
+                    parts.append(part)
+            opened.append(Message(message.role, parts, message.extra))
+        notes = tuple(image.note for image in decoded if image.note)
+        hint = "\n".join(image.text for image in decoded if image.text)
+        return replace(model.prepare(opened, decoded, use, notes), hint=hint)
+
+    return prepare
