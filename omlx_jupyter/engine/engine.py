@@ -55,6 +55,7 @@ class Engine:
         self.name: str = loop.model.name
         self.is_ocr: bool = loop.model.ocr is not None
         self.sees: bool = loop.model.vision is not None
+        self.thinks: bool = loop.model.tokenizer.markers is not None  # its thoughts can be told from its answers
         self.path: Path = loop.model.checkpoint.path
         self.family: str = loop.model.checkpoint.model_type
         self.warnings: tuple[str, ...] = loop.model.warnings
@@ -215,14 +216,6 @@ class Engine:
     def tool_parser(self) -> Any:
         """The parser of the model's own format of tool calls."""
         return self._loaded().tool_parser
-
-    @property
-    def thinks(self) -> bool:
-        """Whether the loaded model marks thoughts, so that they can be told from its answers.
-
-        :raises EngineClosedError: the engine was closed.
-        """
-        return self._loaded().tokenizer.markers is not None
 
     def stats(self) -> EngineStats:
         return self._loop.stats()
