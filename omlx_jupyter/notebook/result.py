@@ -154,10 +154,13 @@ class ResultList(list[Result | Failure]):
     @staticmethod
     def _entry(number: int, result: Result | Failure) -> dict[str, str]:
         name = result.source or f"picture {number}"
-        text = f"failed: {result.error}" if isinstance(result, Failure) else result.text
+        if isinstance(result, Failure):
+            entry = answer_bundle(f"failed: {result.error}", "")
+        else:
+            entry = answer_bundle(result.text, "", result.generation.notes)
         return {
-            "text/markdown": f"**{safe_line(name)}**\n\n{safe_markdown(text)}",
-            "text/plain": f"--- {one_line(name)}\n{text}",
+            "text/markdown": f"**{safe_line(name)}**\n\n{entry['text/markdown']}",
+            "text/plain": f"--- {one_line(name)}\n{entry['text/plain']}",
         }
 
     @property
