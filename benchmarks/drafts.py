@@ -23,6 +23,9 @@ preload_openblas()
 
 from omlx_jupyter import Engine, Message, SamplingParams  # noqa: E402
 from omlx_jupyter.cache.prefix_cache import CacheSettings  # noqa: E402
+from omlx_jupyter.chat.pages import read_picture  # noqa: E402
+from omlx_jupyter.images.source import open_images  # noqa: E402
+from tests.chat.test_hints import pdf  # noqa: E402
 
 from .model import make, make_saying  # noqa: E402
 from .pairs import Pair, alternate  # noqa: E402
@@ -137,17 +140,59 @@ def nothing() -> dict[str, Any]:
         return {"nothing to draft from": (alternate(lambda: ask(True), lambda: ask(False), 9), note)}
 
 
+FORM = {
+    "type": "object",
+    "properties": {
+        "invoice_number": {"type": "integer", "minimum": 0, "maximum": 99999},
+        "total_with_tax": {"type": "integer", "minimum": 0, "maximum": 99999},
+        "already_paid": {"type": "boolean"},
+        "currency_code": {"enum": ["EUR", "USD", "NOK"]},
+    },
+    "required": ["invoice_number", "total_with_tax", "already_paid", "currency_code"],
+    "additionalProperties": False,
+}
+
+
+def tokens_a_step() -> dict[str, float]:
+    """Tokens a decode step where each answer is new: forms of one schema from the fifth on, pages with a text layer."""
+    made = {}
+    with Engine.load(make(), cache=CacheSettings(0)) as engine:
+        found = [
+            engine.generate(question(120, 50 + i), sampling=SamplingParams(json_schema=FORM, max_tokens=200, seed=i))
+            for i in range(30)
+        ]
+        made["JSON of 30 forms, from the fifth on"] = rate_of(found[4:])
+    rng = random.Random(4)
+    words = ["invoice", "paint", "brushes", "harbour", "total", "boxes", "seven", "received", "paid", "in", "full"]
+    with Engine.load(cache=CacheSettings(0)) as engine, tempfile.TemporaryDirectory() as folder:
+        read = []
+        for number in range(20):
+            lines = [" ".join(rng.choice(words) for _ in range(6)).capitalize() for _ in range(12)]
+            path = Path(folder) / f"{number}.pdf"
+            path.write_bytes(pdf(lines))
+            read.append(read_picture(engine, open_images(str(path))).result(600))
+        made["20 PDF pages with a text layer"] = rate_of(read)
+    return made
+
+
+def rate_of(found: list[Any]) -> float:
+    return sum(f.usage.completion_tokens for f in found) / sum(f.usage.steps for f in found)
+
+
 PARTS: dict[str, Callable[[], dict[str, Any]]] = {"again": again, "eight": eight, "nothing": nothing}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="*", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--only", nargs="*", choices=[*PARTS, "steps"], default=[*PARTS, "steps"])
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     found: dict[str, Any] = {}
     for name in asked.only:
-        found |= PARTS[name]()
+        found |= PARTS[name]() if name in PARTS else {}
+    rates = tokens_a_step() if "steps" in asked.only else {}
+    for name, rate in rates.items():
+        print(f"{name}: {rate:.1f} tokens a step")
     print("| case | time with drafts / without | aim | steps | tokens |\n|---|---|---|---|---|")
     for name, (pair, note) in found.items():
         spread = f"{pair.ratio:.2f} ({pair.low:.2f} to {pair.high:.2f})"
@@ -156,6 +201,7 @@ def main() -> None:
         parts = {
             name: {**asdict(pair), **{k: note[k] for k in ("steps", "tokens")}} for name, (pair, note) in found.items()
         }
+        parts |= {name: {"tokens a step": rate} for name, rate in rates.items()}
         asked.json.write_text(json.dumps(parts, indent=1), encoding="utf-8")
 
 

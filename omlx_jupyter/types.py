@@ -190,8 +190,9 @@ class Usage:
     def line(self) -> str:
         """One line of figures, as the notebook prints it under an answer."""
         pictures = f" · {self.images} picture{'s' * (self.images != 1)}" if self.images else ""
+        thought = f" ({self.reasoning_tokens} thought)" if self.reasoning_tokens else ""
         return (
-            f"{self.prompt_tokens} + {self.completion_tokens} tokens{pictures}"
+            f"{self.prompt_tokens} + {self.completion_tokens} tokens{thought}{pictures}"
             f" · first token {_seconds(self.ttft_s)} · {self.decode_tokens_per_s:.0f} tokens/s"
             f"{self._reused()}{self._from_drafts()}"
         )

@@ -22,6 +22,16 @@ hypothesis.settings.register_profile("omlx", deadline=None)  # a loaded machine 
 hypothesis.settings.load_profile("omlx")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def proofs_are_made() -> Iterator[None]:
+    """No test takes over what another one has shown."""
+    from omlx_jupyter.models import remembered
+
+    kept, remembered.folder = remembered.folder, lambda: None
+    yield
+    remembered.folder = kept
+
+
 def no_cache() -> Any:
     """For tests that must compute everything."""
     from omlx_jupyter.cache.prefix_cache import CacheSettings

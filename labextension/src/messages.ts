@@ -57,6 +57,8 @@ export interface Lane {
   tokens: number;
   max_tokens: number;
   images: number;
+  thought: number;
+  accepted: number;
 }
 export interface Finished {
   number: number;
@@ -64,6 +66,8 @@ export interface Finished {
   ram: number;
   ssd: number;
   tokens: number;
+  thought: number;
+  accepted: number;
 }
 export interface CacheFigures {
   ram_bytes: number;

@@ -37,10 +37,16 @@ const shape =
 const of = (check: Check, ...names: string[]): Shape => Object.fromEntries(names.map(n => [n, check]));
 
 const lane: { [K in keyof Lane]: Check } = {
-  ...(of(amount, 'number', 'done', 'total', 'tokens', 'max_tokens', 'images') as Record<keyof Lane, Check>),
+  ...(of(amount, 'number', 'done', 'total', 'tokens', 'max_tokens', 'images', 'thought', 'accepted') as Record<
+    keyof Lane,
+    Check
+  >),
   phase: text
 };
-const finished = of(amount, 'number', 'prompt', 'ram', 'ssd', 'tokens') as Record<keyof Finished, Check>;
+const finished = of(amount, 'number', 'prompt', 'ram', 'ssd', 'tokens', 'thought', 'accepted') as Record<
+  keyof Finished,
+  Check
+>;
 const cache: { [K in keyof CacheFigures]: Check } = {
   ...(of(
     amount,

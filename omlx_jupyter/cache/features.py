@@ -10,7 +10,7 @@ class FeatureCache:
     """Byte-budgeted LRU. Values need `.nbytes`; bytes are counted as they change."""
 
     def __init__(self, budget_bytes: int) -> None:
-        self._budget = budget_bytes
+        self._budget = self._allowed = budget_bytes
         self._items: OrderedDict[str, Any] = OrderedDict()
         self.nbytes = 0
 
@@ -24,11 +24,19 @@ class FeatureCache:
         """Keep a value; one larger than the whole budget isn't kept."""
         old = self._items.pop(key, None)
         self.nbytes -= old.nbytes if old is not None else 0
-        if value.nbytes > self._budget:
+        if value.nbytes > self._allowed:
             return
         self.nbytes += value.nbytes
         self._items[key] = value
-        while self.nbytes > self._budget:
+        self._shrink()
+
+    def allow(self, most: int) -> None:
+        """Keep within `most` bytes, or the budget where that is less, from now on."""
+        self._allowed = min(self._budget, most)
+        self._shrink()
+
+    def _shrink(self) -> None:
+        while self.nbytes > self._allowed:
             _, dropped = self._items.popitem(last=False)
             self.nbytes -= dropped.nbytes
 

@@ -56,7 +56,7 @@ class RamTier:
     """
 
     def __init__(self, budget: int) -> None:
-        self.budget = budget
+        self.budget = self._allowed = budget
         self.nbytes = 0
         self.evictions = 0
         self._entries: OrderedDict[tuple[str, bytes], _Entry] = OrderedDict()
@@ -103,6 +103,11 @@ class RamTier:
         self._after.clear()
         self.nbytes = 0
 
+    def allow(self, most: int) -> None:
+        """Keep within `most` bytes, or the budget where that is less, from now on."""
+        self._allowed = min(self.budget, most)
+        self._shrink()
+
     def _get(self, kind: str, key: bytes) -> Payload | None:
         entry = self._entries.get((kind, key))
         if entry is None:
@@ -116,7 +121,7 @@ class RamTier:
         self.nbytes += entry.nbytes - (old.nbytes if old else 0)
 
     def _shrink(self) -> None:
-        while self.nbytes > self.budget and self._entries:
+        while self.nbytes > self._allowed and self._entries:
             _, entry = self._entries.popitem(last=False)
             self._forget(entry)
             self.evictions += 1

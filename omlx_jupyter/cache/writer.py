@@ -48,6 +48,10 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="omlx-cache-writer", daemon=True)
         self._thread.start()
 
+    def allow(self, most: int) -> None:
+        """Queue no more than `most` bytes, or the usual limit where that is less."""
+        self._limit = min(self._limit, most)
+
     def put(self, block: Block | None, payload: Mapping[str, Any], extra: bytes | None = None) -> None:
         """Queue a block, or with `extra` a state or features under that key."""
         size = payload_bytes(payload)

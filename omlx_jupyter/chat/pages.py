@@ -66,21 +66,33 @@ def read_picture(
     sampling: SamplingParams | None = None,
     whole: bool = False,
     system: str | None = None,
+    *,
+    draft: bool = True,
+    hint: str = "",
 ) -> Reading:
     """Read pictures as their checkpoint wants it: one picture without a prompt by its recipe, unless `whole`.
+
+    `draft` and `hint` are as in `Engine.submit`; without a hint what the pictures' sources say is one.
 
     :raises EngineClosedError: the engine was closed.
     """
     alone = len(pictures) == 1 and not prompt and not system and not whole
     recipe = recipe_for(engine) if alone else None
     if recipe is not None:
-        return read_page(engine, pictures[0], recipe, sampling)
+        return read_page(engine, pictures[0], recipe, sampling, draft=draft, hint=hint)
     parts: list[Any] = [*(ImagePart(picture) for picture in pictures), *([prompt] if prompt else [])]
-    return engine.submit([Message("user", parts)], sampling=sampling, system=system)
+    hint = hint or "\n".join(picture.text for picture in pictures if picture.text)
+    return engine.submit([Message("user", parts)], sampling=sampling, system=system, draft=draft, hint=hint)
 
 
 def read_page(
-    engine: Engine, picture: DecodedImage, recipe: Recipe, sampling: SamplingParams | None = None
+    engine: Engine,
+    picture: DecodedImage,
+    recipe: Recipe,
+    sampling: SamplingParams | None = None,
+    *,
+    draft: bool = True,
+    hint: str = "",
 ) -> PageHandle:
     """Cut the page, queue its pieces and return; the handle is used as a `RequestHandle` is.
 
@@ -93,10 +105,11 @@ def read_page(
     began = time.monotonic()
     page = _cut(picture, recipe)
     group = new_group()
-    wanted = sampling or SamplingParams()
+    wanted, hint = sampling or SamplingParams(), hint or picture.text
     if page.whole:
         told = replace(wanted, logprobs=wanted.logprobs or 0)
-        return PageHandle(page, recipe, [[engine.submit(images=[picture], sampling=told)]], began)
+        handle = engine.submit(images=[picture], sampling=told, draft=draft, hint=hint)
+        return PageHandle(page, recipe, [[handle]], began)
     rows: list[list[RequestHandle]] = []
     try:
         for line in page.lines:
@@ -107,7 +120,8 @@ def read_page(
                     engine.submit(
                         images=[image],
                         sampling=_for_piece(wanted, piece.pixels.shape[1]),
-                        hint=picture.text,
+                        draft=draft,
+                        hint=hint,
                         group=group,
                     )
                 )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import mlx.core as mx
 import numpy as np
 
-from ..models.kv_state import MergedBatch
+from ..models.kv_state import MergedBatch, row_length
 from ..models.row_store import RowStore, own_copies
 from ..models.sampling import Chosen, choose, choose_ahead
 from ..types import TokenLogprob
@@ -60,6 +60,7 @@ class DecodeBatch:
         self._store, self._tokens = store, mx.concatenate([tokens[:at], last, tokens[at:]])
         self.rows.insert(at, row)
         row.cache = row.slot.token = None
+        row.aside = 0
         for other in self.rows:
             other.request.course.peak_rows = max(other.request.course.peak_rows, len(self.rows))
 
@@ -78,7 +79,7 @@ class DecodeBatch:
         assert self._store is not None
         at = self.rows.index(row)
         row.cache = own_copies(self._store.row(at))
-        row.slot.token = self._tokens[at : at + 1]
+        row.slot.token, row.aside = self._tokens[at : at + 1], row.nbytes
         self.leave(row)
 
     def leave(self, row: Row) -> None:
@@ -207,6 +208,16 @@ class DecodeBatch:
             return []
         values, wanted = self._tokens.tolist(), set(rows)
         return [sampled_of(row, values[at], row.slot.chosen) for at, row in enumerate(self.rows) if row in wanted]
+
+
+class Aside:
+    """Rows that were put aside, looked at as a batch's."""
+
+    def length(self, row: Row) -> int:
+        return max(row_length(part) for part in row.cache or ())
+
+    def row_caches(self, row: Row) -> list[Any]:
+        return list(row.cache or ())
 
 
 def _lazy(chosen: Iterable[Chosen | Exception | None]) -> list[mx.array]:

@@ -13,7 +13,7 @@ from .drafts import Costs, RowDrafts, Source
 from .guard import Guard
 from .reuse import Reuse
 from .row import Row
-from .verify import Fed
+from .verify import MOST_TOKENS, Fed
 
 if TYPE_CHECKING:
     from ..models.loaded import LoadedModel
@@ -42,7 +42,11 @@ class Drafting:
         """Tokens of one row that a step may take; found at the first draft."""
         assert self._rows is not None
         try:
-            return widest(self._model, self._rows.grouping)
+            known = self._model.remembered.get("widest")
+            if not isinstance(known, int) or not 1 <= known <= MOST_TOKENS:
+                known = widest(self._model, self._rows.grouping)
+                self._model.remembered.put("widest", known)
+            return known
         except Exception as error:
             self._guard.cache(error)
             return 1

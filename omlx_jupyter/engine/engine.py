@@ -72,6 +72,7 @@ class Engine:
         feature_bytes: int = 256 * 2**20,
         pixel_budget: int = 4_000_000,
         cache: CacheSettings | None = None,
+        memory_bytes: int = 0,
         trust_code: bool = False,
         on_wait: Callable[[float, float], None] | None = None,
     ) -> Self:
@@ -79,6 +80,7 @@ class Engine:
 
         `cache` holds the prefix cache's budgets and folder (`cache_settings()` makes one); None is
         the default, RAM over the folder that all kernels of this user share.
+        `memory_bytes` bounds all that `stats().memory` has an account of; 0 is what `limits` says.
         A picture with more pixels than `pixel_budget` is shrunk, and its answer's `notes` say so.
         `on_wait` is called about twenty times a second while loading, with the seconds so far and the
         share of the weights, 0 to 1, that is in memory.
@@ -98,9 +100,12 @@ class Engine:
         def run(model: Any, limits: Limits) -> Any:
             from .runner import Runner
 
-            return Runner(model, limits, feature_bytes, cache or default_settings())
+            return Runner(model, limits, feature_bytes, settings)
 
-        loop = EngineLoop(load, limits or Limits(), run)
+        settings = cache or default_settings()
+        limits = limits or Limits()
+        limits = replace(limits, memory_bytes=memory_bytes or limits.memory_bytes)
+        loop = EngineLoop(load, limits, run, settings.folder)
         try:
             loop.wait_loaded(on_wait and (lambda seconds: on_wait(seconds, read[0])))
         except BaseException:
@@ -141,7 +146,14 @@ class Engine:
         refuse_endless(messages, model.name, model.context)
         messages, chosen = with_ocr_defaults(messages, sampling or SamplingParams(), model.defaults, model.ocr)
         loop = self._loop
-        wants = Wants(chosen, group, stop_loops=model.ocr is not None, draft=draft, hint=hint)
+        wants = Wants(
+            chosen,
+            group,
+            stop_loops=model.ocr is not None,
+            draft=draft,
+            hint=hint,
+            pictures=any(isinstance(part, ImagePart) for message in messages for part in message.parts),
+        )
         use = TemplateUse(tools, dict(chat_template_kwargs or {}), chosen.think)
         request = Request(wants, self._preparation(model, messages, use))
         loop.submit(request)
@@ -227,6 +239,14 @@ class Engine:
         """The parser of the model's own format of tool calls."""
         return self._loaded().tool_parser
 
+    @property
+    def thinks(self) -> bool:
+        """Whether the loaded model marks thoughts, so that they can be told from its answers.
+
+        :raises EngineClosedError: the engine was closed.
+        """
+        return self._loaded().tokenizer.markers is not None
+
     def stats(self) -> EngineStats:
         return self._loop.stats()
 
@@ -237,6 +257,10 @@ class Engine:
         :raises EngineClosedError: the engine was closed.
         """
         return capabilities_of(self._loaded(), self._loop.runner)
+
+    def forget_proofs(self) -> None:
+        """Let the next load of this model show anew what it may do."""
+        self._loaded().remembered.forget()
 
     def requests(self) -> list[Lane]:
         """Requests that aren't finished, in order of arrival."""

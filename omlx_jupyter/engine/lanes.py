@@ -12,7 +12,8 @@ from .request import Request
 
 @dataclass(frozen=True)
 class Lane:
-    """A request that isn't finished: `done` of `total` prompt tokens are prefilled, `tokens` are written."""
+    """A request that isn't finished: `done` of `total` prompt tokens are prefilled, `tokens` are written, of which
+    `thought` are its thought's and `accepted` came from drafts."""
 
     number: int
     phase: Phase
@@ -21,17 +22,21 @@ class Lane:
     tokens: int
     max_tokens: int
     images: int
+    thought: int
+    accepted: int
 
 
 @dataclass(frozen=True)
 class Finished:
-    """Where a finished request's prompt tokens came from."""
+    """Where a finished request's prompt tokens came from, and how many of its own are a thought's and from drafts."""
 
     number: int
     prompt: int
     ram: int
     ssd: int
     tokens: int
+    thought: int
+    accepted: int
 
 
 _ORDER: tuple[Phase, ...] = (Phase.DECODE, Phase.PREFILL, Phase.READING, Phase.QUEUED, Phase.DONE)
@@ -55,6 +60,8 @@ def _lane(members: list[Request]) -> Lane:
         sum(len(r.answer.token_ids) for r in members),
         sum(r.max_tokens for r in members),
         1 if members[0].wants.group else members[0].prompt.images,
+        sum(r.answer.reasoning_tokens for r in members),
+        sum(r.course.accepted for r in members),
     )
 
 
@@ -65,6 +72,8 @@ def finished_of(request: Request) -> Finished:
         request.course.cached_tokens_ram,
         request.course.cached_tokens_ssd,
         len(request.answer.token_ids),
+        request.answer.reasoning_tokens,
+        request.course.accepted,
     )
 
 
@@ -81,6 +90,8 @@ def note_finished(recent: deque[tuple[int, Finished]], request: Request) -> None
                     other.ram + made.ram,
                     other.ssd + made.ssd,
                     other.tokens + made.tokens,
+                    other.thought + made.thought,
+                    other.accepted + made.accepted,
                 ),
             )
             return

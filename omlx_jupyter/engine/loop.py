@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import gc
 import logging
 import sys
@@ -9,13 +11,13 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import EngineClosedError
 from .guard import release
 from .process import Owner
-from .registry import Registry
+from .registry import WORKERS, Registry
 from .request import Request
 from .scheduler import Limits
 from .stats import EngineStats, snapshot
@@ -23,21 +25,29 @@ from .stats import EngineStats, snapshot
 if TYPE_CHECKING:
     from .stepper import Stepper
 
+STUCK_S = 0.05  # between looks whether others gave memory back
 _log = logging.getLogger(__name__)
-WORKERS = 4  # threads that fetch, decode and preprocess pictures
 
 
 class EngineLoop:
     """Owns the thread. Other threads talk to it through `submit`, `wake` and `close`."""
 
-    def __init__(self, load: Callable[[], Any], limits: Limits, make_runner: Callable[[Any, Limits], Any]) -> None:
-        """`load` gives the model and `make_runner` its runner; both are called on the engine thread."""
+    def __init__(
+        self,
+        load: Callable[[], Any],
+        limits: Limits,
+        make_runner: Callable[[Any, Limits], Any],
+        folder: Path | None = None,
+    ) -> None:
+        """`load` gives the model and `make_runner` its runner; both are called on the engine thread. `folder` is where
+        kernels tell each other what they hold; None: the user's own."""
+        self._folder = folder
         self._load, self._limits, self._make_runner = load, limits, make_runner
         self._owner = Owner()
         self._held = Registry()
         self._stepper: Any = None  # the Stepper, once the model is there
         self._runner: Any = None
-        self._forget = self._retired = False
+        self._forget = self._tidy = self._retired = False
         self._loaded = threading.Event()
         self._error: BaseException | None = None
         self._state = "loading"
@@ -66,10 +76,16 @@ class EngineLoop:
         self._owner.check()
         self._held.add(request)
         try:
-            self._workers.submit(self._prepare, request).add_done_callback(lambda made: self._prepared(request, made))
+            self._hand_out()
         except RuntimeError:  # closed between the two: the request was never taken
             self._held.forget(request)
             raise EngineClosedError("the engine was closed; load a new one.") from None
+
+    def _hand_out(self) -> None:
+        """Give workers what they may prepare now. Any thread."""
+        while (request := self._held.to_prepare()) is not None:
+            made = self._workers.submit(self._prepare, request)
+            made.add_done_callback(functools.partial(self._prepared, request))
 
     @property
     def runner(self) -> Any:
@@ -111,7 +127,7 @@ class EngineLoop:
         stepper = self._stepper
         counts = {**self._held.figures(), "prefilling": stepper.prefilling if stepper else 0}
         why = stepper.waiting_for if stepper and counts["waiting"] else ""
-        return snapshot(self._state, self.model, self._runner, why, counts, self._held.guard)
+        return snapshot(self._state, self.model, self._runner, why, counts, self._held.guard, stepper)
 
     def requests(self) -> list[Request]:
         """Everything that isn't finished. Any thread."""
@@ -124,6 +140,7 @@ class EngineLoop:
             with self._held.guard.request(lambda error: self._held.fail(request, error)):
                 if not (request.flags.cancelled or self._held.closing):
                     self._runner.prepare(request)
+                    self._held.pixels.add(request.number, request.prompt.ready)
             request.prompt.at = time.monotonic()
         finally:
             self._held.prepared(request)
@@ -133,6 +150,9 @@ class EngineLoop:
         error = None if made.cancelled() else made.exception()
         if error is not None:
             self._held.withdraw(request, error)
+        self._held.worked(request)
+        with contextlib.suppress(RuntimeError):  # closed meanwhile: its requests are ended
+            self._hand_out()
 
     # -- the engine thread ------------------------------------------------------------------
 
@@ -140,7 +160,6 @@ class EngineLoop:
         try:
             self.model = self._load()
             self._runner = self._make_runner(self.model, self._limits)
-            self._limits = replace(self._limits, kv_bytes=self._runner.byte_limit)
             self._held.guard = self._runner.guard
             self._stepper = self._new_stepper()
         except BaseException as error:
@@ -167,12 +186,20 @@ class EngineLoop:
     def _new_stepper(self) -> Stepper:
         from .stepper import Stepper  # loads mlx
 
-        return Stepper(self.model, self._runner, self._held, self._limits)
+        return Stepper(self.model, self._runner, self._held, self._limits, self._folder, self._settle)
+
+    def _settle(self) -> None:
+        """The watch has seen something: who gives way is looked at before the next step."""
+        self._tidy = True
+        self.wake()
 
     def _wait_for_work(self) -> bool:
         held = self._held
         with held.changed:
-            while not (held.closing or self._forget or held.ready or self._stepper.busy):
+            stuck = self._stepper.stuck and not self._stepper.busy
+            if stuck and not held.closing:
+                held.changed.wait(STUCK_S)
+            while not (held.closing or self._forget or self._tidy or held.ready or self._stepper.busy):
                 if any(request.flags.cancelled for request in held.preparing.values()):
                     break
                 if self._retired and not held.open:
@@ -185,7 +212,11 @@ class EngineLoop:
         if self._forget:
             self._forget = False
             self._runner.forget()
+        if self._tidy:
+            self._tidy = False
+            self._stepper.keeper.settle()
         self._stepper.step()
+        self._hand_out()
         self._state = self._stepper.state
 
     def _shut_down(self) -> None:
@@ -195,6 +226,7 @@ class EngineLoop:
         self._workers.shutdown(wait=False, cancel_futures=True)
         _try(self._stepper.flush)
         _try(lambda: self._held.end_all(left, self._error))
+        _try(self._stepper.keeper.close)
         _try(self._runner.close)
         self._runner = self._stepper = self.model = None
         gc.collect()

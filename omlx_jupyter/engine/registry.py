@@ -5,19 +5,23 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
+from collections.abc import Callable, Sequence
 
 from ..errors import EngineClosedError, EngineFaultError, OmlxError
 from ..types import FinishReason
 from .guard import Guard
 from .lanes import Finished, note_finished
+from .pixels import Pixels
 from .request import Request
 
 _log = logging.getLogger(__name__)
+WORKERS = 4  # threads that fetch, decode and preprocess pictures
 _COUNTS = ("finished", "failed", "cancelled", "prompt_tokens", "completion_tokens", "images_reused")
 
 
 class Registry:
-    """`open` has every request that hasn't ended; `preparing` and `ready` those that have no row yet.
+    """`open` has every request that hasn't ended; `preparing` and `ready` those that have no row yet; `unprepared`
+    those of the preparing that no worker has taken up.
 
     `changed` guards all of it, is reentrant, and is notified when the engine thread has something to look at.
     """
@@ -28,7 +32,11 @@ class Registry:
         self.closing = False
         self.open: dict[int, Request] = {}
         self.preparing: dict[int, Request] = {}
+        self.unprepared: list[Request] = []
         self.ready: list[Request] = []
+        self.pixels = Pixels()
+        self.pixel_room: Callable[[], int] = lambda: 2**62  # bytes that prepared pictures may have together
+        self._working: list[Request] = []
         self.counts = dict.fromkeys(_COUNTS, 0)
         self.recent: deque[tuple[int, Finished]] = deque(maxlen=12)  # with their groups
 
@@ -42,6 +50,54 @@ class Registry:
             if self.closing:
                 raise EngineClosedError("the engine was closed; load a new one.")
             self.preparing[request.number] = self.open[request.number] = request
+            self.unprepared.append(request)
+
+    def to_prepare(self) -> Request | None:
+        """The next for a worker, cells first; not one with pictures while those that wait have all they may have."""
+        with self.changed:
+            if len(self._working) >= WORKERS or self.closing:
+                return None
+            for request in sorted(self.unprepared, key=lambda r: (r.flags.background, r.number)):
+                if not request.wants.pictures or self._room_for_pixels():
+                    self.unprepared.remove(request)
+                    self._working.append(request)
+                    return request
+        return None
+
+    def _room_for_pixels(self) -> bool:
+        """Whether one more request's may be prepared: as large as the largest, for all that one knows before. One may
+        be where nothing else is on its way."""
+        working = sum(r.wants.pictures for r in self._working)
+        if not self.pixels.largest:
+            return not working
+        expected = self.pixels.nbytes + (working + 1) * self.pixels.largest
+        return expected <= self.pixel_room() or not (working or self.pixels.nbytes)
+
+    def preparing_bytes(self) -> int:
+        """What workers are about to add, as far as one knows before."""
+        with self.changed:
+            return sum(r.wants.pictures for r in self._working) * self.pixels.largest
+
+    def worked(self, request: Request) -> None:
+        """Its worker is free again."""
+        with self.changed:
+            self._working = [r for r in self._working if r is not request]
+
+    def back(self, request: Request) -> None:
+        """A row was dropped: its request waits for another."""
+        with self.changed:
+            request.back()
+            self.ready.append(request)
+
+    def unprepare(self, requests: Sequence[Request]) -> None:
+        """Drop the pictures of requests that wait, and prepare them again later."""
+        with self.changed:
+            for request in requests:
+                self.ready.remove(request)
+                self.pixels.drop(request.number)
+                request.unprepare()
+                self.preparing[request.number] = request
+                self.unprepared.append(request)
 
     def listing(self) -> list[Request]:
         """Everything that isn't finished."""
@@ -58,6 +114,7 @@ class Registry:
         with self.changed:
             self.preparing.pop(request.number, None)
             self.open.pop(request.number, None)
+            self.unprepared = [r for r in self.unprepared if r is not request]
 
     def prepared(self, request: Request) -> None:
         """Its worker is done: it waits for a row now, unless it ended meanwhile."""
@@ -65,7 +122,8 @@ class Registry:
             taken = self.preparing.pop(request.number, None) is None  # cancelled or closed meanwhile
             if not (request.ended or taken):
                 self.ready.append(request)
-            elif request.ended:
+            else:
+                self.pixels.drop(request.number)
                 request.let_go()  # what its worker made after its end
             self.changed.notify_all()
 
@@ -81,6 +139,7 @@ class Registry:
         with self.changed:
             gone = [r for r in [*self.preparing.values(), *self.ready] if r.flags.cancelled]
             self.preparing = {n: r for n, r in self.preparing.items() if not r.flags.cancelled}
+            self.unprepared = [r for r in self.unprepared if not r.flags.cancelled]
             self.ready = [r for r in self.ready if not r.flags.cancelled]
         return gone
 
@@ -99,6 +158,7 @@ class Registry:
         with self.changed:
             self.closing = True
             self.preparing.clear()
+            self.unprepared.clear()
             self.ready.clear()
             return list(self.open.values())
 
@@ -117,6 +177,7 @@ class Registry:
         with self.guard.request(lambda error: self.fail(request, error)):
             request.finish(reason, detail)
             note_finished(self.recent, request)
+        self.pixels.drop(request.number)
         with self.changed:
             self.open.pop(request.number, None)
             self.counts["cancelled" if reason == "cancelled" else "finished"] += 1
@@ -125,6 +186,7 @@ class Registry:
             self.counts["images_reused"] += request.course.images_reused
 
     def fail(self, request: Request, error: BaseException) -> None:
+        self.pixels.drop(request.number)
         with self.changed:
             self.open.pop(request.number, None)
         if request.ended:  # cancelled while its pictures were being read

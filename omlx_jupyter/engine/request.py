@@ -46,6 +46,7 @@ class Request:
     prompt: PromptState = field(default_factory=PromptState)
     course: Course = field(default_factory=Course)
     answer: Answer = field(default_factory=Answer)
+    said: Answer = field(default_factory=Answer)  # before its row was dropped: computed again, not said again
     row: Row | None = None
     events: EventQueue[Delta] = field(default_factory=EventQueue)
     result: Generation | None = None
@@ -105,6 +106,8 @@ class Request:
     def finish(self, reason: FinishReason, detail: str = "") -> None:
         if self.ended:
             return
+        if len(self.said.token_ids) > len(self.answer.token_ids):  # cancelled while it was computed again
+            self.answer = self.said
         self.result = Generation(
             text="".join(self.answer.text),
             thinking="".join(self.answer.thinking).strip(),
@@ -128,6 +131,19 @@ class Request:
         self._phase = Phase.DONE
         self.let_go()
         self.events.end()
+
+    def back(self) -> None:
+        """To the queue: the row was dropped for its memory. What was said stays said; its tokens are computed again."""
+        self.to(Phase.QUEUED)
+        self.row = None
+        self.course.nothing_reused()
+        if len(self.answer.token_ids) > len(self.said.token_ids):
+            self.said = self.answer
+        self.answer = Answer()
+
+    def unprepare(self) -> None:
+        """Its pictures were dropped for their memory: prepare it again."""
+        self.prompt = PromptState()
 
     def let_go(self) -> None:
         """A handle may be kept for long: it holds the answer, not the model, its pixels or a guide."""

@@ -67,7 +67,7 @@ class Reuse:
         unread = row.prefix is not None and row.prefix.reading is not None
         row.prefix = row.follows = None
         if unread:
-            row.cache, row.images_done = self._model.new_cache(), 0
+            row.cache, row.images_done, row.features = self._model.new_cache(), 0, []
             row.request.course.nothing_reused()
 
     # -- before prefill ---------------------------------------------------------------------
@@ -105,6 +105,7 @@ class Reuse:
         prefix.plan = self.cache.plan(prefix.chain, len(row.prompt.ids) - 1) if prefix.tries < _TRIES else Plan()
         prefix.tries += 1
         prefix.reading = prefix.room = None
+        row.images_done, row.features = 0, []  # those that were encoded ahead are known elsewhere
         if prefix.plan.length:
             slow, read = self.cache.fetch(prefix.plan, _allocator(row, self._layout))
             if slow:

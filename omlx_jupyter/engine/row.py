@@ -53,6 +53,7 @@ class Row:
         self.follows_to = 0  # how many of its tokens have to be prefilled first
         self.followed = False  # that has happened: look the prefix up again
         self.slot = Slot()
+        self.aside = 0  # bytes of its caches while it is put aside
         self.drafts: RowDrafts | None = None  # what may come next, where it is known from elsewhere
         self.delta = 0
         self._end_tokens = model.end_tokens | set(request.wants.sampling.stop_token_ids)
@@ -113,7 +114,7 @@ class Row:
         """Take one sampled token; a pair of reason and detail when it ends the request."""
         request, answer = self.request, self.request.answer
         if not answer.token_ids:
-            request.course.first_token_at = time.monotonic()
+            request.course.first_token_at = request.course.first_token_at or time.monotonic()
             request.to(Phase.DECODE)
         answer.token_ids.append(token)
         if self.drafts is not None:
@@ -150,11 +151,18 @@ class Row:
         if count < request.max_tokens:
             return None
         why = f"max_tokens ({request.max_tokens}) reached"
-        if request.prompt.context_ends:
+        if request.prompt.cut_by == "context":
             why = f"the model's context of {request.prompt.tokens + count:,} tokens is full"
+        if request.prompt.cut_by == "memory":
+            why = f"the memory that there is for a request is full after {count:,} tokens"
         thinking = self._thoughts.thinking
         self.flush()
         return "length", f"{why}; {_ALL_THOUGHT}" if thinking else why
+
+    @property
+    def nbytes(self) -> int:
+        """Of its own caches: while it prefills, or is put aside."""
+        return sum(_bytes_of(part) for part in self.cache or ())
 
     def flush(self) -> None:
         """Say what was held back, the beginning of a stop string. The answer was cut: half a character is left out."""
@@ -171,5 +179,11 @@ class Row:
             answer.thinking.append(thought)
         if said:
             answer.text.append(said)
-        if thought or said or token is not None:
+        again = len(answer.token_ids) <= len(self.request.said.token_ids)  # computed again, after its row was dropped
+        if (thought or said or token is not None) and not again:
             self.request.events.put(Delta(said, () if token is None else (token,), thought, self._reasons))
+
+
+def _bytes_of(part: Any) -> int:
+    """Of a layer's cache, or of its keys and values where it was put aside."""
+    return int(part.nbytes) if hasattr(part, "nbytes") else int(part.keys.nbytes + part.values.nbytes)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from enum import Enum
 from typing import Any
 
 import mlx.core as mx
 
-from ..cache.features import FeatureCache
 from ..cache.prefix_cache import CacheSettings
 from ..errors import RequestError
 from ..models import device, memory
@@ -18,16 +18,21 @@ from ..models.row_proof import RowProof
 from ..models.row_store import RowStore
 from ..models.sampling import RowSampler
 from ..types import SamplingParams
-from .batch import DecodeBatch, Sampled
+from .batch import Aside, DecodeBatch, Sampled
+from .budget import Need, size
 from .drafting import Drafting
 from .guard import Guard
 from .phase import Phase
+from .pictures import Pictures
 from .request import Request
 from .reuse import Reuse
 from .row import Row
 from .scheduler import Limits, next_chunk
 from .solo import SoloBatch
+from .state import PromptState
 from .turns import chunk_for, gap_target
+
+_LEAST_ROOM = 256 * 2**20  # beside the weights, whatever the machine has
 
 
 class Advance(Enum):
@@ -54,13 +59,17 @@ class Runner:
         self.reuse = Reuse(model, settings, lambda: bool(self.batch.rows), self.guard, self._chunk)
         self.drafting = Drafting(model, self.reuse, self.guard)
         self.batch: Any = SoloBatch(model) if alone else DecodeBatch(model, self._new_store, self.drafting)
-        self.features = FeatureCache(feature_bytes)
+        self.pictures = Pictures(model, self.reuse, self.guard, feature_bytes)
         self.vocabulary = self._vocabulary()
-        self.images_encoded = 0
         self._guides = Guides(model.tokenizer, self.vocabulary, model.end_tokens)
         self._context = model.context
-        self._token_bytes = memory.kv_bytes_per_token(model.checkpoint.config, model.dtype)
-        self.byte_limit = limits.kv_bytes or memory.usable_bytes(model.nbytes)
+        self._on_gpu, self._dtype, self._cost = on_gpu, model.dtype, memory.row_cost(model)
+        self.weights, self._kv_limit = model.nbytes, limits.kv_bytes
+        self.together = 0 if limits.memory_bytes else memory.shared_bytes()
+        self.bound = limits.memory_bytes or max(self.together, self.weights + _LEAST_ROOM)
+        self.own_kv = self.rows is not None and self.rows.grouping.handles
+        self.copied = (1 if on_gpu else 2) / max(1, len(model.new_cache()))  # of KV, a layer at a time, within a step
+        self.step_bytes = 12 * self.vocabulary  # a decode step's logits a row, as they are and in float32
 
     def _new_store(self) -> RowStore | MergedBatch:
         return RowStore(len(self.model.new_cache()), self.rows.grouping) if self.rows else MergedBatch()
@@ -73,6 +82,7 @@ class Runner:
         :raises OmlxError: a picture or the prompt can't be taken, or it can never fit.
         """
         self._check_ids(request.wants.sampling)
+        request.prompt = PromptState()  # also where it is prepared again
         prompt, state = request.prepare(), request.prompt
         state.ready = prompt
         state.tokens = tokens = len(prompt.ids)
@@ -86,17 +96,45 @@ class Runner:
             )
         if self._context and tokens + most > self._context:
             most = self._context - tokens
-            state.max_tokens, state.context_ends = most, True
+            state.max_tokens, state.cut_by = most, "context"
         state.hint = self.model.tokenizer.encode(request.wants.hint or prompt.hint)
         state.thinking = self._guides.thinking(prompt.ids)
         state.guide = self._guides.guide(request.wants.sampling, state.thinking)
-        vision = memory.vision_bytes(prompt.images, self.model.checkpoint.config)
-        state.bytes_needed = (tokens + most) * self._token_bytes + vision
-        if tokens * self._token_bytes + vision > self.byte_limit:
+        self._estimate(state, most)
+
+    def _estimate(self, state: PromptState, most: int) -> None:
+        """What the request's row will take; an answer that can't fit is cut to what can.
+
+        :raises RequestError: the prompt alone can never fit.
+        """
+        prompt, config, tokens = state.ready, self.model.checkpoint.config, state.tokens
+        chunk = tokens if prompt.inputs is not None else self._chunk
+        features = memory.feature_bytes(prompt.images, config, self._dtype)
+        compute = features + max(
+            memory.vision_bytes(prompt.images, config, self._on_gpu),
+            memory.prefill_bytes(config, self._dtype, tokens, chunk, self._on_gpu),
+        )
+        pixels = sum(prompt.held().values())
+        left = int((self.bound - self.weights - compute - pixels - self.step_bytes) / (1 + self.copied))
+        least = self._kv(tokens, 1)
+        if least > left or (self._kv_limit and least > self._kv_limit):
+            bound = min(self.bound - self.weights, self._kv_limit or self.bound)
+            mend = "use fewer or smaller pictures" if prompt.images else "shorten it"
             raise RequestError(
-                f"the request needs about {state.bytes_needed / 2**30:.1f} GiB, but only "
-                f"{self.byte_limit / 2**30:.1f} GiB are free for requests; use fewer or smaller pictures."
+                f"the request needs about {size(least + compute + pixels)}, but at most {size(bound)} are there for "
+                f"one; {mend}, or allow the engine more memory."
             )
+        while self._kv(tokens, most) > left:
+            most, state.cut_by = max(1, most - max(1, most // 8)), "memory"
+            state.max_tokens = most
+        kv = self._kv(tokens, most)
+        state.need = Need(kv, compute + max(0, self._cost.of(_whole(tokens, 256)) - kv))  # it prefills in larger steps
+
+    def _kv(self, tokens: int, most: int) -> int:
+        """Bytes of a row's KV at its largest, in the batch."""
+        if not self.own_kv:
+            return self._cost.of(_whole(tokens + most, 256))
+        return self._cost.of(_whole(tokens + most + 1, 64))
 
     def _check_ids(self, sampling: SamplingParams) -> None:
         for name, ids in (("stop_token_ids", sampling.stop_token_ids), ("logit_bias", sampling.logit_bias or ())):
@@ -112,7 +150,12 @@ class Runner:
         return int(text.get("vocab_size") or config.get("vocab_size") or len(self.model.tokenizer.inner))
 
     def begin(self, request: Request) -> Row:
-        sampler = RowSampler(request.wants.sampling, self.vocabulary, request.prompt.guide)
+        wants, prompt = request.wants.sampling, request.prompt
+        sampling = wants if wants.seed is not None else replace(wants, seed=request.wants.seed)
+        guide = prompt.guide
+        if guide is not None and request.said.token_ids:  # its row was dropped: a guide can't go back
+            guide = self._guides.guide(wants, prompt.thinking)
+        sampler = RowSampler(sampling, self.vocabulary, guide)
         row = request.row = Row(request, self.model, sampler)
         row.cache = self.model.new_cache()
         positions = self.model.positions(row.prompt)
@@ -131,10 +174,13 @@ class Runner:
         if row.followed:
             row.followed = False
             self.reuse.again(row)
-        if not self.reuse.restored(row, 0.0 if self.batch.rows else 0.005):
-            return Advance.WAITS
-        if row.images_done + len(row.features) < len(row.prompt.images):
-            self._encode_next(row)
+        if not self.reuse.restored(row, 0.0 if self.batch.rows or self.pictures.ahead(row) else 0.005):
+            if not self.pictures.ahead(row):
+                return Advance.WAITS
+            self.pictures.encode_next(row)  # while the disk is read
+            return Advance.MORE
+        if self.pictures.missing(row):
+            self.pictures.encode_next(row)
             return Advance.MORE
         if not row.embedded:
             self.drafting.look(row)
@@ -158,42 +204,8 @@ class Runner:
         self.batch.prefill(row)
         row.request.course.prefilled = row.request.prompt.tokens
         row.request.course.images_encoded = row.request.prompt.images
-        self.images_encoded += row.request.prompt.images
+        self.pictures.encoded += row.request.prompt.images
         return Advance.JOINED
-
-    def _encode_next(self, row: Row) -> None:
-        image = row.prompt.images[row.images_done + len(row.features)]
-        found = self._known_features(row, image.digest)
-        if found is None:
-            began = time.perf_counter()
-            found = self.model.encode_image(image)
-            self.reuse.rates.encoded(time.perf_counter() - began)
-            self._keep(image.digest, found)
-            self.reuse.keep_features(row, image.digest, found)
-            row.request.course.images_encoded += 1
-            self.images_encoded += 1
-        else:
-            row.request.course.images_reused += 1
-            row.request.course.saved_s += self.reuse.rates.per_image
-        row.features.append(found)
-
-    def _known_features(self, row: Row, digest: str) -> mx.array | None:
-        try:
-            found = self.features.get(digest)
-        except Exception as error:
-            self.guard.cache(error)
-            found = None
-        if found is None:
-            found = self.reuse.stored_features(row, digest)
-            if found is not None:
-                self._keep(digest, found)
-        return found
-
-    def _keep(self, digest: str, features: mx.array) -> None:
-        try:
-            self.features.put(digest, features)
-        except Exception as error:
-            self.guard.cache(error)
 
     def _prefill(self, row: Row, start: int, end: int) -> None:
         assert row.cache is not None
@@ -222,6 +234,11 @@ class Runner:
         self.drafting.ended(row)
         self.batch.leave(row)
 
+    def drop(self, row: Row) -> None:
+        """Free a row that was put aside. Both tiers keep what they take of it."""
+        self.reuse.ended(row, Aside())
+        row.cache, row.aside = None, 0
+
     def reset(self) -> None:
         """After a fault under the running rows: drop the batch, so that the next request begins a fresh one."""
         self.batch.drop()
@@ -230,7 +247,7 @@ class Runner:
 
     def forget(self) -> None:
         """Empty what RAM holds of prefixes and pictures; running rows keep theirs."""
-        self.features.clear()
+        self.pictures.features.clear()
         self.reuse.forget()
         self.drafting.drop()
 
@@ -239,11 +256,15 @@ class Runner:
             self.reuse.close()
             self.drafting.drop()
             self.batch.drop()
-            self.features.clear()
+            self.pictures.features.clear()
         finally:
             device.let_go()
             self.model = None
             end_thread()
+
+
+def _whole(tokens: int, step: int) -> int:
+    return -(-tokens // step) * step
 
 
 def end_thread() -> None:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from .budget import size
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of the batch. `kv_bytes` covers KV and the vision tower's peak; 0 is half of what the
-    model leaves of the machine's memory. `prefill_chunk` is in tokens; 0 goes by the model's size and the device.
+    """Bounds of the batch. `memory_bytes` covers all that the ledger has an account of, weights included; 0 is a share
+    of what the device recommends or of the machine's memory, for all kernels together. `kv_bytes` bounds
+    the KV of running requests besides; 0 is no such bound. `prefill_chunk` is in tokens; 0 goes by the model's size and
+    the device.
     `gap_s` is how long running rows may wait for a token while others prefill; 0 is 0.2 on a CPU, 0.05 on a GPU."""
 
     max_rows: int = 8
     prefill_chunk: int = 0
     kv_bytes: int = 0
     gap_s: float = 0.0
+    memory_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -34,12 +40,18 @@ class Running:
     alone: bool = False
 
 
-def admit(waiting: list[Waiting], running: list[Running], limits: Limits, aside: int = 0) -> list[int]:
+def admit(
+    waiting: list[Waiting],
+    running: list[Running],
+    limits: Limits,
+    aside: int = 0,
+    fits: Callable[[list[int]], bool] = lambda numbers: True,
+) -> list[int]:
     """Numbers of the requests to admit now, first come, first served, background jobs last. `aside` are the bytes
-    of rows that were put aside.
+    of rows that were put aside; `fits` says whether there is memory for those numbers beside what runs.
 
     The first that doesn't fit holds the line: a small one behind it may not pass, so that a long
-    prompt can't starve. One request always fits an empty batch.
+    prompt can't starve. For `limits` alone one request always fits an empty batch.
     """
     admitted: list[int] = []
     rows, held = len(running), aside + sum(r.kv_bytes for r in running)
@@ -48,6 +60,8 @@ def admit(waiting: list[Waiting], running: list[Running], limits: Limits, aside:
         if rows and (alone or request.alone or rows >= limits.max_rows):
             break
         if rows and limits.kv_bytes and held + request.kv_bytes > limits.kv_bytes:
+            break
+        if not fits([*admitted, request.number]):
             break
         admitted.append(request.number)
         rows, held, alone = rows + 1, held + request.kv_bytes, request.alone
@@ -60,7 +74,7 @@ def why_waiting(rows: int, alone: bool, limits: Limits, why: str = "") -> str:
         return "this family's requests run one at a time" + (f" ({why})" if why else "")
     if rows >= limits.max_rows:
         return f"all {limits.max_rows} rows are in use"
-    return f"memory: {limits.kv_bytes / 2**20:,.0f} MiB are set aside for requests"
+    return f"memory: {size(limits.kv_bytes)} are set aside for requests"
 
 
 def next_chunk(prefilled: int, total: int, chunk: int, stops: tuple[int, ...] = ()) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..types import SamplingParams, TokenLogprob
+from .budget import Need
 
 if TYPE_CHECKING:
     from ..models.guide import Guide
@@ -21,6 +23,8 @@ class Wants:
     stop_loops: bool = False
     draft: bool = True
     hint: str = ""  # text that the answer may repeat
+    pictures: bool = False
+    seed: int = field(default_factory=lambda: random.getrandbits(63))  # where none was asked for: the same if repeated
     at: float = field(default_factory=time.monotonic)
 
 
@@ -41,11 +45,11 @@ class PromptState:
     tokens: int = 0
     images: int = 0
     max_tokens: int | None = None  # what the model's context leaves of what was asked for
-    context_ends: bool = False  # the model's context ends before the asked max_tokens would
-    bytes_needed: int = 0  # estimate: KV of prompt and answer, and the vision tower's peak
     guide: Guide | None = None  # what decides which tokens may come
     hint: list[int] = field(default_factory=list)  # tokens that the answer may repeat
     thinking: bool = False  # the prompt ends inside a thought
+    cut_by: str = ""  # what leaves less than was asked for: context or memory
+    need: Need = field(default_factory=Need)  # estimate of what its row takes
     notes: list[str] = field(default_factory=list)
     at: float = 0.0  # when it was done
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..cache.prefix_cache import CacheStats
+from .budget import MemoryStats
 from .guard import FaultCounts, Guard
 
 
@@ -32,6 +33,7 @@ class EngineStats:
     cache: CacheStats = field(default_factory=CacheStats)
     waiting_for: str = ""  # why the first waiting request isn't admitted
     faults: FaultCounts = field(default_factory=FaultCounts)
+    memory: MemoryStats = field(default_factory=MemoryStats)
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def capabilities_of(model: Any, runner: Any) -> Capabilities:
 
 
 def snapshot(
-    state: str, model: Any, runner: Any, waiting_for: str, counts: dict[str, int], guard: Guard
+    state: str, model: Any, runner: Any, waiting_for: str, counts: dict[str, int], guard: Guard, stepper: Any = None
 ) -> EngineStats:
     """The figures as they stand; `model` and `runner` are None before loading and after closing."""
     batch = runner.batch if runner else None
@@ -79,11 +81,12 @@ def snapshot(
         state=state,
         decoding=len(batch.rows) if batch else 0,
         steps=batch.steps if batch else 0,
-        images_encoded=runner.images_encoded if runner else 0,
+        images_encoded=runner.pictures.encoded if runner else 0,
         kv_bytes=batch.nbytes if batch else 0,
-        feature_bytes=runner.features.nbytes if runner else 0,
+        feature_bytes=runner.pictures.features.nbytes if runner else 0,
         cache=runner.reuse.cache.stats() if runner and runner.reuse.cache else CacheStats(),
         waiting_for=waiting_for,
         faults=guard.counts,
+        memory=stepper.keeper.stats() if runner and stepper else MemoryStats(),
         **counts,
     )

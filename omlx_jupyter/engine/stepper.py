@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from ..errors import EngineFaultError
+from ..errors import EngineFaultError, RequestError
 from ..types import FinishReason
+from .budget import Need
+from .keeper import Keeper
 from .prefill import PrefillQueue
 from .registry import Registry
 from .request import Request
@@ -19,13 +23,24 @@ class Stepper:
     """Engine thread only. A request has its row here from its admission to its end: it prefills, decodes, or was put
     aside for one that somebody waits for."""
 
-    def __init__(self, model: Any, runner: Runner, held: Registry, limits: Limits) -> None:
+    def __init__(
+        self,
+        model: Any,
+        runner: Runner,
+        held: Registry,
+        limits: Limits,
+        folder: Path | None,
+        settle: Callable[[], None],
+    ) -> None:
+        """`folder` is where kernels tell each other what they hold; `settle` is called where they did."""
         self._runner, self._held, self._limits = runner, held, limits
         self._alone, self._why = not model.family.batchable, str(model.alone_because)
         self._shared_to = runner.rows.shared_to if runner.rows else 0
         self._prefill = PrefillQueue(runner.reuse.follow)
         self._parked: list[Row] = []
+        self.keeper = Keeper(runner, held, lambda: list(self._prefill.rows), lambda: list(self._parked), folder, settle)
         self.waiting_for = ""
+        self.stuck = False  # nothing runs, and what waits has no memory
         self.state = "idle"
 
     @property
@@ -46,6 +61,8 @@ class Stepper:
         if self._runner.batch.rows:
             self.state = "decode"
             self._decode()
+        if not self.busy:
+            self.keeper.promise(())
 
     # -- admission --------------------------------------------------------------------------
 
@@ -53,25 +70,56 @@ class Stepper:
         held = self._held
         with held.changed:
             ready = list(held.ready)
+        rows = [*self._prefill.rows, *self._runner.batch.rows]
+        needs = [row.request.prompt.need for row in rows]
+        self.stuck = False
         if not (ready or self._parked):
             self.waiting_for = ""
+            self.keeper.promise(needs)
             return
-        rows = [*self._prefill.rows, *self._runner.batch.rows]
-        running = [Running(r.request.number, r.request.prompt.bytes_needed, self._runs_alone(r.request)) for r in rows]
-        waiting = [Waiting(r.number, r.prompt.bytes_needed, self._runs_alone(r), r.flags.background) for r in ready]
-        waiting += [Waiting(r.request.number, 0, self._runs_alone(r.request), True) for r in self._parked]
-        aside = sum(row.request.prompt.bytes_needed for row in self._parked)
-        chosen = set(admit(waiting, running, self._limits, aside))
+        wanted = {r.number: r.prompt.need for r in ready}
+        wanted |= {row.request.number: self._rest(row) for row in self._parked}
+        running = [Running(r.number, r.prompt.need.kv, self._runs_alone(r)) for r in (row.request for row in rows)]
+        waiting = [Waiting(r.number, r.prompt.need.kv, self._runs_alone(r), r.flags.background) for r in ready]
+        waiting += [Waiting(row.request.number, 0, self._runs_alone(row.request), True) for row in self._parked]
+        aside = sum(row.request.prompt.need.kv for row in self._parked)
+
+        def fits(numbers: list[int]) -> bool:
+            return self.keeper.fits([*needs, *(wanted[number] for number in numbers)])
+
+        chosen = set(admit(waiting, running, self._limits, aside, fits))
+        if not self.keeper.promise([*needs, *(wanted[number] for number in chosen)]):
+            chosen = set()
+            self.keeper.promise(needs)
         for row in [row for row in self._parked if row.request.number in chosen]:
             self._parked.remove(row)
             self._guarded(row.request, lambda row=row: self._runner.batch.join(row))
         for request in [r for r in ready if r.number in chosen]:
             self._begin(request)
-        left = [r for r in ready if r.number not in chosen]
-        alone = any(r.alone for r in running) or any(self._runs_alone(r) for r in left[:1])
-        self.waiting_for = why_waiting(len(running) + len(chosen), alone, self._limits, self._why) if left else ""
-        if any(not r.flags.background for r in left):
-            self._make_room()
+        left = sorted((r for r in ready if r.number not in chosen), key=lambda r: (r.flags.background, r.number))
+        if chosen:
+            self.keeper.waited()
+        self._explain(left, len(rows) + len(chosen), any(r.alone for r in running), [wanted[n] for n in chosen] + needs)
+        if left:
+            self._make_room(left, bool(rows or chosen))
+
+    @staticmethod
+    def _rest(row: Row) -> Need:
+        """What a row that was put aside takes besides what it has."""
+        need = row.request.prompt.need
+        return Need(max(0, need.kv - row.aside), 0)
+
+    def _explain(self, left: list[Request], rows: int, alone: bool, needs: list[Need]) -> None:
+        """Say why the first of those that wait does."""
+        if not left:
+            self.waiting_for = ""
+            return
+        need = left[0].prompt.need
+        if alone or self._runs_alone(left[0]) or rows >= self._limits.max_rows or self.keeper.fits([*needs, need]):
+            alone = alone or (rows > 0 and self._runs_alone(left[0]))
+            self.waiting_for = why_waiting(rows, alone, self._limits, self._why)
+        else:
+            self.waiting_for = self.keeper.why(needs, need)
 
     def _runs_alone(self, request: Request) -> bool:
         """Whether it can't share a decode step: its family can't, or it may grow longer than rows can be together."""
@@ -88,14 +136,46 @@ class Stepper:
         for error in errors:
             held.fail(request, error)
 
-    def _make_room(self) -> None:
-        """Put the youngest background row aside, where a request that somebody waits for finds all rows taken."""
-        rows = [row for row in self._runner.batch.rows if row.request.flags.background]
-        if self._alone or not rows or self.prefilling + len(self._runner.batch.rows) < self._limits.max_rows:
+    def _make_room(self, left: list[Request], runs: bool) -> None:
+        """For the first of `left`: rows that were put aside give their memory back, youngest first; where somebody
+        waits for it, the youngest background row gives its place; where nothing runs, pictures of others that wait."""
+        first = left[0]
+        short = self.waiting_for.startswith("memory")
+        if short and self._parked:
+            self._drop(self._parked.pop(self._youngest(self._parked)))
+        elif not first.flags.background and runs:
+            rows = [row for row in self._runner.batch.rows if row.request.flags.background]
+            full = self.prefilling + len(self._runner.batch.rows) >= self._limits.max_rows
+            if rows and not self._alone and (full or short):
+                row = rows[self._youngest(rows)]
+                self._runner.batch.park(row)
+                self._parked.append(row)
+        elif not runs:
+            self._wait_for_memory(first, left[1:])
+
+    @staticmethod
+    def _youngest(rows: list[Row]) -> int:
+        return max(range(len(rows)), key=lambda at: rows[at].request.number)
+
+    def _drop(self, row: Row) -> None:
+        """A row that was put aside is computed again later, or restored as far as a tier has it."""
+        self._guarded(row.request, lambda: self._runner.drop(row))
+        if not row.request.ended:
+            self._held.back(row.request)
+
+    def _wait_for_memory(self, first: Request, others: list[Request]) -> None:
+        """Nothing runs, so that nothing of this engine's will be given back by itself."""
+        self.keeper.want(first.prompt.need)
+        with_pictures = [r for r in others if self._held.pixels.of(r.number)]
+        if with_pictures:
+            self._held.unprepare(with_pictures)
             return
-        row = max(rows, key=lambda row: row.request.number)
-        self._runner.batch.park(row)
-        self._parked.append(row)
+        self.stuck = True
+        if not self.keeper.wait(first.prompt.need):
+            with self._held.changed:
+                self._held.ready.remove(first)
+            self._held.fail(first, RequestError(f"{self.waiting_for}; unload their models, or set memory_mib."))
+            self.keeper.waited()
 
     def _guarded(self, request: Request, do: Any) -> None:
         errors: list[BaseException] = []

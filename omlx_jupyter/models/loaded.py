@@ -14,10 +14,12 @@ from mlx.utils import tree_flatten
 from ..errors import ModelError, RequestError
 from ..types import ImagePart, Message, SamplingParams
 from . import kv_state, memory, towers
+from .attention import hook
 from .detect import Checkpoint
 from .families import Family, OcrProfile
 from .positions import Positions, mrope_positions
 from .prepared import Prepared, VisionInput, assemble
+from .remembered import Remembered, rows_from_json, rows_to_json
 from .row_proof import RowProof, prove
 from .switches import PLAIN, TemplateUse
 from .tokenizer import ChatTokenizer, require_template_pictures
@@ -74,8 +76,20 @@ class LoadedModel:
     @cached_property
     def rows(self) -> RowProof | None:
         """What is shown of its rows, once; None where its layers keep more than plain KV, or it runs alone."""
-        plain = self.family.batchable and kv_state.is_plain(self.new_cache())
-        return prove(self) if plain else None
+        if not (self.family.batchable and kv_state.is_plain(self.new_cache())):
+            return None
+        known = rows_from_json(self.remembered.get("rows"))
+        if known is None:
+            known = prove(self)
+            self.remembered.put("rows", rows_to_json(known))
+        elif known.grouping.handles:
+            hook(self.language_model)
+        return known
+
+    @cached_property
+    def remembered(self) -> Remembered:
+        """What was shown of this checkpoint before, here."""
+        return Remembered(self)
 
     @cached_property
     def context(self) -> int:

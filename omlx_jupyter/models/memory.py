@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
 
+from . import device
 from .prepared import VisionInput
+
+_log = logging.getLogger(__name__)
 
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -23,26 +28,73 @@ def kv_bytes_per_token(config: dict[str, Any], dtype: str) -> int:
     return 2 * layers * kv_heads * head_dim * _BYTES.get(dtype, 4)
 
 
-def vision_bytes(images: Sequence[VisionInput], config: dict[str, Any]) -> int:
-    """Peak of the vision tower, one picture at a time: activations of a block and one head's scores."""
+@dataclass(frozen=True)
+class RowCost:
+    """Bytes of one row's caches: `token` a token, `windows` are (tokens kept, bytes a token), `fixed` whatever its
+    length."""
+
+    token: int
+    windows: tuple[tuple[int, int], ...] = ()
+    fixed: int = 0
+
+    def of(self, tokens: int) -> int:
+        return tokens * self.token + sum(min(tokens, kept) * each for kept, each in self.windows) + self.fixed
+
+
+def row_cost(model: Any) -> RowCost:
+    """Of a LoadedModel: its caches measured after one token, else by its config. Engine thread."""
+    try:
+        caches = model.new_cache()
+        mx.eval(model.forward(mx.array([[0]]), caches, None, None), [c.state for c in caches])
+        token, fixed, windows = 0, 0, []
+        for part in caches:
+            if type(part).__name__ == "KVCache":
+                token += (part.keys.nbytes + part.values.nbytes) // part.keys.shape[2]
+            elif type(part).__name__ == "RotatingKVCache":
+                windows.append((int(part.max_size), (part.keys.nbytes + part.values.nbytes) // part.keys.shape[2]))
+            else:
+                fixed += int(part.nbytes)
+        if token or windows:
+            return RowCost(token, tuple(windows), fixed)
+    except Exception as error:  # a family that wants more than tokens
+        _log.debug("a row's bytes are taken from the config", exc_info=error)
+    return RowCost(kv_bytes_per_token(model.checkpoint.config, model.dtype))
+
+
+def prefill_bytes(config: dict[str, Any], dtype: str, tokens: int, chunk: int, on_gpu: bool) -> int:
+    """Activations while a prompt is prefilled: its embeddings, a chunk's layer, and on a CPU the scores."""
+    text = {**config, **(config.get("text_config") or {})}
+    hidden, inner = int(text.get("hidden_size") or 0), int(text.get("intermediate_size") or 0)
+    each, chunk = _BYTES.get(dtype, 4), min(chunk, tokens)
+    scores = 0 if on_gpu else 2 * int(text.get("num_attention_heads") or 1) * chunk * tokens
+    return each * (tokens * hidden + chunk * (3 * inner + 8 * hidden) + scores)
+
+
+def vision_bytes(images: Sequence[VisionInput], config: dict[str, Any], on_gpu: bool = False) -> int:
+    """Peak of the vision tower, one picture at a time: its pixels as arrays, a block's activations and the scores:
+    one head's, or on a CPU all heads'."""
     vision = config.get("vision_config") or {}
     width = int(vision.get("embed_dim") or vision.get("hidden_size") or 1024)
+    heads = 1 if on_gpu else int(vision.get("num_heads") or vision.get("num_attention_heads") or 1)
     peak = 0
     for image in images:
         grid = image.arrays.get("image_grid_thw")
         patches = int(grid.prod()) if grid is not None else image.width * image.height // 14**2
-        peak = max(peak, patches * width * 4 * 10 + patches * patches * 4)
+        peak = max(peak, 3 * image.nbytes + patches * width * 4 * 18 + heads * patches * patches * 4)
     return peak
 
 
-def usable_bytes(model_bytes: int) -> int:
-    """Memory that KV and pictures may fill: half of what the model leaves of the device's."""
-    if mx.metal.is_available():
-        info = mx.device_info()
-        total = int(info.get("max_recommended_working_set_size") or info.get("memory_size") or 0)
-    else:
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return max(256 * 2**20, (total - model_bytes) // 2)
+def feature_bytes(images: Sequence[VisionInput], config: dict[str, Any], dtype: str) -> int:
+    """Features of a prompt's pictures, which its row holds until it has prefilled."""
+    text = {**config, **(config.get("text_config") or {})}
+    return sum(len(image.tokens) for image in images) * int(text.get("hidden_size") or 0) * _BYTES.get(dtype, 4)
+
+
+def shared_bytes() -> int:
+    """What all engines of this machine may hold together, for those who set nothing: a share of what the device
+    recommends, or of the machine's memory, so that other programs have room."""
+    size = device.working_set() if device.on_gpu() else 0
+    return int(size * 0.9) if size else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 3 // 4
 
 
 def context_length(config: dict[str, Any]) -> int:

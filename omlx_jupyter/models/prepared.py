@@ -59,6 +59,11 @@ class Prepared:
     inputs: dict[str, Any] | None = None
     hint: str = ""  # what the pictures' sources say that they show
 
+    def held(self) -> dict[int, int]:
+        """Bytes of its pictures' arrays, each by its identity: requests with the same picture share it."""
+        found = {id(image.arrays): image.nbytes for image in self.images}
+        return found | ({id(self.inputs): _bytes_of(self.inputs)} if self.inputs else {})
+
     def suffix(self, start: int) -> Prepared:
         """The prompt from token `start` on, which lies inside no picture."""
         if not start:

@@ -53,17 +53,22 @@ def shared_if_shown(model: LoadedModel) -> LoadedModel:
     """`model`, or the same weights as a model that shares the batch. `warnings` say why not. Engine thread."""
     if model.family.batchable or not isinstance(model.vision, whole.WholeProcessor):
         return model
+    known = model.remembered.get("alone")
+    if isinstance(known, str) and known:
+        model.alone_because = known
+        return model
+    found = None
     try:
         found = _found(model)
-        model.alone_because = _difference_shown(model, found)
-        if not model.alone_because:
-            return found
+        model.alone_because = "" if known == "" else _difference_shown(model, found)
     except OmlxError as error:
         model.alone_because = str(error).removesuffix(".")
     except Exception as error:
         _log.debug("the proof of %s met a fault", model.name, exc_info=error)
         model.alone_because = f"{type(error).__name__}: {error}"
-    return model
+    if known is None:
+        model.remembered.put("alone", model.alone_because)
+    return model if model.alone_because or found is None else found
 
 
 def _found(model: LoadedModel) -> FoundModel:

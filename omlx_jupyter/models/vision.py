@@ -24,6 +24,7 @@ class PictureProcessor(ABC):
     def __init__(self) -> None:
         self._known: OrderedDict[str, VisionInput] = OrderedDict()
         self.nbytes = 0
+        self._allowed = _KEEP_BYTES
         self._lock = threading.Lock()
 
     def process(self, image: Any) -> VisionInput:
@@ -41,9 +42,22 @@ class PictureProcessor(ABC):
             if image.digest not in self._known:  # by another thread meanwhile
                 self._known[image.digest] = made
                 self.nbytes += made.nbytes
-            while len(self._known) > _KEEP or self.nbytes > _KEEP_BYTES:
-                self.nbytes -= self._known.popitem(last=False)[1].nbytes
+            self._shrink()
         return made
+
+    def allow(self, most: int) -> None:
+        """Keep within `most` bytes, or the usual bound where that is less, from now on."""
+        with self._lock:
+            self._allowed = min(_KEEP_BYTES, most)
+            self._shrink()
+
+    def remembered(self) -> list[VisionInput]:
+        with self._lock:
+            return list(self._known.values())
+
+    def _shrink(self) -> None:
+        while len(self._known) > _KEEP or self.nbytes > self._allowed:
+            self.nbytes -= self._known.popitem(last=False)[1].nbytes
 
     @abstractmethod
     def _run(self, image: Any) -> VisionInput: ...

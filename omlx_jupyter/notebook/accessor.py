@@ -13,12 +13,20 @@ class OmlxAccessor:
     def __init__(self, series: Any) -> None:
         self._series = series
 
-    def ocr(self, prompt: str | None = None, concurrency: int = 16, whole: bool = False, **sampling: Any) -> Any:
-        """The texts as a Series with the same index; a picture that can't be read gives None."""
-        from ..types import SamplingParams
-        from .many import read_many
+    def ocr(
+        self,
+        prompt: str | None = None,
+        concurrency: int = 16,
+        whole: bool = False,
+        hint: Any = None,
+        draft: bool | None = None,
+        **sampling: Any,
+    ) -> Any:
+        """The texts as a Series with the same index; a picture that can't be read gives None. `hint` may be a
+        column beside it: what the pictures may say."""
+        from .functions import read_pictures
 
-        found = read_many(list(self._series), prompt, SamplingParams(**sampling), ahead=concurrency, whole=whole)
+        found = read_pictures(self._series, concurrency, prompt, whole, hint, draft, sampling)
         texts = [None if result.finish_reason == "error" else result.text for result in found]
         return type(self._series)(texts, index=self._series.index, name="text", dtype=object)
 

@@ -132,6 +132,23 @@ def resolve_source(word: str, names: dict[str, Any]) -> Any:
     return word  # images says what is wrong with it, naming the file
 
 
+def resolve_hint(word: str, names: dict[str, Any]) -> Any:
+    """What a HINT stands for: text in quotes, else the value of a name or expression of the notebook.
+
+    :raises UsageError: an expression that fails, or nothing of the name.
+    """
+    expression = None if isinstance(word, _Quoted) else _expression(word)
+    roots = _roots(expression) if expression is not None else set()
+    if expression is None or not (roots or isinstance(expression.body, ast.List)):
+        return str(word)
+    if missing := sorted(roots - set(names)):
+        raise UsageError(f"--hint: there is no name {missing[0]}; put text in quotes.")
+    try:
+        return eval(compile(expression, "<source>", "eval"), names)
+    except Exception as error:
+        raise UsageError(f"--hint: {word} fails in this notebook ({type(error).__name__}: {error}).") from None
+
+
 def _is_file(word: str) -> bool:
     """Whether a path or a glob is there."""
     path = os.path.expanduser(word)
@@ -166,10 +183,18 @@ def is_name(text: str) -> str:
 
 
 def positive(text: str) -> int:
+    return _whole(text, 1, "a whole number above 0")
+
+
+def not_negative(text: str) -> int:
+    return _whole(text, 0, "a whole number from 0")
+
+
+def _whole(text: str, least: int, wanted: str) -> int:
     try:
         value = int(text)
     except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"{text} is not {wanted}")
     return value

@@ -13,6 +13,7 @@ from ..types import Message
 from . import chats, run, structured, tool_loop
 from .arguments import resolve_source
 from .config import settings
+from .hints import hint_text
 from .interpolate import interpolate
 from .jobs import Job
 from .plain import name as on_one_line
@@ -59,6 +60,7 @@ def ask_cell(shell: Any, args: Any, parts: Sequence[Any]) -> Any:
     :raises Interrupted: stopped; what was said is kept.
     """
     _check(args)
+    draft, hint = run.drafting_from(shell, args)
     user = run.message_of(parts)
     earlier, forked = chats.begin(args.chat, cell_id(shell)) if args.chat else ([], "")
     if forked:
@@ -69,6 +71,8 @@ def ask_cell(shell: Any, args: Any, parts: Sequence[Any]) -> Any:
         run.sampling_from(args),
         [part for part in parts if not isinstance(part, str)],
         "".join(part for part in parts if isinstance(part, str)).strip(),
+        draft=draft,
+        hint=hint_text(hint),
     )
     model = resolve_source(args.json, shell.user_ns) if args.json else None
     if model is not None:
@@ -80,11 +84,11 @@ def ask_cell(shell: Any, args: Any, parts: Sequence[Any]) -> Any:
         return _in_background(shell, args, request, user)
     result = _with_tools(shell, args, request) if args.tools else run.ask(shell, request)
     if args.chat:
-        chats.add(args.chat, cell_id(shell), user, result.text)
+        chats.add(args.chat, cell_id(shell), user, result.text, result.thinking)
     if model is not None:
-        return structured.instance_of(model, result.text)
+        return structured.instance_of(model, result)
     if args.table:
-        return structured.frame_of(result.text)
+        return structured.frame_of(result)
     return result
 
 
@@ -93,18 +97,20 @@ def _check(args: Any) -> None:
     given = [f"--{name}" for name in flags if getattr(args, name)]
     if len(given) > 1:
         raise UsageError(f"%%vlm: {' and '.join(given)} don't go together; use one of them.")
+    if args.think is False and args.think_budget is not None:
+        raise UsageError("%%vlm: --no-think and --think-budget don't go together; use one of them.")
 
 
 def _in_background(shell: Any, args: Any, request: run.Ask, user: Message) -> Job:
     request.stoppable = False
     handle, view = run.open_view(shell, request)
     cell = cell_id(shell)
-    job = Job(handle, view, lambda: run.result_of(handle, request), request.prompt)
+    job = Job(handle, view, lambda seconds: run.result_of(handle, request, seconds), request.prompt)
 
     def finished(result: Result) -> None:
         run.keep(shell, result, args.out)
         if args.chat:
-            chats.add(args.chat, cell, user, result.text)
+            chats.add(args.chat, cell, user, result.text, result.thinking)
 
     job.then(finished)
     return job

@@ -13,17 +13,21 @@ from typing import Any
 from IPython.core.error import UsageError
 
 from ..types import ImagePart, Message
+from .config import settings
+from .markdown import safe_markdown
 from .plain import name as on_one_line
 from .plain import tell
 
 
 @dataclass
 class Turn:
-    """A question and its answer. `cell` is the notebook cell that asked, where the front end says so."""
+    """A question and its answer. `cell` is the notebook cell that asked, where the front end says so; `thinking` is
+    what was thought before the answer, which the next turns don't hear."""
 
     cell: str
     user: Message
     answer: Message
+    thinking: str = ""
 
 
 @dataclass
@@ -65,8 +69,8 @@ def begin(name: str, cell: str) -> tuple[list[Message], str]:
     return chat.messages, kept
 
 
-def add(name: str, cell: str, user: Message, answer: str) -> None:
-    _chats.setdefault(name, Chat(name)).turns.append(Turn(cell, user, Message("assistant", [answer])))
+def add(name: str, cell: str, user: Message, answer: str, thinking: str = "") -> None:
+    _chats.setdefault(name, Chat(name)).turns.append(Turn(cell, user, Message("assistant", [answer]), thinking))
 
 
 def find(name: str) -> Chat:
@@ -93,22 +97,44 @@ def clear(name: str | None = None) -> None:
 
 
 def export(name: str, path: Path) -> None:
-    """Write a chat as Markdown (.md) or as OpenAI messages (.json), pictures included.
+    """Write a chat as Markdown (.md) or as OpenAI messages (.json), pictures included, thoughts where they are saved.
 
     :raises UsageError: another file type, or the file can't be written.
     """
     chat = find(name)
     if path.suffix == ".json":
-        made = [{"role": m.role, "content": [_openai(part) for part in m.parts]} for m in chat.messages]
+        made = [message for turn in chat.turns for message in _as_openai(turn)]
         text = json.dumps(made, indent=1, ensure_ascii=False)
     elif path.suffix == ".md":
-        text = "\n\n".join(_markdown(m.role, m.parts) for m in chat.messages) + "\n"
+        text = "\n\n".join(block for turn in chat.turns for block in _as_markdown(turn)) + "\n"
     else:
         raise UsageError("a chat is exported as .md or .json; name the file so.")
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{path} can't be written ({error.strerror or error}); name a file that can.") from None
+
+
+def _saved_thought(turn: Turn) -> str:
+    return turn.thinking if settings().save_thoughts else ""
+
+
+def _as_openai(turn: Turn) -> list[dict[str, Any]]:
+    made: list[dict[str, Any]] = [
+        {"role": m.role, "content": [_openai(part) for part in m.parts]} for m in (turn.user, turn.answer)
+    ]
+    if thought := _saved_thought(turn):
+        made[-1]["reasoning_content"] = thought
+    return made
+
+
+def _as_markdown(turn: Turn) -> list[str]:
+    """The turn's messages; the thought is a quotation between them."""
+    made = [_markdown(m.role, m.parts) for m in (turn.user, turn.answer)]
+    if thought := _saved_thought(turn):
+        quoted = "\n".join(f"> {line}".rstrip() for line in safe_markdown(thought).splitlines())
+        made.insert(1, f"**assistant, thinking**\n\n{quoted}")
+    return made
 
 
 def _openai(part: Any) -> dict[str, Any]:

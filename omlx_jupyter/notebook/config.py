@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from .traits import Number, Switch, Words
 
 if TYPE_CHECKING:
     from ..images.limits import Limits as ImageLimits
+    from ..types import SamplingParams
 
 
 class Omlx(SingletonConfigurable):
@@ -24,6 +26,20 @@ class Omlx(SingletonConfigurable):
     temperature = Number(
         -1.0, 0, 10, "", "Sampling temperature; 0 is greedy.", {-1: "the model's own default"}, whole=False
     )
+    think = Words(
+        "Whether models that think before they answer do so: 'on' or 'off'. Empty: as the model's template has it.",
+        among=("on", "off"),
+    )
+    think_budget = Number(
+        -1,
+        0,
+        10_000_000,
+        "tokens",
+        "Tokens after which a thought is ended and the answer begins; models that mark no thoughts don't heed it.",
+        {-1: "no such limit"},
+    )
+    save_thoughts = Switch(True, "Thoughts are saved in the notebook, folded, and in exported chats.")
+    drafts = Switch(True, "What an answer may repeat is only checked by the model: the same answer in fewer steps.")
     allow_private_urls = Switch(False, "Fetch pictures from private and loopback addresses.")
     max_image_mib = Number(64, 1, 65_536, "MiB", "Largest picture file or download.")
     max_image_megapixels = Number(120, 1, 100_000, "megapixels", "Largest picture before decoding.")
@@ -43,6 +59,14 @@ class Omlx(SingletonConfigurable):
     trust_code = Switch(False, "Run code that a checkpoint brings along.")
     allowed_tools = Words("Functions of `--tools` that run without asking. Empty: each call asks.", names=True)
 
+    memory_mib = Number(
+        0,
+        64,
+        100_000_000,
+        "MiB",
+        "Memory for the model, its requests and the cache in RAM.",
+        {0: "what all kernels share: three quarters of the machine's, or 90 % of what the GPU recommends"},
+    )
     cache_ram_mib = Number(
         -1, 0, 100_000_000, "MiB", "RAM for the prefix cache; 0: off.", {-1: "a quarter of the free memory"}
     )
@@ -59,6 +83,17 @@ class Omlx(SingletonConfigurable):
     def reads_whole(self, asked: bool) -> bool:
         """Whether pages are handed over as they are: `asked` for, or set."""
         return asked or not self.read_by_lines
+
+    def with_thinking(self, sampling: SamplingParams, thinks: bool) -> SamplingParams:
+        """What is set about thoughts, where the loaded model `thinks`; a request's own words win."""
+        if not thinks:
+            return sampling
+        set_here = {"on": True, "off": False}.get(self.think)
+        think = set_here if sampling.think is None else sampling.think
+        budget = sampling.think_budget
+        if budget is None and self.think_budget >= 0 and think is not False:
+            budget = self.think_budget
+        return replace(sampling, think=think, think_budget=budget)
 
     def cache_settings(self) -> Any:
         """The prefix cache's budgets and folder, as `Engine.load` takes them."""

@@ -11,6 +11,8 @@ from IPython.core.error import UsageError
 
 from ..errors import OmlxError
 from .plain import name, tell
+from .stream_view import hear
+from .thoughts import Heard
 
 if TYPE_CHECKING:
     from .result import Result
@@ -22,7 +24,8 @@ _jobs: dict[int, Job] = {}
 class Job:
     """A request in the background: `.done`, `.result()`, `.cancel()`, and `await job`."""
 
-    def __init__(self, handle: Any, view: Any, make_result: Callable[[], Result], prompt: str) -> None:
+    def __init__(self, handle: Any, view: Any, make_result: Callable[[float], Result], prompt: str) -> None:
+        """`make_result` is told how long the thought took."""
         self.number = next(_numbers)
         self.prompt = prompt
         self._handle, self._view, self._make_result = handle.in_background(), view, make_result
@@ -34,13 +37,11 @@ class Job:
         self._thread.start()
 
     def _watch(self) -> None:
-        text, ended = "", False
+        heard, ended = Heard(), False
         try:
             while not ended:
-                items, ended = self._handle.poll(0.05)
-                text += "".join(item.text for item in items)
-                self._view.update(text, self._handle.progress, self._handle.usage)
-            self._result = self._make_result()
+                ended = hear(self._handle, self._view, heard)
+            self._result = self._make_result(heard.thought_s)
             self._view.finish(self._result)
             for callback in self._callbacks:
                 callback(self._result)

@@ -9,7 +9,7 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
 
 from ..errors import OmlxError
-from .arguments import MagicParser, is_name, positive
+from .arguments import MagicParser, is_name, not_negative, positive
 from .plain import shown
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def _ocr_parser() -> MagicParser:
     parser.add_argument("--all-frames", action="store_true")
     parser.add_argument("--whole", action="store_true")
     parser.add_argument("--boxes", action="store_true")
+    _add_drafts(parser)
     parser.add_argument("-o", "--out", type=is_name, metavar="NAME")
     return parser
 
@@ -45,7 +46,17 @@ def _vlm_parser() -> MagicParser:
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--tools", metavar="F,G")
     parser.add_argument("--yes", action="store_true")
+    thinking = parser.add_mutually_exclusive_group()
+    thinking.add_argument("--think", action="store_true", default=None)
+    thinking.add_argument("--no-think", dest="think", action="store_false", default=None)
+    parser.add_argument("--think-budget", type=not_negative, metavar="N")
+    _add_drafts(parser)
     return parser
+
+
+def _add_drafts(parser: MagicParser) -> None:
+    parser.add_argument("--no-draft", action="store_true")
+    parser.add_argument("--hint", metavar="TEXT")
 
 
 def flags() -> dict[str, list[str]]:
@@ -64,11 +75,16 @@ class OmlxMagics(Magics):
         """Read the text in pictures.
 
             %ocr SOURCE... [--prompt TEXT] [--max-tokens N] [--all-frames] [--whole] [--boxes] [-o NAME]
+                           [--hint TEXT] [--no-draft]
 
         SOURCE is a Python name or expression of the notebook, a path, a glob, a URL or pages of a PDF.
         Pages run in one batch and the answers come back in order. The embedded model reads a page line by
         line (turned upright, columns one after another, cells of a table with tabs between them); --whole
         hands it over as it is, and --boxes draws the lines on the page.
+
+        --hint TEXT        what the pages may say, in quotes, or a name or expression with the text (of several
+                           pages also a list with one for each); the model checks it: same answer, fewer steps
+        --no-draft         nothing that is known already is put before the model
 
         Examples::
 
@@ -78,6 +94,7 @@ class OmlxMagics(Magics):
             %ocr letter.png --boxes
             %ocr images[0] "a name with blanks.png"
             %ocr https://example.org/page.png --max-tokens 500
+            %ocr second_edition.png --hint first_edition.text
             text = %ocr receipt.png
 
         The result has .text, .lines (text, box, log-probability), .usage and .images and is also `_`. Of
@@ -101,6 +118,7 @@ class OmlxMagics(Magics):
             %%vlm [-i SOURCE ...] [-o NAME] [--max-tokens N] [--temperature T] [--top-p P]
                   [--seed N] [--stop TEXT] [--system TEXT] [--all-frames] [--chat NAME]
                   [--background] [--json MODEL | --table | --tools F,G [--yes]]
+                  [--think | --no-think] [--think-budget N] [--hint TEXT] [--no-draft]
 
         {expr} in the cell is evaluated in the notebook: a picture (or a list of them) goes in at that
         place, a DataFrame as a table, anything else as text; {{ and }} are braces. SOURCE is a Python
@@ -111,6 +129,11 @@ class OmlxMagics(Magics):
         --json MODEL       a pydantic model or JSON schema; the value is an instance
         --table            the value is a DataFrame
         --tools F,G        functions that the model may call; each call asks first, unless --yes
+        --think, --no-think   whether a model that thinks before it answers does so
+        --think-budget N   tokens after which a thought is ended and the answer begins
+        --hint TEXT        what the answer may repeat, in quotes, or a name or expression with the text; the
+                           model checks it: same answer, fewer steps
+        --no-draft         nothing that is known already is put before the model
 
         Examples::
 
@@ -126,7 +149,10 @@ class OmlxMagics(Magics):
             %%vlm --json Receipt
             {img} Give shop, date and total.
 
-        The result has .text, .usage, .images and .messages and is also `_`.
+            %%vlm --think-budget 500
+            How many chairs are in {photo}?
+
+        The result has .text, .thinking, .usage, .images and .messages and is also `_`.
         """
         try:
             args = _vlm_parser().parse_line(line)
@@ -148,7 +174,8 @@ class OmlxMagics(Magics):
             %omlx load MODEL     load a folder or a hub id (tiny-ocr is the embedded model)
             %omlx unload         end the engine and free its memory
             %omlx status         what is loaded and what it is doing
-            %omlx model          what the loaded model may do, and why not
+            %omlx model          what the loaded model may do, and why not; --prove shows it anew
+            %omlx memory         who holds how much, and what bounds it
             %omlx models         models that are on this machine
             %omlx cache          what the prefix cache holds and has saved
             %omlx cache clear [MODEL]   empty it, or what it holds of one model

@@ -9,6 +9,7 @@ from IPython.core.error import UsageError
 
 from . import cache_command, chats, doctor, jobs, session
 from .arguments import split_line
+from .cache_command import size
 from .config import settings, table_of_settings
 from .plain import name, tell
 
@@ -52,14 +53,41 @@ def _status(rest: list[str]) -> None:
         f"tokens: {stats.prompt_tokens:,} read, {stats.completion_tokens:,} written"
         f" · pictures: {stats.images_encoded} encoded, {stats.images_reused} reused"
         f" · KV {stats.kv_bytes / 2**20:.1f} MiB, features {stats.feature_bytes / 2**20:.1f} MiB"
+        f" · memory {size(stats.memory.total)} of {size(stats.memory.bound)}"
     )
+    if stats.waiting_for:
+        tell(f"waiting: {name(stats.waiting_for)}")
 
 
-def _model(rest: list[str]) -> None:
+def _memory(rest: list[str]) -> None:
     engine = session.current_engine()
     if engine is None:
         tell(f"No model is loaded; {settings().model or 'tiny-ocr'} comes with the first request.")
         return
+    stats = engine.stats()
+    memory = stats.memory
+    tell(f"{name(stats.model)}: {size(memory.total)} of {size(memory.bound)}")
+    for account, held in memory.accounts.items():
+        tell(f"  {account:<22} {size(held):>9}")
+    tell(f"  promised to rows {size(memory.promised)}, held by other kernels {size(memory.others)}")
+    if memory.pressed:
+        tell("  the system is short of memory: the RAM tier was made smaller")
+    if stats.waiting_for:
+        tell(f"  waiting: {name(stats.waiting_for)}")
+
+
+def _model(rest: list[str]) -> None:
+    engine = session.current_engine()
+    if rest not in ([], ["--prove"]):
+        raise UsageError("%omlx model shows what the model may do; %omlx model --prove shows it anew.")
+    if engine is None:
+        tell(f"No model is loaded; {settings().model or 'tiny-ocr'} comes with the first request.")
+        return
+    if rest:
+        engine.forget_proofs()
+        model = engine.name
+        session.unload()
+        engine = session.engine(model, tell)
     able = engine.capabilities
     tell(f"{name(engine.name)} · {engine.family}")
     for label, key, yes in (
@@ -100,6 +128,7 @@ COMMANDS: dict[str, Callable[[list[str]], Any]] = {
     "status": _status,
     "model": _model,
     "models": _models,
+    "memory": _memory,
     "cache": cache_command.command,
     "chats": chats.command,
     "jobs": jobs.command,

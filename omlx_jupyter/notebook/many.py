@@ -33,8 +33,10 @@ def read_many(
     tell: Tell | None = None,
     ahead: int = AHEAD,
     whole: bool = False,
+    draft: bool = True,
+    hints: Sequence[str] = (),
 ) -> ResultList:
-    """One result per item, in order; an item that fails is a `Failure` in its place.
+    """One result per item, in order; an item that fails is a `Failure` in its place. `hints` has one for each.
 
     :raises KeyboardInterrupt: what is finished is kept, and is not done again by the same call.
     """
@@ -51,7 +53,8 @@ def read_many(
                 if known is not None:
                     made[index] = known
                 else:
-                    running[index] = _Opening(item, prompt, sampling, whole)
+                    hint = hints[index] if hints else ""
+                    running[index] = _Opening(item, prompt, sampling, whole, draft, hint)
             for index in [i for i, handle in running.items() if handle.done]:
                 made[index] = _collect(running.pop(index), items[index], prompt)
             if tell is not None:
@@ -84,14 +87,20 @@ def _keys(items: Sequence[Any], prompt: str | None, sampling: SamplingParams, wh
 class _Opening:
     """A picture that is opened, cut and queued on a thread of its own, and then read; used as a handle is."""
 
-    def __init__(self, item: Any, prompt: str | None, sampling: SamplingParams, whole: bool) -> None:
+    def __init__(
+        self, item: Any, prompt: str | None, sampling: SamplingParams, whole: bool, draft: bool, hint: str
+    ) -> None:
         self._cancelled = False
         limits = settings().image_limits()
         whole = settings().reads_whole(whole)
 
+        def begin(engine: Any, opened: Any) -> Reading:
+            chosen = settings().with_thinking(sampling, engine.thinks)
+            return read_picture(engine, opened, prompt, chosen, whole, draft=draft, hint=hint)
+
         def start() -> Reading:
             opened = open_images(item, limits)
-            handle = session.submit(lambda e: read_picture(e, opened, prompt, sampling, whole))
+            handle = session.submit(lambda e: begin(e, opened))
             if self._cancelled:
                 handle.cancel()
             return handle

@@ -13,6 +13,7 @@ from . import run
 from .arguments import resolve_source
 from .boxes import show_boxes
 from .config import settings
+from .hints import hints_for
 from .many import finished_of, read_many
 from .result import Result, ResultList
 from .stream_view import make_view, tell_many
@@ -26,8 +27,14 @@ def read_cell(shell: Any, args: Any) -> Result | ResultList:
     :raises Interrupted: stopped; what was read is kept.
     """
     sampling = run.sampling_from(args)
+    draft, hint = run.drafting_from(shell, args)
     items = _items(shell.user_ns, args.source, args.all_frames)
-    value = _read_one(shell, items[0], args, sampling) if len(items) == 1 else _read_many(shell, items, args, sampling)
+    hints = hints_for(hint, len(items))
+    value: Result | ResultList
+    if len(items) == 1:
+        value = _read_one(shell, items[0], args, sampling, draft, hints[0])
+    else:
+        value = _read_many(shell, items, args, sampling, draft, hints)
     if args.boxes:
         show_boxes(value)
     value.shown(shell)
@@ -50,22 +57,25 @@ def _items(names: dict[str, Any], words: list[str], all_frames: bool) -> list[An
     return items
 
 
-def _read_one(shell: Any, item: Any, args: Any, sampling: SamplingParams) -> Result:
+def _read_one(shell: Any, item: Any, args: Any, sampling: SamplingParams, draft: bool, hint: str) -> Result:
     images = open_images(item, settings().image_limits())
     message = run.message_of([*images, *([args.prompt] if args.prompt else [])])
     by_lines = not settings().reads_whole(args.whole)
+    request = run.Ask([message], sampling, images, args.prompt or "", by_lines=by_lines, draft=draft, hint=hint)
     try:
-        return run.ask(shell, run.Ask([message], sampling, images, args.prompt or "", by_lines=by_lines))
+        return run.ask(shell, request)
     except run.Interrupted as stopped:
         if stopped.result is not None:
             run.keep_as_last(shell, stopped.result, args.out)
         raise
 
 
-def _read_many(shell: Any, items: list[Any], args: Any, sampling: SamplingParams) -> ResultList:
+def _read_many(
+    shell: Any, items: list[Any], args: Any, sampling: SamplingParams, draft: bool, hints: list[str]
+) -> ResultList:
     view = make_view(shell)
     try:
-        made = read_many(items, args.prompt, sampling, tell_many(view), whole=args.whole)
+        made = read_many(items, args.prompt, sampling, tell_many(view), whole=args.whole, draft=draft, hints=hints)
     except KeyboardInterrupt:
         done = finished_of(items, args.prompt, sampling, args.whole)
         run.keep_as_last(shell, done, args.out)

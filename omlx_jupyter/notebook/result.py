@@ -7,10 +7,12 @@ from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..types import Generation, Message, Usage
+from .config import settings
 from .html import html
 from .markdown import safe_line, safe_markdown
 from .plain import name as one_line
 from .plain import shown
+from .thoughts import Thought
 
 if TYPE_CHECKING:
     from ..chat.pages import TextLine
@@ -19,9 +21,10 @@ _NAMES = {"length": "cut at max tokens", "cancelled": "interrupted", "error": "f
 
 
 class Result:
-    """An answer: `.text`, `.usage`, `.images`, `.messages`, `.tool_calls`, `.finish_reason`, `.json()`.
+    """An answer: `.text`, `.thinking`, `.usage`, `.images`, `.messages`, `.tool_calls`, `.finish_reason`, `.detail`,
+    `.json()`.
 
-    `str(result)` is the text; `await result` is the result.
+    `str(result)` is the text, without the thought; `await result` is the result.
     """
 
     def __init__(
@@ -34,8 +37,10 @@ class Result:
         source: str = "",
         messages: Sequence[Message] = (),
         tool_calls: Sequence[Any] = (),
+        thought_s: float = 0.0,
     ) -> None:
         self.generation = generation
+        self.thought_s = thought_s  # how long the thought took, where somebody watched
         self.source = source  # what was read, for answers of many pictures
         self.messages = [*messages, Message("assistant", [generation.text])] if messages else []
         self.tool_calls = list(tool_calls)  # calls that the model made and nobody ran
@@ -47,6 +52,22 @@ class Result:
     @property
     def text(self) -> str:
         return self.generation.text
+
+    @property
+    def thinking(self) -> str:
+        """What the model thought before its answer."""
+        return self.generation.thinking
+
+    @property
+    def detail(self) -> str:
+        """More than `finish_reason` says, where there is more to say."""
+        if self.thinking and not self.text and not self.generation.detail:
+            return "the answer was stopped inside its thought"
+        return self.generation.detail
+
+    @property
+    def thought(self) -> Thought:
+        return Thought(self.thinking, self.usage.reasoning_tokens, self.thought_s)
 
     @property
     def lines(self) -> tuple[TextLine, ...]:
@@ -78,15 +99,26 @@ class Result:
         return self.usage.line() + (f" · {note}" if note else "")
 
     def bundle(self) -> dict[str, str]:
-        """The MIME bundle that is saved in the notebook: Markdown, and plain text as a fallback."""
-        return answer_bundle(self.text, self.figures(), self.generation.notes)
+        """The MIME bundle of the answer that is saved in the notebook: Markdown, and plain text as a fallback."""
+        return answer_bundle(self.text, self.figures(), self.notes())
+
+    def notes(self) -> tuple[str, ...]:
+        """What is said of the answer below it."""
+        unsaid = (self.detail,) if self.thinking and not self.text else ()
+        return (*self.generation.notes, *unsaid)
+
+    def thought_bundle(self) -> dict[str, str] | None:
+        """The MIME bundle of the thought; None where there was none, or it isn't to be saved."""
+        return self.thought.bundle() if self.thinking and settings().save_thoughts else None
 
     def _repr_markdown_(self) -> str:
         return self.bundle()["text/markdown"]
 
     def _repr_html_(self) -> str:
         """For tables and pages that show HTML: the text as text, whatever it holds."""
-        return html('<div style="white-space: pre-wrap">{}</div><small>{}</small>', self.text, self.figures())
+        thought = self.thought.html() if self.thought_bundle() else ""
+        below = " · ".join([*self.notes(), self.figures()])
+        return html('{}<div style="white-space: pre-wrap">{}</div><small>{}</small>', thought, self.text, below)
 
     def __await__(self) -> Generator[Any, None, Result]:
         return self
@@ -99,6 +131,8 @@ class Result:
         shell = get_ipython()
         if shell is not None and self._shown_in == (id(shell), shell.execution_count):
             return
+        if thought := self.thought_bundle():
+            _display(shell, thought)
         _display(shell, self.bundle())
 
     def shown(self, shell: Any) -> None:
@@ -142,8 +176,16 @@ class ResultList(list[Result | Failure]):
     def figures(self) -> str:
         failed = f" · {len(self.errors)} failed" if self.errors else ""
         tokens = sum(result.usage.completion_tokens for result in self)
-        reused = sum(result.usage.cached_tokens for result in self)
-        return f"{len(self)} pictures · {tokens:,} tokens{f' · reused {reused:,}' if reused else ''}{failed}"
+        thought = self._sum("reasoning_tokens", " ({:,} thought)")
+        known = self._sum("cached_tokens", " · reused {:,}") + self._sum("accepted", " · {:,} from drafts")
+        return f"{len(self)} pictures · {tokens:,} tokens{thought}{known}{failed}"
+
+    def _sum(self, figure: str, words: str) -> str:
+        count = sum(getattr(result.usage, figure) for result in self)
+        return words.format(count) if count else ""
+
+    def thought_bundle(self) -> None:
+        """Of many answers the thoughts aren't shown; each has its own."""
 
     def bundle(self) -> dict[str, str]:
         """All answers under their sources' names."""
@@ -154,10 +196,10 @@ class ResultList(list[Result | Failure]):
     @staticmethod
     def _entry(number: int, result: Result | Failure) -> dict[str, str]:
         name = result.source or f"picture {number}"
-        if isinstance(result, Failure):
-            entry = answer_bundle(f"failed: {result.error}", "")
-        else:
-            entry = answer_bundle(result.text, "", result.generation.notes)
+        text = f"failed: {result.error}" if isinstance(result, Failure) else result.text
+        if isinstance(result, Result) and result.thinking and not text:
+            text = f"({result.detail})"
+        entry = answer_bundle(text, "", () if isinstance(result, Failure) else result.generation.notes)
         return {
             "text/markdown": f"**{safe_line(name)}**\n\n{entry['text/markdown']}",
             "text/plain": f"--- {one_line(name)}\n{entry['text/plain']}",

@@ -10,11 +10,11 @@ from ..chat.pages import read_picture
 from ..errors import OmlxError
 from ..types import ImagePart, Message, SamplingParams
 from . import session
+from .arguments import resolve_hint
 from .config import settings
 from .result import Result
-from .stream_view import View, make_view
-
-TICK_S = 0.05
+from .stream_view import View, hear, make_view
+from .thoughts import Heard
 
 
 class Interrupted(KeyboardInterrupt):
@@ -43,7 +43,18 @@ def sampling_from(args: Any) -> SamplingParams:
         top_p=getattr(args, "top_p", None),
         seed=getattr(args, "seed", None),
         stop=tuple(getattr(args, "stop", None) or ()) or None,
+        think=getattr(args, "think", None),
+        think_budget=getattr(args, "think_budget", None),
     )
+
+
+def drafting_from(shell: Any, args: Any) -> tuple[bool, Any]:
+    """(whether drafts are made, the hint's value).
+
+    :raises UsageError: a hint that is nothing.
+    """
+    hint = "" if args.hint is None else resolve_hint(args.hint, shell.user_ns)
+    return settings().drafts and not args.no_draft, hint
 
 
 @dataclass
@@ -57,6 +68,8 @@ class Ask:
     tools: Any = None
     stoppable: bool = True
     by_lines: bool = False  # a page is read, as the model's checkpoint wants it
+    draft: bool = True
+    hint: str = ""
 
 
 def message_of(parts: Sequence[Any]) -> Message:
@@ -69,10 +82,15 @@ def start(request: Ask, view: View | None = None) -> Any:
 
     :raises OmlxError: no engine could be loaded, or nothing was asked.
     """
-    say = view.status if view is not None else None
-    if request.by_lines:
-        return session.submit(lambda e: read_picture(e, request.images, request.prompt, request.sampling), say)
-    return session.submit(lambda e: e.submit(request.messages, sampling=request.sampling, tools=request.tools), say)
+
+    def begin(engine: Any) -> Any:
+        sampling = settings().with_thinking(request.sampling, engine.thinks)
+        known: dict[str, Any] = {"draft": request.draft, "hint": request.hint}
+        if request.by_lines:
+            return read_picture(engine, request.images, request.prompt, sampling, **known)
+        return engine.submit(request.messages, sampling=sampling, tools=request.tools, **known)
+
+    return session.submit(begin, view.status if view is not None else None)
 
 
 def open_view(shell: Any, request: Ask) -> tuple[Any, View]:
@@ -82,7 +100,10 @@ def open_view(shell: Any, request: Ask) -> tuple[Any, View]:
     """
     view = make_view(shell, request.images, request.stoppable)
     try:
-        return start(request, view), view
+        handle = start(request, view)
+        if not request.stoppable and (engine := session.current_engine()) is not None and engine.thinks:
+            view.keep_place()
+        return handle, view
     except BaseException:
         view.fail()
         raise
@@ -100,16 +121,14 @@ def ask(shell: Any, request: Ask) -> Result:
 
 def watch(handle: Any, view: View, request: Ask) -> Result:
     """Show a running request until it ends. Raises as `ask` does."""
-    text, ended = "", False
+    heard, ended = Heard(), False
     try:
         while not ended:
-            items, ended = handle.poll(TICK_S)
-            text += "".join(item.text for item in items)
-            view.update(text, handle.progress, handle.usage)
-        result = result_of(handle, request)
+            ended = hear(handle, view, heard)
+        result = result_of(handle, request, heard.thought_s)
     except KeyboardInterrupt:
         handle.cancel()
-        partial = _partial(handle, request)
+        partial = _partial(handle, request, heard.thought_s)
         if partial is not None:
             view.finish(partial)
         else:
@@ -122,7 +141,7 @@ def watch(handle: Any, view: View, request: Ask) -> Result:
     return result
 
 
-def result_of(handle: Any, request: Ask) -> Result:
+def result_of(handle: Any, request: Ask, thought_s: float = 0.0) -> Result:
     """:raises OmlxError: the request failed."""
     running = session.current_engine()
     generation = handle.result()
@@ -136,15 +155,16 @@ def result_of(handle: Any, request: Ask) -> Result:
         running.name if running else "",
         messages=request.messages,
         tool_calls=calls,
+        thought_s=thought_s,
     )
 
 
-def _partial(handle: Any, request: Ask) -> Result | None:
+def _partial(handle: Any, request: Ask, thought_s: float) -> Result | None:
     """What was said until the interrupt; the engine ends a request within one step. Where nothing was said yet,
     nothing is waited for: a large picture may take seconds to encode, and ends by itself."""
     try:
         handle.result(timeout=10 if handle.progress.tokens else 0.1)
-        return result_of(handle, request)
+        return result_of(handle, request, thought_s)
     except (OmlxError, TimeoutError):
         return None
 

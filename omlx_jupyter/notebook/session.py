@@ -35,6 +35,7 @@ def engine(model: str | None = None, say: Callable[[str], None] | None = None) -
         wanted = model or settings().model or None
         made = Engine.load(
             wanted,
+            memory_bytes=settings().memory_mib * 2**20,
             image_limits=settings().image_limits(),
             cache=settings().cache_settings(),
             trust_code=settings().trust_code,

@@ -10,8 +10,11 @@ from ..types import Usage
 from . import live
 from .plain import bar
 from .terminal_view import PlainView, terminal_view
+from .thoughts import NO_THOUGHT, Heard, Thought
 
+TICK_S = 0.05
 UPDATES_PER_S = 8
+_THOUGHT_S = (0.3, 1.0, 3.0, 10.0)  # a thought's seconds at which all of it is sent
 _SNAPSHOTS_S = (0.3, 1.0)  # the whole text is sent then, for views that came late
 
 
@@ -19,12 +22,27 @@ class View(Protocol):
     """Where a running request is shown."""
 
     def status(self, text: str) -> None: ...
-    def update(self, text: str, progress: Any, usage: Usage) -> None: ...
+    def update(self, text: str, progress: Any, usage: Usage, thought: Thought = NO_THOUGHT) -> None: ...
+    def keep_place(self) -> None:
+        """The answer will need a place of its own below its thought, and the cell ends before that."""
+
     def finish(self, result: Any) -> None: ...
     def fail(self) -> None: ...
 
 
-def phase_line(progress: Any, usage: Usage) -> str:
+def hear(handle: Any, view: View, heard: Heard) -> bool:
+    """Take what a request says within a moment, and show it; whether it has ended.
+
+    :raises OmlxError: the request failed.
+    """
+    pieces, ended = handle.poll(TICK_S)
+    heard.take(pieces)
+    usage = handle.usage
+    view.update(heard.text, handle.progress, usage, heard.thought(usage.reasoning_tokens))
+    return bool(ended)
+
+
+def phase_line(progress: Any, usage: Usage, thinking: bool = False) -> str:
     """What the request is doing, in words."""
     if progress.phase == "queued":
         return "queued …"
@@ -33,7 +51,12 @@ def phase_line(progress: Any, usage: Usage) -> str:
         return f"reading picture {min(done + 1, progress.images)}/{progress.images} …"
     if progress.phase == "prefill":
         return f"prefill {progress.done:,}/{progress.total:,} …"
-    return f"writing · {progress.tokens} tokens · {usage.decode_tokens_per_s:.0f} tokens/s"
+    speed = f"{usage.decode_tokens_per_s:.0f} tokens/s"
+    drafted = f" · {usage.accepted} from drafts" if usage.accepted else ""
+    if thinking:
+        return f"thinking · {speed}{drafted}"
+    thought = f" ({usage.reasoning_tokens} thought)" if usage.reasoning_tokens else ""
+    return f"writing · {progress.tokens} tokens{thought} · {speed}{drafted}"
 
 
 class NotebookView:
@@ -44,15 +67,22 @@ class NotebookView:
 
         self._widget = live.make(images, stoppable)
         self._handle = display(self._widget, display_id=True)
-        self._sent = ""
-        self._phase = ""
+        self._answer: Any = None  # the place below the thought
+        self._sent = self._phase = self._line = ""
+        self._sent_thought = 0  # characters
+        self._whole_thought = list(_THOUGHT_S)
         self._snapshots = list(_SNAPSHOTS_S)
         self._began = self._last = time.monotonic()
 
     def status(self, text: str) -> None:
         self._widget.phase = text
 
-    def update(self, text: str, progress: Any, usage: Usage) -> None:
+    def keep_place(self) -> None:
+        from IPython.display import display
+
+        self._answer = display({"text/plain": ""}, raw=True, display_id=True)
+
+    def update(self, text: str, progress: Any, usage: Usage, thought: Thought = NO_THOUGHT) -> None:
         now = time.monotonic()
         if now - self._last < 1 / UPDATES_PER_S:
             return
@@ -60,18 +90,43 @@ class NotebookView:
         if text and self._snapshots and now - self._began > self._snapshots[0]:
             del self._snapshots[0]
             self._widget.text = text
-        message: dict[str, Any] = {}
+        message = self._of_thought(thought)
         if len(text) > len(self._sent):
-            message = {"o": len(self._sent), "d": text[len(self._sent) :]}
-        phase = phase_line(progress, usage)
+            message |= {"o": len(self._sent), "d": text[len(self._sent) :]}
+        phase = phase_line(progress, usage, thought.running)
         if phase != self._phase and (not message or now - self._began > 1):
             message["p"] = phase
         if message:
             self._widget.send(message)
             self._sent, self._phase = text, message.get("p", self._phase)
 
+    def _of_thought(self, thought: Thought) -> dict[str, Any]:
+        """What is new of it. It goes in messages, whole a few times for views that came late, and never into the
+        widget's state, which may be saved."""
+        message: dict[str, Any] = {}
+        whole = self._whole_thought and thought.seconds > self._whole_thought[0]
+        if whole:
+            del self._whole_thought[0]
+        if whole or len(thought.text) > self._sent_thought:
+            begin = 0 if whole else self._sent_thought
+            message = {"to": begin, "t": thought.text[begin:]}
+            self._sent_thought = len(thought.text)
+        if thought.text and thought.line() != self._line:
+            message["l"] = self._line = thought.line()
+        return message
+
     def finish(self, result: Any) -> None:
-        self._end(result.bundle())
+        thought = result.thought_bundle()
+        if thought is None:
+            self._end(result.bundle())
+            return
+        from IPython.display import display
+
+        self._end(thought)
+        if self._answer is not None:
+            self._answer.update(result.bundle(), raw=True)
+        else:
+            display(result.bundle(), raw=True)
 
     def fail(self) -> None:
         self._end({"text/plain": ""})

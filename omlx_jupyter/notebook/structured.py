@@ -32,8 +32,11 @@ def schema_of(model: Any) -> Mapping[str, Any]:
     raise UsageError(f"--json takes a pydantic model or a JSON schema (a dict), not a {type(model).__name__}.")
 
 
-def instance_of(model: Any, text: str) -> Any:
+def instance_of(model: Any, answer: Any) -> Any:
     """:raises UsageError: the answer was cut before it was whole, or the model refuses it."""
+    text, thought = getattr(answer, "text", answer), getattr(answer, "thinking", "")
+    if thought and not text:
+        raise UsageError(f"{answer.detail}; try a larger --max-tokens, a --think-budget or --no-think.")
     try:
         if hasattr(model, "model_validate_json"):
             return model.model_validate_json(text)
@@ -48,7 +51,7 @@ def _name(model: Any) -> str:
     return getattr(model, "__name__", "JSON")
 
 
-def frame_of(text: str) -> Any:
+def frame_of(answer: Any) -> Any:
     """A DataFrame of a `TABLE_SCHEMA` answer; short rows are filled, long ones cut.
 
     :raises UsageError: pandas is missing, or the answer was cut.
@@ -57,7 +60,7 @@ def frame_of(text: str) -> Any:
         import pandas
     except ImportError:
         raise UsageError("--table needs pandas; run %pip install pandas.") from None
-    made = instance_of({}, text)
+    made = instance_of({}, answer)
     columns = made["columns"]
     rows = [(row + [None] * len(columns))[: len(columns)] for row in made["rows"]]
     return pandas.DataFrame(rows, columns=columns)

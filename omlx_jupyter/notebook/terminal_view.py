@@ -9,6 +9,7 @@ from typing import Any
 from ..types import Usage
 from .markdown import safe_markdown
 from .plain import shown, tell
+from .thoughts import NO_THOUGHT, Thought
 
 _UPDATES_PER_S = 8
 
@@ -18,17 +19,31 @@ class PlainView:
 
     def __init__(self) -> None:
         self._shown = 0
+        self._told_thought = False
+
+    def keep_place(self) -> None:
+        pass
 
     def status(self, text: str) -> None:
         tell(text, error=True)
 
-    def update(self, text: str, progress: Any, usage: Usage) -> None:
+    def update(self, text: str, progress: Any, usage: Usage, thought: Thought = NO_THOUGHT) -> None:
+        if thought.text and not thought.running:
+            self._tell(thought)
         if len(text) > self._shown:
             tell(text[self._shown :], end="")
             self._shown = len(text)
 
     def finish(self, result: Any) -> None:
-        tell(result.bundle()["text/plain"][self._shown :])
+        if thought := getattr(result, "thinking", ""):
+            self._tell(result.thought)
+        text = result.bundle()["text/plain"][self._shown :]
+        tell(text.removeprefix("\n") if thought and not result.text else text)
+
+    def _tell(self, thought: Thought) -> None:
+        if not self._told_thought:
+            self._told_thought = True
+            tell(f"[{thought.line()}]")
 
     def fail(self) -> None:
         if self._shown:
@@ -50,19 +65,25 @@ class RichView:
     def status(self, text: str) -> None:
         self._live.update(_dim(text), refresh=True)
 
-    def update(self, text: str, progress: Any, usage: Usage) -> None:
+    def keep_place(self) -> None:
+        pass
+
+    def update(self, text: str, progress: Any, usage: Usage, thought: Thought = NO_THOUGHT) -> None:
         from .stream_view import phase_line
 
         now = time.monotonic()
         if now - self._last >= 1 / _UPDATES_PER_S:
             self._last = now
-            self._live.update(_page(text, phase_line(progress, usage)), refresh=True)
+            line = thought.line() if thought.text else ""
+            below = "" if thought.running else phase_line(progress, usage)
+            self._live.update(_page(text, below, line), refresh=True)
 
     def finish(self, result: Any) -> None:
         text = result.bundle()["text/plain"]
         answer, _, figures = text.rpartition("\n[") if "\n[" in text else (text, "", "")
         self._live.stop()
-        self._console.print(_page(answer, f"[{figures}" if figures else ""))
+        line = f"[{result.thought.line()}]" if getattr(result, "thinking", "") else ""
+        self._console.print(_page(answer, f"[{figures}" if figures else "", line))
 
     def fail(self) -> None:
         self._live.stop()
@@ -74,11 +95,12 @@ def _dim(text: str) -> Any:
     return Text(shown(text), style="dim")
 
 
-def _page(text: str, below: str) -> Any:
+def _page(text: str, below: str, above: str = "") -> Any:
     from rich.console import Group
     from rich.markdown import Markdown
 
-    parts: list[Any] = [Markdown(safe_markdown(shown(text)), hyperlinks=False)] if text else []
+    parts: list[Any] = [_dim(above)] if above else []
+    parts += [Markdown(safe_markdown(shown(text)), hyperlinks=False)] if text else []
     return Group(*parts, _dim(below)) if below else Group(*parts)
 
 

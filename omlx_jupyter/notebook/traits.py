@@ -120,16 +120,18 @@ class Switch(_Setting, traitlets.TraitType):
 
 
 class Words(_Setting, traitlets.TraitType):
-    """Text on one line; `names`: names of Python functions, with commas between."""
+    """Text on one line; `names`: names of Python functions, with commas between; `among`: one of these or empty."""
 
-    def __init__(self, help: str, names: bool = False, folder: bool = False) -> None:
-        self.names, self.folder = names, folder
+    def __init__(self, help: str, names: bool = False, folder: bool = False, among: tuple[str, ...] = ()) -> None:
+        self.names, self.folder, self.among = names, folder, among
         super().__init__("", help=help)
         self.tag(config=True)
 
     def wanted(self) -> str:
         if self.names:
             return "names of functions with commas between, such as 'zoom,search'"
+        if self.among:
+            return f"{', '.join(map(repr, self.among))} or ''"
         return "the path of a folder, not of a file" if self.folder else "one line of text of up to 4,096 characters"
 
     def fits(self, value: Any) -> Any:
@@ -138,6 +140,8 @@ class Words(_Setting, traitlets.TraitType):
         if not isinstance(value, str) or len(value) > 4096 or not (value.isprintable() or value == ""):
             return None
         if self.names and not all(word.strip().isidentifier() for word in value.split(",") if word.strip()):
+            return None
+        if self.among and value not in ("", *self.among):
             return None
         return None if self.folder and value and _is_file(value) else value
 

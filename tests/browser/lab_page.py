@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,18 @@ def select(page: Any, index: int) -> None:
 
 
 def run_cell(page: Any, index: int, wait: bool = True) -> None:
-    select(page, index)
-    page.keyboard.press("Control+Enter")
+    from playwright.sync_api import TimeoutError
+
+    began = (
+        "index => /\\[(\\*|\\d+)\\]/.test("
+        "document.querySelectorAll('.jp-Notebook .jp-Cell .jp-InputPrompt')[index].textContent)"
+    )
+    for _ in range(10):  # a page that is still starting on a loaded machine doesn't hear the keys
+        select(page, index)
+        page.keyboard.press("Control+Enter")
+        with contextlib.suppress(TimeoutError):
+            page.wait_for_function(began, arg=index, timeout=3_000)
+            break
     if wait:
         page.wait_for_function(
             "index => { const prompt = document.querySelectorAll('.jp-Notebook .jp-Cell .jp-InputPrompt')[index];"

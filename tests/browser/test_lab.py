@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..checkpoints import scripted
 from ..conftest import draw_text
+from ..kernel.test_thoughts import GO, LONG
 from . import lab_page as ui
 
 ATTACKS = [
@@ -87,6 +89,55 @@ def test_tokens_grow_and_stop_stops(lab: Any, page: Any, shots: Path, checkpoint
     ui.output(page, 1).locator("text=interrupted").first.wait_for(timeout=10_000)
     ui.run_cell(page, 2)
     assert "True" in ui.output(page, 2).inner_text()
+
+
+def test_a_thought_is_live_folded_and_saved(lab: Any, page: Any, browser: Any, shots: Path, tmp_path: Path) -> None:
+    """Unfolded by keyboard while it grows; folded in the saved notebook, which another page opens without a kernel."""
+    address, folder = lab
+    model = scripted.write(tmp_path / "long", LONG, GO)
+    ask = "%%vlm --temperature 0 --no-draft --think-budget 4000 --max-tokens 4100 -o answer\nWhat is 2 + 2?"
+    ui.notebook(folder, "thought.ipynb", [f"%load_ext omlx_jupyter\n%omlx load {model}", ask])
+    ui.open_notebook(page, address, "thought.ipynb")
+    ui.run_cell(page, 0)
+    ui.run_cell(page, 1, wait=False)
+    live = ui.output(page, 1).locator(".omlx-thought")
+    line = live.locator("summary")
+    line.wait_for(timeout=30_000)
+    assert line.text_content().startswith("thinking… ")
+    assert not live.locator("pre").is_visible()
+    page.wait_for_function("() => /[5-9]\\d\\d/.test(document.querySelector('.omlx-thought summary').textContent)")
+    line.focus()
+    page.keyboard.press("Enter")
+    assert live.evaluate("e => e.open")
+    assert "Two and two, so I count" in live.locator("pre").text_content()
+    page.screenshot(path=shots / "thinking.png")
+    grown = "n => document.querySelector('.omlx-thought pre').textContent.length > n"
+    page.wait_for_function(grown, arg=len(live.locator("pre").text_content()), timeout=30_000)
+    line.focus()
+    page.keyboard.press("Space")
+    assert not live.evaluate("e => e.open")
+    ui.output(page, 1).locator("text=Four.").first.wait_for(timeout=60_000)
+    assert ui.output(page, 1).locator(".omlx-live").count() == 0
+    ui.save(page)
+    saved = json.loads((folder / "thought.ipynb").read_text())
+    outputs = saved["cells"][1]["outputs"]
+    assert ["text/html" in output["data"] for output in outputs] == [True, False]
+    saved["metadata"].pop("kernelspec", None)
+    (folder / "thought-cold.ipynb").write_text(json.dumps(saved))
+    again = browser.new_page()
+    again.goto(f"{address}/lab/tree/thought-cold.ipynb?reset")
+    kept = ui.output(again, 1).locator("details")
+    kept.wait_for(timeout=60_000)
+    assert not kept.locator("pre").is_visible()
+    assert kept.locator("summary").text_content().startswith("thought 4,0")
+    again.screenshot(path=shots / "thought-saved.png")
+    kept.locator("summary").focus()
+    again.keyboard.press("Space")
+    assert kept.locator("pre").is_visible()
+    kept.locator("summary").click()
+    assert not kept.locator("pre").is_visible()
+    assert "Four." in ui.output(again, 1).inner_text()
+    again.close()
 
 
 def test_model_text_runs_nothing(lab: Any, page: Any) -> None:

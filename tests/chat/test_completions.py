@@ -124,7 +124,7 @@ def test_logprobs(tiny: Any) -> None:
         ({"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]}, "input_audio"),
         ({"messages": ["hi"]}, "give a dict"),
         ({"max_tokenz": 3}, "unknown option 'max_tokenz'"),
-        ({"n": 2}, "n must be 1"),
+        ({"n": 0}, "n is 0; it must be a whole number between 1 and 128"),
         ({"temperature": -1}, "temperature"),
         ({"response_format": {"type": "xml"}}, "response_format is text"),
         ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "nonsense"}}}}, "schema"),

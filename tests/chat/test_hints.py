@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from omlx_jupyter import Engine
 from omlx_jupyter.chat.pages import read_picture, recipe_for
 from omlx_jupyter.images.source import open_images
 from omlx_jupyter.reading.recipe import Recipe
+
+from ..conftest import no_cache
 
 LINES = ["Invoice 4711 of the Harbour Works", "Paint and brushes, two boxes 128.40", "Total to be paid 152.80"]
 
@@ -49,17 +53,16 @@ def test_a_page_brings_its_text(page: Any) -> None:
     assert page.shrunk_to(50_000).text == page.text
 
 
-def test_it_is_drafted_and_the_reading_is_the_model_s(tiny: Any, page: Any) -> None:
-    assert isinstance(recipe_for(tiny), Recipe)
-    found = read_picture(tiny, [page]).result(60)
+def test_it_is_drafted_and_the_reading_is_the_model_s(page: Any) -> None:
+    with Engine.load(cache=no_cache()) as tiny:  # no earlier answer
+        assert isinstance(recipe_for(tiny), Recipe)
+        found = read_picture(tiny, [page]).result(60)
     assert found.text.split("\n") == LINES
     assert found.usage.accepted_from["hint"] > 40
     assert found.usage.completion_tokens >= 3 * found.usage.steps
 
 
 def test_a_text_that_lies_changes_nothing(tiny: Any, tmp_path: Path) -> None:
-    from dataclasses import replace
-
     (tmp_path / "other.pdf").write_bytes(pdf(["The sum to be paid is 152.80"]))
     right = open_images(str(tmp_path / "other.pdf"))[0]
     lying = replace(right, text="The sum to be paid is 999.99")

@@ -18,29 +18,41 @@ const made = new Set();
 const node = (tag) => {
   made.add(tag);
   const target = {
-    tag, kids: [],
+    tag, kids: [], attributes: {},
+    setAttribute(name, value) { target.attributes[name] = value; },
     append(...kids) { target.kids.push(...kids); },
     appendChild(kid) { target.kids.push(kid); },
     replaceChildren() { target.kids = []; },
   };
-  return new Proxy(target, { set(on, name, value) {
+  return new Proxy(target, { get(on, name) {
+    return name === "textContent" ? text(on) : on[name];
+  }, set(on, name, value) {
     if (name === "textContent") on.kids = [String(value)];
-    else if (name === "kids") on.kids = value;
+    else if (name === "kids" || name === "hidden") on[name] = value;
     else if (name !== "className") throw Error(`${tag}.${String(name)} was set`);
     return true;
   } });
 };
 globalThis.document = { createElement: node };
-const { grower } = await import(process.argv[2]);
+const { folded, grower } = await import(process.argv[2]);
 const text = (n) => typeof n === "string" ? n : n.kids.map(text).join("\\n");
-const shown = [];
+const shown = [], thoughts = [];
 for (const answer of JSON.parse(await new Response(process.stdin).text())) {
   const body = node("div"), grow = grower(body);
   for (let at = 0; at <= answer.length; at += 7) grow(answer.slice(0, at));
   grow(answer);
   shown.push(text(body));
+  const above = node("div"), think = folded(above), kid = above.kids[0];
+  const hidden = [kid.hidden];
+  for (let at = 1; at <= answer.length; at += 7) think(answer.slice(0, at), `thinking… ${at} tokens`);
+  hidden.push(kid.hidden);
+  think(answer, "thought");
+  const kids = kid.kids.map((k) => [k.tag, k.kids.join("")]);
+  thoughts.push({ hidden, tag: kid.tag, attributes: kid.attributes, kids });
+  think("another", "thought");
+  if (kid.kids[1].kids.join("") !== "another") throw Error("a text that begins anew is shown anew");
 }
-console.log(JSON.stringify({ made: [...made], shown }));
+console.log(JSON.stringify({ made: [...made], shown, thoughts }));
 """
 
 
@@ -62,7 +74,14 @@ def test_hostile_answers_make_text(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr.decode()
     said = json.loads(done.stdout)
     plain = {"div", "p", "pre", "code", "strong", "em", "ul", "ol", "li", "blockquote", "table", "tr", "th", "td"}
-    assert set(said["made"]) <= {*plain, *(f"h{level}" for level in range(1, 7))}
+    assert set(said["made"]) <= {*plain, "details", "summary", *(f"h{level}" for level in range(1, 7))}
     for answer, shown in zip(answers, said["shown"], strict=True):
         if "<script>alert(1)</script>" in answer:
             assert "<script>alert(1)</script>" in shown
+    for answer, thought in zip(answers, said["thoughts"], strict=True):
+        assert thought == {
+            "hidden": [True, not answer],
+            "tag": "details",
+            "attributes": {"data-lm-suppress-shortcuts": "true"},
+            "kids": [["summary", "thought"], ["pre", answer]],
+        }

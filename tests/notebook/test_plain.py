@@ -22,6 +22,7 @@ from omlx_jupyter.models.tools import ToolCall
 from omlx_jupyter.notebook import chats, jobs, live, plain, terminal_view, tool_loop
 from omlx_jupyter.notebook.html import html
 from omlx_jupyter.notebook.result import Failure, Result, ResultList
+from omlx_jupyter.notebook.thoughts import Thought
 from omlx_jupyter.types import Generation, Usage
 
 from .renderers import Page
@@ -33,7 +34,8 @@ PACKAGE = Path(omlx_jupyter.__file__).parent
 
 
 def answer(text: str, notes: tuple[str, ...] = ()) -> Result:
-    return Result(Generation(text, [1], "stop", Usage(), notes=notes), source=text, prompt=text, model=text)
+    made = Generation(text, [1], "stop", Usage(), detail=text, notes=notes, thinking=text)
+    return Result(made, source=text, prompt=text, model=text)
 
 
 def test_symbols_stand_for_what_a_terminal_would_carry_out() -> None:
@@ -50,12 +52,15 @@ class Terminal(io.StringIO):
 def test_no_view_sends_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     piped = terminal_view.PlainView()
     piped.status(HOSTILE)
-    piped.update(HOSTILE[:9], None, Usage())
+    piped.update("", None, Usage(), Thought(HOSTILE, 9, 1.0, running=True))
+    piped.update(HOSTILE[:9], None, Usage(), Thought(HOSTILE, 9, 1.0))
     piped.finish(answer(HOSTILE, (HOSTILE,)))
     said = capsys.readouterr()
     assert not ACTIVE.search(said.out)
     assert not ACTIVE.search(said.err)
-    assert said.out.startswith(plain.shown(HOSTILE))  # no character is lost or shown twice where a piece ends
+    thought, _, rest = said.out.partition("\n")
+    assert thought == "[thought 9 tokens, 1 s]"
+    assert rest.startswith(plain.shown(HOSTILE))  # no character is lost or shown twice where a piece ends
     screen = Terminal()
     monkeypatch.setenv("TERM", "dumb")
     monkeypatch.setattr("sys.stdout", screen)
@@ -137,6 +142,7 @@ def test_all_printing_goes_through_one_function() -> None:
 MAKERS: dict[str, Callable[[], Any]] = {
     "Result": lambda: answer(MARKUP, (MARKUP,)),
     "ResultList": lambda: ResultList([answer(MARKUP), Failure(OmlxError(MARKUP), MARKUP)]),
+    "Thought": lambda: Thought(MARKUP, 3, 4.0),
 }
 
 
@@ -161,14 +167,16 @@ def test_everything_that_shows_itself_escapes() -> None:
     assert set(found) == set(MAKERS), "a class that shows itself wants a maker here"
     for name, make in MAKERS.items():
         value = make()
-        shown = value.bundle()["text/markdown"]
-        if hasattr(value, "_repr_html_"):
-            page = Page(value._repr_html_().replace(' style="white-space: pre-wrap"', "").replace("<small>", "<sub>"))
+        bundle = value.bundle()
+        made = value._repr_html_() if hasattr(value, "_repr_html_") else bundle.get("text/html", "")
+        if made:
+            ours = re.sub(r' style="[a-z0-9.:; -]+"', "", made)
+            page = Page(re.sub(r"<(small|details|summary)>", "<sub>", ours))
             assert page.active == [], name
-            assert MARKUP in page.text
-        page = Page(markdown2html_mistune(shown))
+            assert page.text.count(MARKUP) == {"Thought": 1, "Result": 3}[name]  # the thought, the answer, its note
+        page = Page(markdown2html_mistune(bundle["text/markdown"]))
         assert page.active == [], name
-        assert "<script>alert(1)</script>" in page.text
+        assert "<script>alert(1)</script>" in page.text or name == "Thought"
 
 
 def test_html_is_made_in_one_place() -> None:

@@ -35,6 +35,7 @@ def wrong_values(trait: Any) -> list[Any]:
     if isinstance(trait, traits.Switch):
         return ["x", "maybe", 1, 0, 2, None, [True]]
     wrong = [1, None, b"x", ["a"], "a\nb", "\x1b[2J", "a\x00b", "x" * 5000]
+    wrong += ["On", "maybe", "on,off"] if trait.among else []
     return [*wrong, *(["a b", "f(1)"] if trait.names else []), *([__file__] if trait.folder else [])]
 
 

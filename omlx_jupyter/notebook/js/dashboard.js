@@ -21,6 +21,11 @@ export function shortName(model) {
   return model.split("/").slice(-2).join("/");
 }
 
+// 350 tokens, 312 thought, 148 from drafts
+function written({ tokens, thought, accepted }) {
+  return `${tokens} tokens${thought ? `, ${thought} thought` : ""}${accepted ? `, ${accepted} from drafts` : ""}`;
+}
+
 function bar(parent, label, parts, total, text) {
   const row = element("div", "omlx-row", parent);
   element("span", "omlx-label", row, label);
@@ -68,16 +73,16 @@ export function draw(el, state) {
     const writing = lane.phase === "decode";
     const [done, all] = writing ? [lane.tokens, Math.max(lane.tokens, lane.max_tokens)] : [lane.done, lane.total];
     bar(lanes, `${lane.number} ${PHASES[lane.phase] ?? lane.phase}`, [[lane.phase, done]], all || 1,
-      writing ? `${lane.tokens} tokens` : `${lane.done} of ${lane.total}`);
+      writing ? written(lane) : `${lane.done} of ${lane.total}`);
   }
   if (!state.lanes.length) element("p", "omlx-quiet", el, "No request is running.");
   if (state.waiting_for) element("p", "omlx-quiet", el, `waiting: ${state.waiting_for}`);
 
-  element("h4", "", el, "Prompt tokens by source");
+  element("h4", "", el, "Prompt tokens by source, and answers");
   for (const done of state.recent) {
     const computed = done.prompt - done.ram - done.ssd;
     bar(el, `request ${done.number}`, [["ram", done.ram], ["ssd", done.ssd], ["computed", computed]], done.prompt,
-      `${done.ram} RAM, ${done.ssd} SSD, ${computed} computed`);
+      `${done.ram} RAM, ${done.ssd} SSD, ${computed} computed · ${written(done)}`);
   }
   if (!state.recent.length) element("p", "omlx-quiet", el, "Nothing has finished yet.");
 

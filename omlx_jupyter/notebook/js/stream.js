@@ -110,9 +110,25 @@ function blocks(text) {
   return found;
 }
 
+// A thought above the answer, folded: a line with its size that a click, Enter or a blank opens.
+export function folded(parent) {
+  const made = element("details", "omlx-thought", parent);
+  made.setAttribute("data-lm-suppress-shortcuts", "true"); // the keys are its own, not JupyterLab's
+  made.hidden = true;
+  const line = element("summary", "", made), body = element("pre", "", made);
+  let shown = "";
+  return (text, label) => {
+    made.hidden = !(text || label);
+    if (line.textContent !== label) line.textContent = label;
+    if (text.startsWith(shown)) body.append(text.slice(shown.length));
+    else body.textContent = text;
+    shown = text;
+  };
+}
+
 function render({ model, el }) {
   // A view that comes late takes up the text that the model has; pieces go on from there.
-  const state = { text: model.get("text") };
+  const state = { text: model.get("text"), thought: "", line: "" };
   el.classList.add("omlx-live");
   const head = element("div", "omlx-head", el);
   for (const url of model.get("thumbnails")) {
@@ -132,9 +148,11 @@ function render({ model, el }) {
       kernel.interrupt();
     };
   }
+  const think = folded(el);
   const grow = grower(element("div", "omlx-text", el));
   const view = () => {
     phase.textContent = state.phase ?? model.get("phase");
+    think(state.thought, state.line);
     grow(state.text);
   };
   const onText = () => {
@@ -142,8 +160,10 @@ function render({ model, el }) {
     if (text.length > state.text.length) state.text = text;
     view();
   };
-  const onMessage = ({ o, d, p }) => {
+  const onMessage = ({ o, d, p, to, t, l }) => {
     if (d !== undefined && o <= state.text.length) state.text = state.text.slice(0, o) + d;
+    if (t !== undefined && to <= state.thought.length) state.thought = state.thought.slice(0, to) + t;
+    if (l !== undefined) state.line = l;
     if (p !== undefined) state.phase = p;
     view();
   };
