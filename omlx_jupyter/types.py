@@ -18,7 +18,7 @@ class SamplingParams:
     """How a request's tokens are chosen and when it ends.
 
     A field left at None takes the model's own default (OCR profile, then the checkpoint's
-    generation config, then greedy with 512 tokens).
+    generation config, then greedy with at most 1,024 tokens).
 
     :raises RequestError: a value lies outside its range.
     """

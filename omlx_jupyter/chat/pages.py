@@ -294,7 +294,8 @@ class PageHandle(Readable[PageText]):
         ]
         done = [handle.result() for handle in self._handles]
         reason, detail = self._ended(done)
-        left_out = (f"{improbable} improbable line{'s' * (improbable != 1)} left out",) if improbable else ()
+        turned = "" if lines else "; if the page stands on its side or head, turn it first"
+        left_out = (f"{improbable} improbable line{'s' * (improbable != 1)} left out{turned}",) if improbable else ()
         logprobs = [item for d in done for item in d.logprobs or ()]
         return PageText(
             text=join(self.page, texts),

@@ -29,6 +29,7 @@ class Sampled:
     token: int = -1
     logprob: TokenLogprob | None = None
     error: Exception | None = None
+    source: str = ""  # of the draft that had said so
 
 
 class DecodeBatch:
@@ -184,7 +185,8 @@ class DecodeBatch:
             self._store.shorten(place, width - 1 - count)
             f.row.sampler.took(mine[: count + 1])
             self._drafting.verified(f, count)
-            said += [sampled_of(f.row, token, c) for token, c in zip(mine[: count + 1], made, strict=False)]
+            sources = [*[f.source] * count, ""]
+            said += [sampled_of(f.row, *said_so) for said_so in zip(mine, made, sources, strict=False)]
             f.row.slot = Slot(made[count], fresh=False, told=True)
             kept.append(mine[count])
             at += width
@@ -224,11 +226,11 @@ def _lazy(chosen: Iterable[Chosen | Exception | None]) -> list[mx.array]:
     return [part for part in parts if part is not None]
 
 
-def sampled_of(row: Row, token: int, chosen: Chosen | Exception | None) -> Sampled:
+def sampled_of(row: Row, token: int, chosen: Chosen | Exception | None, source: str = "") -> Sampled:
     """A row's token, or its sampler's error."""
     if isinstance(chosen, Exception):
         return Sampled(row, error=chosen)
-    return Sampled(row, token, _logprob(token, chosen))
+    return Sampled(row, token, _logprob(token, chosen), source=source)
 
 
 def _logprob(token: int, chosen: Chosen | None) -> TokenLogprob | None:

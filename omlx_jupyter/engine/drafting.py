@@ -91,12 +91,8 @@ class Drafting:
         """The model has chosen `accepted` of a draft's tokens itself."""
         if fed.draft is None:
             return
-        source, course = fed.draft.source, fed.row.request.course
-        source.told(len(fed.tokens), accepted)
-        course.drafted += len(fed.tokens)
-        course.accepted += accepted
-        if accepted:
-            course.accepted_from[source.name] = course.accepted_from.get(source.name, 0) + accepted
+        fed.draft.source.told(len(fed.tokens), accepted)
+        fed.row.request.course.drafted += len(fed.tokens)
 
     def ended(self, row: Row) -> None:
         """Other rows may say what this one did."""

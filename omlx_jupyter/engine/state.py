@@ -73,6 +73,11 @@ class Course:
     admitted_at: float = 0.0
     first_token_at: float = 0.0
 
+    def taken_from(self, source: str) -> None:
+        """A token of the answer had been drafted. What was drafted behind the answer's end never counts."""
+        self.accepted += 1
+        self.accepted_from[source] = self.accepted_from.get(source, 0) + 1
+
     def nothing_reused(self) -> None:
         """A restore failed: the prompt is computed from its first token."""
         self.prefilled = self.cached_tokens = self.cached_tokens_ram = self.cached_tokens_ssd = 0

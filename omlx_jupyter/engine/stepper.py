@@ -220,6 +220,8 @@ class Stepper:
                 if item.error is not None:
                     raise item.error
                 end = row.accept(item.token, item.logprob)
+                if item.source:
+                    row.request.course.taken_from(item.source)
             if errors or end is not None:
                 ended.add(row)
                 self._runner.leave(row)  # first: whoever waits for the answer finds the row free

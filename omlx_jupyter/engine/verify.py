@@ -25,6 +25,10 @@ class Fed:
     draft: Draft | None = None
 
     @property
+    def source(self) -> str:
+        return self.draft.source.name if self.draft is not None else ""
+
+    @property
     def tokens(self) -> list[int]:
         return self.draft.tokens if self.draft is not None else []
 

@@ -162,15 +162,26 @@ def _from_text(text: str, limits: Limits, frames: Frames) -> list[DecodedImage]:
     if head.startswith("file:"):
         return _from_path(Path(unquote(urlparse(text).path)), limits, frames)
     if len(text) <= 4096 and "\n" not in text and "\0" not in text:
-        path = Path(text).expanduser()
-        if path.exists():
+        path = _there(text)
+        if path is not None:
             return _from_path(path, limits, frames)
         if glob.has_magic(text):
             return [image for found in _matches(text) for image in _from_path(found, limits, frames)]
     data = _bare_base64(text, limits)
     if data is not None:
         return from_bytes(data, f"the base64 text {text[:16]}…", limits, frames)
+    if "://" in text[:12]:
+        raise ImageError(f"{one_line(text)[:120]} isn't fetched: URLs are http, https, file or data ones.")
     raise ImageError(_no_such_file(text))
+
+
+def _there(text: str) -> Path | None:
+    """The file of that name; none also where the name is no name: too long, or in the home of a user who isn't."""
+    try:
+        path = Path(text).expanduser()
+        return path if path.exists() else None
+    except (OSError, RuntimeError, ValueError):
+        return None
 
 
 def _from_path(path: Path, limits: Limits, frames: Frames) -> list[DecodedImage]:

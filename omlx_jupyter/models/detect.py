@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,12 +41,13 @@ def inspect_checkpoint(path: Path, trust_code: bool = False) -> Checkpoint:
     """
     if not path.is_dir():
         raise ModelError(f"{path} is not a folder with a model; name a folder or a hub id like org/name.")
+    refuse_odd_files(path)
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
         model_type = canonical(str(config["model_type"]))
     except FileNotFoundError:
         raise ModelError(f"{path} has no config.json, so it is no model folder; check the path.") from None
-    except (ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise ModelError(f"{path / 'config.json'} is damaged or names no model_type; get the file again.") from None
     if config.get("model_file") and not trust_code:
         raise ModelError(f"{path} runs its own code ({config['model_file']}); pass trust_code=True if you trust it.")
@@ -55,6 +58,22 @@ def inspect_checkpoint(path: Path, trust_code: bool = False) -> Checkpoint:
     vision_config = any(config.get(key) for key in _VISION_CONFIG_KEYS)
     vision_weights = any(part in name.lower() for name in names for part in _VISION_WEIGHT_PARTS)
     return Checkpoint(path, config, model_type, vision_config, vision_weights, tuple(names))
+
+
+def refuse_odd_files(path: Path) -> None:
+    """A pipe among a checkpoint's files would keep whoever opens it waiting, a device would never end.
+
+    :raises ModelError: names the first that is neither a file nor a folder.
+    """
+    for root, folders, names in os.walk(path):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            try:
+                mode = os.stat(os.path.join(root, name)).st_mode
+            except OSError:  # a link that leads nowhere can't be opened either
+                continue
+            if not stat.S_ISREG(mode):
+                raise ModelError(f"{Path(root, name)} is a pipe, socket or device, not a file; remove it.")
 
 
 def tensor_names(path: Path) -> list[str]:

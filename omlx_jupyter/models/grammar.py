@@ -31,11 +31,10 @@ class RowGrammar:
         return [] if self._matcher.is_stopped() else list(self._matcher.compute_ff_tokens())
 
     def accept(self, token: int) -> None:
-        """:raises RequestError: the grammar engine gave up (its error says why)."""
-        if not self._matcher.is_stopped():
-            self._matcher.consume_token(token)
-            if self._matcher.is_error():
-                raise RequestError(f"the schema can't be followed further ({self._matcher.get_error()}).")
+        """:raises RequestError: the token can't come here, or the grammar engine gave up (its error says why)."""
+        if not self._matcher.is_stopped() and not self._matcher.try_consume_tokens([token]):  # `consume_token` prints
+            why = self._matcher.get_error() or f"token {token} can't come here"
+            raise RequestError(f"the schema can't be followed further ({why}).")
 
     def allowed(self) -> np.ndarray | None:
         """(V,) float32 to add to the logits: 0 where a token may come, minus infinity elsewhere; None: any may."""

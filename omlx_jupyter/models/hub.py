@@ -27,10 +27,15 @@ def resolve_model(name: str | Path | None, trust_code: bool = False) -> Path:
     """
     if name is None or str(name) == EMBEDDED:
         return embedded_path()
-    path = Path(name).expanduser()
-    if path.exists():
-        return path
     text = str(name)
+    try:
+        path = Path(name).expanduser()
+        if path.exists():
+            return path
+    except (OSError, ValueError, RuntimeError) as error:  # too long a name, no such user
+        raise ModelError(
+            f"{text[:100]} is no folder's name ({error}); name a folder or a hub id like org/name."
+        ) from None
     if text.startswith((".", "/", "~")) or text.count("/") != 1:
         raise ModelError(f"there is no model folder {text}; name a folder or a hub id like org/name.")
     return _download(text, [*PATTERNS, *([_CODE] if trust_code else [])])

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..errors import ModelError
+from ..errors import ModelError, OmlxError, RequestError
 from ..types import SamplingParams
 from .blas import preload_openblas
 from .detect import Checkpoint, inspect_checkpoint
@@ -39,11 +39,14 @@ def load_model(
     from .proof import shared_if_shown
 
     shown = path.name if name is None else str(name)
-    model = _load_gated(shown, checkpoint, trust_code)
     try:
+        model = _load_gated(shown, checkpoint, trust_code)
         read_weights(model.model, on_progress or (lambda _: None))
-    except Exception as error:
-        raise ModelError(f"{shown} can't be loaded ({type(error).__name__}: {error}).") from error
+    except OmlxError:
+        raise
+    except Exception as error:  # what the libraries made of the files isn't what they make of whole ones
+        told = f"{type(error).__name__}: {error}"
+        raise ModelError(f"{shown} can't be loaded ({told}); a file of it is missing or damaged.") from error
     as_products(model.model)
     return shared_if_shown(model)
 
@@ -212,7 +215,7 @@ def _load_text(name: str, checkpoint: Checkpoint, opened: Gate, warnings: tuple[
 def _generation_config(path: Path) -> dict[str, Any]:
     try:
         found = json.loads((path / "generation_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -224,7 +227,10 @@ def generation_defaults(checkpoint: Checkpoint) -> SamplingParams:
     found = {n: config[n] for n in names if config.get(n) is not None}
     if config.get("do_sample") is False:
         found["temperature"] = 0
-    return SamplingParams(**found)
+    try:
+        return SamplingParams(**found)
+    except RequestError as error:
+        raise ModelError(f"{checkpoint.path / 'generation_config.json'}: {error}") from None
 
 
 def end_tokens(checkpoint: Checkpoint, tokenizer: ChatTokenizer) -> frozenset[int]:

@@ -51,9 +51,9 @@ def split_line(line: str) -> list[Word]:
             depth += (char in _OPEN) - (char in _CLOSE and depth > 0)
             current += char
     if quote:
-        raise UsageError(f"a quote ({quote}) isn't closed in: {line.strip()}")
+        raise UsageError(f"a quote ({quote}) isn't closed in: {line.strip()[:200]}")
     if depth:
-        raise UsageError(f"a bracket isn't closed in: {line.strip()}")
+        raise UsageError(f"a bracket isn't closed; put a name that has one in quotes: {line.strip()[:200]}")
     if current:
         words.append(_word(current, quoted_only))
     return words

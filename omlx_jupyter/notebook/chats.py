@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,17 +99,20 @@ def clear(name: str | None = None) -> None:
 def export(name: str, path: Path) -> None:
     """Write a chat as Markdown (.md) or as OpenAI messages (.json), pictures included, thoughts where they are saved.
 
-    :raises UsageError: another file type.
+    :raises UsageError: another file type, or the file can't be written.
     """
     chat = find(name)
     if path.suffix == ".json":
         made = [message for turn in chat.turns for message in _as_openai(turn)]
-        path.write_text(json.dumps(made, indent=1, ensure_ascii=False), encoding="utf-8")
+        text = json.dumps(made, indent=1, ensure_ascii=False)
     elif path.suffix == ".md":
-        blocks = [block for turn in chat.turns for block in _as_markdown(turn)]
-        path.write_text("\n\n".join(blocks) + "\n", encoding="utf-8")
+        text = "\n\n".join(block for turn in chat.turns for block in _as_markdown(turn)) + "\n"
     else:
         raise UsageError("a chat is exported as .md or .json; name the file so.")
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path} can't be written ({error.strerror or error}); name a file that can.") from None
 
 
 def _saved_thought(turn: Turn) -> str:
@@ -164,7 +168,7 @@ def command(rest: list[str]) -> None:
         case ["clear", name]:
             clear(name)
         case ["export", name, file]:
-            export(name, Path(file).expanduser())
+            export(name, Path(os.path.expanduser(file)))
             tell(f"{file} written.")
         case _:
             raise UsageError("%omlx chats; chats fork NAME NEW; chats clear [NAME]; chats export NAME FILE.md|.json")

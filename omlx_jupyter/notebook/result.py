@@ -199,9 +199,10 @@ class ResultList(list[Result | Failure]):
         text = f"failed: {result.error}" if isinstance(result, Failure) else result.text
         if isinstance(result, Result) and result.thinking and not text:
             text = f"({result.detail})"
+        entry = answer_bundle(text, "", () if isinstance(result, Failure) else result.generation.notes)
         return {
-            "text/markdown": f"**{safe_line(name)}**\n\n{safe_markdown(text)}",
-            "text/plain": f"--- {one_line(name)}\n{text}",
+            "text/markdown": f"**{safe_line(name)}**\n\n{entry['text/markdown']}",
+            "text/plain": f"--- {one_line(name)}\n{entry['text/plain']}",
         }
 
     @property

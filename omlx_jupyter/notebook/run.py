@@ -160,9 +160,10 @@ def result_of(handle: Any, request: Ask, thought_s: float = 0.0) -> Result:
 
 
 def _partial(handle: Any, request: Ask, thought_s: float) -> Result | None:
-    """What was said until the interrupt; the engine ends a request within one step."""
+    """What was said until the interrupt; the engine ends a request within one step. Where nothing was said yet,
+    nothing is waited for: a large picture may take seconds to encode, and ends by itself."""
     try:
-        handle.result(timeout=10)
+        handle.result(timeout=10 if handle.progress.tokens else 0.1)
         return result_of(handle, request, thought_s)
     except (OmlxError, TimeoutError):
         return None

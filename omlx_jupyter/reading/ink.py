@@ -77,7 +77,7 @@ def _find(rgb: np.ndarray, noisy: bool, least: float) -> _Found:
 @dataclass(frozen=True)
 class _Surroundings:
     """`paper` and `ground` are what dark and light ink lie on, (h, w, 3). Near an edge: which pixels are `dark` and
-    which `light`, and where dark is the ink."""
+    which `light`, and where dark is the ink; `darker` says so of each channel, (h, w, 3) or (h, w, 1) for all."""
 
     paper: np.ndarray
     ground: np.ndarray
@@ -85,16 +85,22 @@ class _Surroundings:
     dark: np.ndarray
     light: np.ndarray
     dark_is_ink: np.ndarray
+    darker: np.ndarray
 
     def ink_of(self, rgb: np.ndarray) -> np.ndarray:
         below, above = cv2.subtract(self.paper, rgb), cv2.subtract(rgb, self.ground)
-        return np.where(self.dark_is_ink, _largest(below), _largest(above))
+        return self._ink(below, above)
+
+    def _ink(self, below: np.ndarray, above: np.ndarray) -> np.ndarray:
+        if self.darker.shape[2] == 1:
+            return np.where(self.dark_is_ink, _largest(below), _largest(above))
+        return _largest(np.where(self.darker, below, above))
 
     def rough(self) -> np.ndarray:
         """Where what the ink lies on changes within a stroke's width."""
         window = np.ones((STROKE, STROKE), np.uint8)
-        spread = (_largest(cv2.morphologyEx(g, cv2.MORPH_GRADIENT, window)) for g in (self.paper, self.ground))
-        return np.where(self.dark_is_ink, *spread) > _ROUGH
+        spread = (cv2.morphologyEx(g, cv2.MORPH_GRADIENT, window) for g in (self.paper, self.ground))
+        return self._ink(*spread) > _ROUGH
 
 
 def _doubtful(mask: np.ndarray, sides: _Surroundings) -> np.ndarray:
@@ -128,10 +134,31 @@ def _surroundings(rgb: np.ndarray) -> _Surroundings:
     grey, high, low = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (rgb, light, dark))
     edge = cv2.subtract(high, low) > _FAINTEST
     from_dark, from_light = cv2.subtract(grey, low), cv2.subtract(high, grey)
-    vote = np.where(edge, np.where(from_light > from_dark, np.float32(1), np.float32(-1)), np.float32(0))
-    vote = cv2.blur(vote, (65, 25), borderType=cv2.BORDER_CONSTANT)
+    is_ink = _vote(grey, low, high) <= 0
     nearly_dark, nearly_light = edge & (from_light // 3 > from_dark), edge & (from_dark // 3 > from_light)
-    return _Surroundings(cv2.erode(light, window), cv2.dilate(dark, window), edge, nearly_dark, nearly_light, vote <= 0)
+    darker = _by_channel(rgb, dark, light, is_ink)
+    paper, ground = cv2.erode(light, window), cv2.dilate(dark, window)
+    return _Surroundings(paper, ground, edge, nearly_dark, nearly_light, is_ink, darker)
+
+
+def _vote(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Above 0 where most pixels near an edge are dark, below 0 where most are light."""
+    edge = cv2.subtract(high, low) > _FAINTEST
+    is_dark = cv2.subtract(high, values) > cv2.subtract(values, low)
+    vote = np.where(edge, np.where(is_dark, np.float32(1), np.float32(-1)), np.float32(0))
+    return cv2.blur(vote, (65, 25), borderType=cv2.BORDER_CONSTANT)
+
+
+def _by_channel(rgb: np.ndarray, dark: np.ndarray, light: np.ndarray, is_ink: np.ndarray) -> np.ndarray:
+    """Where dark is the ink, of each channel. Blue letters on yellow are darker in red and green and lighter in blue:
+    then the extremes of the channels come from different pixels, and one answer for all would call all of it ink."""
+    mean = np.full((1, 3), 1 / 3, np.float32)
+    most = cv2.dilate(cv2.transform(rgb, mean), np.ones((STROKE, STROKE), np.uint8))
+    mixed = cv2.subtract(cv2.transform(light, mean), most) > _FAINTEST
+    if not mixed.any():
+        return is_ink[..., None]
+    votes = [_vote(*(cv2.extractChannel(image, i) for image in (rgb, dark, light))) for i in range(3)]
+    return np.stack([np.where(mixed & (vote != 0), vote <= 0, is_ink) for vote in votes], axis=2)
 
 
 def _largest(rgb: np.ndarray) -> np.ndarray:

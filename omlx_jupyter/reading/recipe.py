@@ -10,7 +10,15 @@ from ..errors import ModelError
 
 FILE_NAME = "reading.json"
 _CHOICES = {"by": ("lines",), "paper": ("light",)}
-_LEAST: dict[str, float] = {"ink": 8, "height": 16, "step": 1, "narrowest": 0, "widest": 64, "gap": 0.5}
+_RANGE: dict[str, tuple[float, float]] = {
+    "ink": (8, 256),
+    "height": (16, 256),
+    "step": (1, 256),
+    "narrowest": (0, 4096),
+    "widest": (64, 4096),
+    "gap": (0.5, 100),
+    "improbable": (-100, 0),
+}
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,7 @@ def recipe_of(folder: Path) -> Recipe | None:
         raise ModelError(f"{path} can't be read ({error}); mend or remove it.") from error
     try:
         found = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{path} is no JSON ({error}); mend or remove it.") from error
     return parse(found, str(path))
 
@@ -75,5 +83,7 @@ def _check(name: str, word: str, value: object, kind: type) -> None:
         raise ModelError(f"{name}: {word} is {value!r}; it must be {wanted}.")
     if word in _CHOICES and value not in _CHOICES[word]:
         raise ModelError(f"{name}: {word} is {value!r}; it must be {' or '.join(map(repr, _CHOICES[word]))}.")
-    if word in _LEAST and isinstance(value, int | float) and not value >= _LEAST[word]:
-        raise ModelError(f"{name}: {word} is {value}; it must be at least {_LEAST[word]:g}.")
+    if word in _RANGE and isinstance(value, int | float):
+        least, most = _RANGE[word]
+        if not least <= value <= most:
+            raise ModelError(f"{name}: {word} is {value}; it must be between {least:g} and {most:g}.")

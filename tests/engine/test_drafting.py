@@ -183,3 +183,28 @@ def test_families_whose_rows_cannot_forget_go_without(checkpoint: Callable[..., 
         assert again.usage.drafted == 0
         assert not made.capabilities.drafts
         assert made.capabilities.why["drafts"] == "a refused draft couldn't be forgotten"
+
+
+def test_what_a_schema_refuses_of_a_draft_is_not_printed(checkpoint: Callable[..., Path], capfd: Any) -> None:
+    """llguidance's own warning would stand in the notebook, under the cell."""
+    schema = {"type": "array", "items": {"const": "repeat"}, "minItems": 3, "maxItems": 3}
+    with Engine.load(checkpoint("qwen2"), cache=CacheSettings(2**26)) as made:
+        asked = sampling(made, json_schema=schema, seed=3, temperature=1.0)
+        plain = made.submit(prompt("qwen2"), sampling=asked, draft=False).result(60)
+        spoilt = plain.text[: len(plain.text) // 2] + "???" + plain.text[len(plain.text) // 2 :]
+        capfd.readouterr()
+        found = made.submit(prompt("qwen2", 2), sampling=asked, hint=spoilt).result(60)
+    assert found.usage.drafted
+    assert "grammar" not in capfd.readouterr().err
+
+
+def test_what_was_drafted_behind_the_end_is_not_counted(engine: Any, family: str) -> None:
+    """A stop string inside a draft ends the answer; the usage counts the answer's tokens only."""
+    schema = {"type": "object", "properties": {"alphabet": {"type": "integer"}}, "required": ["alphabet"]}
+    for options in ({"json_schema": schema, "stop": ("lp",)}, {"stop": ("e",)}):
+        for _ in range(2):
+            found = ask(engine, prompt(family, 95), hint="eeeeeeeeeeee", tokens=60, **options)
+            counted = found.usage
+            assert counted.accepted <= min(counted.drafted, len(found.token_ids))
+            assert sum(counted.accepted_from.values()) == counted.accepted
+    assert found.usage.drafted

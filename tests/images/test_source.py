@@ -161,6 +161,9 @@ def test_globs_sort_naturally(tmp_path: Path) -> None:
     ("source", "words"),
     [
         ("nowhere.png", "there is no file nowhere.png"),
+        ("~nobody_of_this_name/x.png", "there is no file ~nobody_of_this_name/x.png"),
+        ("(" * 3000, "there is no file"),
+        ("ftp://example.org/x.png", "URLs are http, https, file or data ones"),
         ("", "empty string"),
         ("no/such/*.png", "no file matches"),
         (b"", "is empty"),

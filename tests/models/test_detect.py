@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +49,11 @@ def test_a_vlm_config_without_vision_weights_is_no_vlm(checkpoint: Callable[...,
         (lambda f: _set(f, model_type="no_such_family"), "can't be loaded"),
         (lambda f: (f / "tokenizer.json").write_text("{"), "can't be loaded"),
         (lambda f: (f / "preprocessor_config.json").unlink(), None),
+        (lambda f: (f / "tokenizer.json").unlink(), "missing or damaged"),
+        (lambda f: _folder(f / "config.json"), "damaged"),
+        (lambda f: (f / "config.json").write_text("[" * 200_000), "damaged"),
+        (lambda f: (f / "generation_config.json").write_text("[" * 200_000), "can't be loaded"),
+        (lambda f: (f / "generation_config.json").write_text('{"temperature": -1}'), "generation_config.json"),
     ],
 )
 def test_spoilt_folders(copy: Path, spoil: Callable[[Path], object], words: str | None) -> None:
@@ -58,6 +64,28 @@ def test_spoilt_folders(copy: Path, spoil: Callable[[Path], object], words: str 
     with pytest.raises(ModelError) as caught:
         load_model(copy)
     assert words in str(caught.value)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "name", ["config.json", "generation_config.json", "reading.json", "deeper/tokenizer.json", "x"]
+)
+def test_a_pipe_or_device_is_refused_and_never_opened(copy: Path, name: str) -> None:
+    """A load that waited for a pipe would hold the lock that the next one needs."""
+    (copy / "deeper").mkdir()
+    (copy / name).unlink(missing_ok=True)
+    os.mkfifo(copy / name)
+    with pytest.raises(ModelError, match="is a pipe, socket or device, not a file; remove it"):
+        load_model(copy)
+    (copy / name).unlink()
+    (copy / name).symlink_to("/dev/zero")
+    with pytest.raises(ModelError, match="is a pipe, socket or device, not a file; remove it"):
+        load_model(copy)
+
+
+def _folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
 
 
 def _set(folder: Path, **values: str) -> None:
@@ -71,6 +99,8 @@ def _set(folder: Path, **values: str) -> None:
         ("/no/such/folder", "no model folder"),
         ("./here", "no model folder"),
         ("justaname", "no model folder"),
+        ("x" * 5000, "is no folder's name"),
+        ("~nobody_of_this_name/model", "is no folder's name"),
         ("org/not-downloaded", "not in the local hub cache"),
         ("or g/na me", "not a hub id"),
     ],

@@ -111,6 +111,10 @@ def test_chats_are_listed_forked_and_exported(shell: InteractiveShell, tmp_path:
     assert [m["role"] for m in made] == ["user", "assistant"]
     assert made[0]["content"][1]["image_url"]["url"].startswith("data:image/png;base64,")
     assert "![picture](data:image/png" in (tmp_path / "trip.md").read_text()
+    assert "No such file or directory); name a file that can" in complaint(
+        shell, f"%omlx chats export trip {tmp_path}/nowhere/trip.md", capsys
+    )
+    assert "name a file that can" in complaint(shell, "%omlx chats export trip ~nobody_of_this_name/trip.md", capsys)
     run(shell, "%omlx chats")
     assert "other: 1 turns, 1 pictures" in capsys.readouterr().out
     run(shell, "%omlx chats clear other")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -183,6 +185,36 @@ def test_an_interrupt_keeps_what_was_said(
     assert shell.user_ns["_"] is partial
     assert partial.text.startswith(shown[-1])
     assert partial.finish_reason in ("cancelled", "stop")
+
+
+def test_an_interrupt_does_not_wait_for_a_picture_that_is_encoded(
+    shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from omlx_jupyter.notebook import terminal_view
+
+    run(shell, "%ocr img")
+    engine = session.current_engine()
+    assert engine is not None
+    began, entered = [0.0], threading.Event()
+
+    def encode(image: Any) -> Any:
+        entered.set()
+        time.sleep(2)
+        raise ValueError("too late")
+
+    def update(self: Any, text: str, progress: Any, usage: Any) -> None:
+        if entered.is_set():
+            began[0] = time.monotonic()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine._loop.model, "encode_image", encode)
+    monkeypatch.setattr(terminal_view.PlainView, "update", update)
+    shell.user_ns["other"] = draw_text("Never read", 20)
+    done = shell.run_cell("%ocr other --whole", store_history=True)
+    assert isinstance(done.error_in_exec, KeyboardInterrupt)
+    assert time.monotonic() - began[0] < 1
+    while engine.stats().state != "idle":
+        time.sleep(0.02)
 
 
 def test_plain_functions(shell: InteractiveShell) -> None:

@@ -228,3 +228,11 @@ def test_a_traceback_shows_what_a_hostile_name_would_do(capsys: pytest.CaptureFi
     assert "\x1b[2J" not in told
     assert "\x1b]0;" not in told
     assert "\u202e" not in told.split("Traceback")[-1].rsplit("ImageError", 1)[-1]
+
+
+def test_each_of_many_answers_has_its_notes() -> None:
+    """A picture that was shrunk, or lines that were left out, are told of one answer and of many alike."""
+    noted = Generation("text", [1], "stop", Usage(), notes=("3 improbable lines left out",))
+    bundle = ResultList([Result(noted, source="a.png"), answer("other")]).bundle()
+    assert bundle["text/plain"].startswith("--- a.png\ntext\n[3 improbable lines left out]\n\n--- ")
+    assert "3 improbable lines left out" in bundle["text/markdown"]

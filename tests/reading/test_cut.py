@@ -49,9 +49,19 @@ def test_huge_letters() -> None:
     assert_boxes(page_of(image), wanted, off=16)
 
 
-@pytest.mark.parametrize(
-    ("paper", "ink"), [("black", "white"), ("#203040", "#e0c080"), ("#ffe0a0", "#703010"), ("white", "#999999")]
-)
+# The last six are darker than their paper in one channel and lighter in another.
+PLAIN = [("black", "white"), ("#203040", "#e0c080"), ("#ffe0a0", "#703010"), ("white", "#999999")]
+OPPOSED = [
+    ("#ff0", "navy"),
+    ("#ff0", "#00f"),
+    ("blue", "yellow"),
+    ("skyblue", "red"),
+    ("green", "red"),
+    ("red", "cyan"),
+]
+
+
+@pytest.mark.parametrize(("paper", "ink"), PLAIN + OPPOSED)
 def test_colours(paper: str, ink: str) -> None:
     image, canvas = blank(paper=paper)
     wanted = write(canvas, WORDS, ink=ink)

@@ -100,6 +100,12 @@ def test_an_improbable_line_is_left_out_and_told(tiny: Any, page: Image.Image) -
     assert len(result.text.split("\n")) == 5
 
 
+def test_where_all_lines_are_improbable_the_mend_is_named(tiny: Any, page: Image.Image) -> None:
+    result = start(tiny, page, Recipe(improbable=-1e-9)).result()
+    assert result.text == ""
+    assert result.notes == ("6 improbable lines left out; if the page stands on its side or head, turn it first",)
+
+
 def scrawl(kind: str) -> Image.Image:
     """A page of marks that are no writing."""
     r = random.Random(kind)

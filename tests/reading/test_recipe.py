@@ -30,10 +30,15 @@ def test_what_is_said_is_taken(tmp_path: Path) -> None:
         ({"ink": True}, "ink is True; it must be a whole number"),
         ({"ink": 16.5}, "it must be a whole number"),
         ({"gap": None}, "gap is None; it must be a number"),
-        ({"gap": float("nan")}, "at least 0.5"),
+        ({"gap": float("nan")}, "between 0.5 and 100"),
+        ({"gap": 10**400}, "between 0.5 and 100"),
+        ({"improbable": float("inf")}, "between -100 and 0"),
+        ({"height": 10**9}, "between 16 and 256"),
+        ({"ink": 10**8, "height": 10**8}, "between 8 and 256"),
+        ({"widest": 10**9, "narrowest": 10**9}, "between"),
         ({"by": "words"}, "it must be 'lines'"),
         ({"paper": "dark"}, "it must be 'light'"),
-        ({"ink": 2}, "at least 8"),
+        ({"ink": 2}, "between 8 and 256"),
         ({"ink": 40}, "height must be at least ink"),
         ([], "holds a list"),
     ],
@@ -45,6 +50,9 @@ def test_what_it_may_not_say(found: object, told: str) -> None:
 
 def test_a_damaged_file_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).write_text("{")
+    with pytest.raises(ModelError, match="is no JSON"):
+        recipe_of(tmp_path)
+    (tmp_path / FILE_NAME).write_text("[" * 200_000)
     with pytest.raises(ModelError, match="is no JSON"):
         recipe_of(tmp_path)
     (tmp_path / FILE_NAME).write_bytes(b"\xff\xfe\x00")
