@@ -21,6 +21,8 @@ def run_command(shell: Any, line: str) -> Any:
     command = COMMANDS.get(wanted)
     if command is None:
         raise UsageError(f"%omlx has no command {wanted}; it knows {', '.join(COMMANDS)}.")
+    if rest and wanted in _BARE:
+        raise UsageError(f"%omlx {wanted} takes nothing behind it; leave {' '.join(rest)} out.")
     return command(rest)
 
 
@@ -122,6 +124,7 @@ def _settings(rest: list[str]) -> None:
     tell(table_of_settings())
 
 
+_BARE = ("unload", "status", "models", "memory", "dashboard", "doctor", "settings")
 COMMANDS: dict[str, Callable[[list[str]], Any]] = {
     "load": _load,
     "unload": _unload,

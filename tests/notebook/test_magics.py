@@ -70,6 +70,12 @@ def test_sources_of_every_kind(shell: InteractiveShell, source: str) -> None:
     assert run(shell, f"%ocr {source}").text == expected
 
 
+@pytest.mark.parametrize("command", ["unload", "status", "models", "memory", "dashboard", "doctor", "settings"])
+def test_a_command_ignores_no_word(shell: InteractiveShell, capsys: Any, command: str) -> None:
+    shell.run_cell(f"%omlx {command} tiny-ocr now")
+    assert f"%omlx {command} takes nothing behind it; leave tiny-ocr now out." in capsys.readouterr().err
+
+
 def test_several_pictures_in_order(shell: InteractiveShell) -> None:
     results = run(shell, "%ocr hello.png sum.png")
     one, two = (run(shell, f"%ocr {name}").text for name in ("hello.png", "sum.png"))
