@@ -208,7 +208,7 @@ def test_an_interrupt_does_not_wait_for_a_picture_that_is_encoded(
         time.sleep(2)
         raise ValueError("too late")
 
-    def update(self: Any, text: str, progress: Any, usage: Any) -> None:
+    def update(self: Any, *told: Any) -> None:
         if entered.is_set():
             began[0] = time.monotonic()
             raise KeyboardInterrupt
