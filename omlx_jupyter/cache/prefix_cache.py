@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .keys import Block, Chain, Span, feature_key, root_key, symbols_of
+from .keys import Block, Chain, Span, block_key, feature_key, root_key, symbols_of
 from .planner import Child, Needs, Plan, plan_restore
 from .ram import RamTier
 from .ssd import SsdTier, state_key
@@ -194,6 +194,13 @@ class PrefixCache:
                 chain.blocks.append(step.child.key)
         for key in reversed(chain.blocks):  # the beginning of a chain is the last to go
             self.ram.block(key)
+
+    def holds(self, chain: Chain, end: int) -> bool:
+        """Whether the block that goes on from the chain to `end` is stored, in either tier."""
+        if end > len(chain.symbols):
+            return False
+        key = block_key(chain.parent, chain.symbols, chain.done, end, chain.spans)
+        return self.ram.has_block(key) or (self.ssd is not None and self.ssd.locate([key]) is not None)
 
     # -- taking in --------------------------------------------------------------------------
 

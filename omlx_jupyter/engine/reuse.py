@@ -241,6 +241,8 @@ class Reuse:
             prefix.deltas = [{n: a[:, : max(0, a.shape[1] - beyond)] for n, a in held.items()}]
         while chain.done < end:
             stop = min(end, chain.done + BLOCK_TOKENS)
+            if ended and stop == end and self.cache.holds(chain, end + 1):
+                break  # its last token wasn't fed, as where it was drafted, and an earlier run has fed it
             rest = prefix.deltas
             if self._layout.window and stop < end:  # cut the delta where the block ends
                 prefix.deltas = [{n: a[:, : max(0, a.shape[1] - (end - stop))] for n, a in rest[0].items()}]

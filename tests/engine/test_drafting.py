@@ -150,6 +150,19 @@ def test_random_text_is_hardly_drafted(checkpoint: Callable[..., Path]) -> None:
     assert found.usage.drafted < 100
 
 
+def test_an_answer_that_is_drafted_again_is_stored_once(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    settings, messages = CacheSettings(2**26, 2**28, tmp_path / "cache"), prompt("qwen2_vl", 95)
+    with Engine.load(checkpoint("qwen2_vl"), cache=settings) as made:
+        for tokens in (60, 300):
+            ask(made, messages, draft=False, tokens=tokens)
+        assert made._loop._runner.reuse.cache.writer.flush()
+        entries, stored = made.stats().cache.ram_entries, made.stats().cache.ssd_bytes
+        for tokens in (60, 300, 60):
+            assert ask(made, messages, tokens=tokens).usage.accepted > 40
+        assert made._loop._runner.reuse.cache.writer.flush()
+        assert (made.stats().cache.ram_entries, made.stats().cache.ssd_bytes) == (entries, stored)
+
+
 def test_a_new_kernel_drafts_from_disk(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
     settings, messages = CacheSettings(2**26, 2**28, tmp_path / "cache"), prompt("qwen2_vl", 90)
     with Engine.load(checkpoint("qwen2_vl"), cache=settings) as made:

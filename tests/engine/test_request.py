@@ -27,7 +27,7 @@ WRITERS = {
     "prompt": ("engine/runner.py", "engine/loop.py", "engine/request.py"),
     "course": (
         *("engine/runner.py", "engine/reuse.py", "engine/row.py", "engine/batch.py", "engine/stepper.py"),
-        "engine/drafting.py",
+        *("engine/drafting.py", "engine/pictures.py"),
     ),
     "answer": ("engine/row.py",),
     "flags": ("engine/request.py",),
