@@ -98,16 +98,14 @@ class Reuse:
         sharing.follow(row, ahead, self._chunk if self._layout.stateful else 0)
 
     def _plan(self, row: Row) -> None:
-        assert self.cache is not None
-        assert self.io is not None
-        prefix = row.prefix
-        assert prefix is not None
-        prefix.plan = self.cache.plan(prefix.chain, len(row.prompt.ids) - 1) if prefix.tries < _TRIES else Plan()
+        cache, prefix = self.cache, row.prefix
+        assert cache is not None and self.io is not None and prefix is not None
+        prefix.plan = cache.plan(prefix.chain, len(row.prompt.ids) - 1) if prefix.tries < _TRIES else Plan()
         prefix.tries += 1
         prefix.reading = prefix.room = None
         row.images_done, row.features = 0, []  # those that were encoded ahead are known elsewhere
         if prefix.plan.length:
-            slow, read = self.cache.fetch(prefix.plan, _allocator(row, self._layout))
+            slow, read = cache.fetch(prefix.plan, _allocator(row, self._layout))
             if slow:
                 prefix.reading = self.io.submit(read)
                 if prefix.room is not None:
@@ -228,8 +226,7 @@ class Reuse:
     def _answer(self, row: Row, prefix: RowPrefix, batch: Any, end: int, ended: bool) -> None:
         assert self.cache is not None
         chain = prefix.chain
-        known = [*row.prompt.ids, *row.request.answer.token_ids]
-        chain.extend(known[len(chain.symbols) :])
+        chain.extend([*row.prompt.ids, *row.request.answer.token_ids][len(chain.symbols) :])
         length = batch.length(row)
         end = min(end, length)
         if end - chain.done < (1 if ended else BLOCK_TOKENS):
@@ -242,7 +239,7 @@ class Reuse:
         while chain.done < end:
             stop = min(end, chain.done + BLOCK_TOKENS)
             if ended and stop == end and self.cache.holds(chain, end + 1):
-                break  # its last token wasn't fed, as where it was drafted, and an earlier run has fed it
+                break  # drafts don't feed an answer's last token; an earlier run has
             rest = prefix.deltas
             if self._layout.window and stop < end:  # cut the delta where the block ends
                 prefix.deltas = [{n: a[:, : max(0, a.shape[1] - (end - stop))] for n, a in rest[0].items()}]
