@@ -99,7 +99,7 @@ class Reuse:
 
     def _plan(self, row: Row) -> None:
         cache, prefix = self.cache, row.prefix
-        assert cache is not None and self.io is not None and prefix is not None
+        assert not (cache is None or self.io is None or prefix is None)
         prefix.plan = cache.plan(prefix.chain, len(row.prompt.ids) - 1) if prefix.tries < _TRIES else Plan()
         prefix.tries += 1
         prefix.reading = prefix.room = None
