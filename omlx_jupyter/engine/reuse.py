@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 
@@ -98,8 +98,8 @@ class Reuse:
         sharing.follow(row, ahead, self._chunk if self._layout.stateful else 0)
 
     def _plan(self, row: Row) -> None:
-        cache, prefix = self.cache, row.prefix
-        assert not (cache is None or self.io is None or prefix is None)
+        assert self.io is not None
+        cache, prefix = cast(PrefixCache, self.cache), cast(RowPrefix, row.prefix)
         prefix.plan = cache.plan(prefix.chain, len(row.prompt.ids) - 1) if prefix.tries < _TRIES else Plan()
         prefix.tries += 1
         prefix.reading = prefix.room = None

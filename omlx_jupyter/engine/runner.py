@@ -30,7 +30,7 @@ from .row import Row
 from .scheduler import Limits, next_chunk
 from .solo import SoloBatch
 from .state import PromptState
-from .turns import chunk_for, gap_target
+from .turns import Chunks, chunks_for, gap_target
 
 _LEAST_ROOM = 256 * 2**20  # beside the weights, whatever the machine has
 
@@ -52,11 +52,13 @@ class Runner:
         alone = not model.family.batchable
         device.hold()
         on_gpu = device.on_gpu()
-        self._chunk = limits.prefill_chunk or chunk_for(model.parameters, on_gpu)
+        attention = memory.attention_per_token(model.checkpoint.config)
+        fixed = Chunks(limits.prefill_chunk) if limits.prefill_chunk else None
+        self._chunks = fixed or chunks_for(model.parameters, attention, on_gpu)
         self.gap_s = limits.gap_s or gap_target(on_gpu)
         self.rows: RowProof | None = model.rows
         settings = CacheSettings(0) if alone or cache is None else cache
-        self.reuse = Reuse(model, settings, lambda: bool(self.batch.rows), self.guard, self._chunk)
+        self.reuse = Reuse(model, settings, lambda: bool(self.batch.rows), self.guard, self._chunks.size)
         self.drafting = Drafting(model, self.reuse, self.guard)
         self.batch: Any = SoloBatch(model) if alone else DecodeBatch(model, self._new_store, self.drafting)
         self.pictures = Pictures(model, self.reuse, self.guard, feature_bytes)
@@ -108,7 +110,7 @@ class Runner:
         :raises RequestError: the prompt alone can never fit.
         """
         prompt, config, tokens = state.ready, self.model.checkpoint.config, state.tokens
-        chunk = tokens if prompt.inputs is not None else self._chunk
+        chunk = tokens if prompt.inputs is not None else self._chunks.size
         features = memory.feature_bytes(prompt.images, config, self._dtype)
         compute = features + max(
             memory.vision_bytes(prompt.images, config, self._on_gpu),
@@ -188,7 +190,7 @@ class Runner:
             row.embeds, row.embeds_from = self.model.embed(rest, row.features), request.course.prefilled
             row.embedded = True
             request.to(Phase.PREFILL)
-        count = next_chunk(request.course.prefilled, request.prompt.tokens, self._chunk, self.reuse.stops(row))
+        count = next_chunk(request.course.prefilled, request.prompt.tokens, self._chunks, self.reuse.stops(row))
         if count:
             self._prefill(row, request.course.prefilled, request.course.prefilled + count)
             request.course.prefilled += count

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .budget import size
+from .turns import Chunks
 
 
 @dataclass(frozen=True)
@@ -77,14 +78,14 @@ def why_waiting(rows: int, alone: bool, limits: Limits, why: str = "") -> str:
     return f"memory: {size(limits.kv_bytes)} are set aside for requests"
 
 
-def next_chunk(prefilled: int, total: int, chunk: int, stops: tuple[int, ...] = ()) -> int:
+def next_chunk(prefilled: int, total: int, chunks: Chunks, stops: tuple[int, ...] = ()) -> int:
     """How many prompt tokens the next prefill chunk takes.
 
     All but the last prompt token are prefilled: the last one goes through the decode batch, where
-    every token is sampled. Chunks end on a grid of multiples of `chunk`, whatever was restored. `stops` are offsets
+    every token is sampled. Chunks end on the grid of `chunks`, whatever was restored. `stops` are offsets
     that a chunk must end at.
     """
-    end = min((prefilled // chunk + 1) * chunk, total - 1)
+    end = min(chunks.after(prefilled), total - 1)
     for stop in stops:
         if prefilled < stop < end:
             end = stop

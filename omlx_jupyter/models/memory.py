@@ -18,6 +18,14 @@ _log = logging.getLogger(__name__)
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
+def attention_per_token(config: dict[str, Any]) -> int:
+    """Multiply-adds of one token for each token before it, in all layers; 0 where a config doesn't say."""
+    text = config.get("text_config") or config
+    heads, hidden = int(text.get("num_attention_heads") or 0), int(text.get("hidden_size") or 0)
+    width = int(text.get("head_dim") or (hidden // heads if heads else 0))
+    return 2 * int(text.get("num_hidden_layers") or 0) * heads * width
+
+
 def kv_bytes_per_token(config: dict[str, Any], dtype: str) -> int:
     """Bytes of keys and values of one token over all layers, from a checkpoint's config."""
     text = {**config, **(config.get("text_config") or {})}

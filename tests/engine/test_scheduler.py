@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omlx_jupyter.engine.scheduler import Limits, Running, Waiting, admit, next_chunk
+from omlx_jupyter.engine.turns import Chunks
 
 
 def test_first_come_first_served_up_to_the_rows() -> None:
@@ -49,10 +50,13 @@ def test_everyone_is_served_in_order(requests: list[tuple[int, bool]], rows: int
     assert served == sorted(served) == list(range(len(requests)))
 
 
-@given(st.integers(1, 3000), st.integers(1, 300), st.lists(st.integers(0, 3000), max_size=4))
-def test_chunks_cover_all_but_the_last_token(total: int, chunk: int, stops: list[int]) -> None:
+ALIKE = st.sampled_from([float("inf"), 90.0, 700.0])
+
+
+@given(st.integers(1, 3000), st.integers(1, 300), ALIKE, st.lists(st.integers(0, 3000), max_size=4))
+def test_chunks_cover_all_but_the_last_token(total: int, chunk: int, alike: float, stops: list[int]) -> None:
     done, ends = 0, []
-    while count := next_chunk(done, total, chunk, tuple(stops)):
+    while count := next_chunk(done, total, Chunks(chunk, alike), tuple(stops)):
         assert 0 < count <= chunk
         done += count
         ends.append(done)

@@ -14,11 +14,34 @@ from hypothesis import strategies as st
 from omlx_jupyter import Engine, ImagePart, Message, SamplingParams
 from omlx_jupyter.cache.prefix_cache import CacheSettings
 from omlx_jupyter.engine.scheduler import Limits, Running, Waiting, admit
-from omlx_jupyter.engine.turns import Turn, chunk_for, pick
+from omlx_jupyter.engine.turns import Chunks, Turn, chunk_for, chunks_for, pick
 
 from ..conftest import endless, no_cache, noise_image
 
 LENGTHS = st.lists(st.tuples(st.integers(1, 60), st.booleans()), min_size=1, max_size=8)
+
+
+@pytest.mark.parametrize("start", [0, 1, 100, 1570, 1601, 2047, 3000, 7777])
+def test_the_grid_follows_from_places_alone(start: int) -> None:
+    """Wherever a restore ends: the chunk ends behind it are those of a prompt that was computed from its beginning."""
+    chunks = Chunks(128, 830)
+
+    def ends(at: int) -> list[int]:
+        found = []
+        while at < 10_000:
+            at = chunks.after(at)
+            found.append(at)
+        return found
+
+    assert ends(start) == [end for end in ends(0) if end > start]
+
+
+def test_chunks_shrink_where_attention_grows_dear() -> None:
+    chunks = chunks_for(34_000_000, 2 * 8 * 512, on_gpu=False)
+    sizes = [chunks.after(at) - at for at in (0, 1280, 1792, 4096, 8192, 64_000)]
+    assert sizes == [128, 128, 64, 32, 32, 16]
+    assert chunks_for(34_000_000, 0, on_gpu=False).after(90_112) == 90_240
+    assert chunks_for(7_000_000_000, 2 * 28 * 3584, on_gpu=True).after(16_384) == 16_384 + 512
 
 
 @given(LENGTHS)
