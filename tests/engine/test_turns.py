@@ -41,7 +41,7 @@ def test_chunks_shrink_where_attention_grows_dear() -> None:
     sizes = [chunks.after(at) - at for at in (0, 1280, 1792, 4096, 8192, 64_000)]
     assert sizes == [128, 128, 64, 64, 32, 16]
     assert chunks_for(34_000_000, 0, on_gpu=False).after(90_112) == 90_240
-    assert chunks_for(7_000_000_000, 2 * 28 * 3584, on_gpu=True).after(16_384) == 16_384 + 512
+    assert chunks_for(7_000_000_000, 2 * 28 * 3584, on_gpu=True).after(16_384) == 16_384 + 128
 
 
 @given(LENGTHS)
