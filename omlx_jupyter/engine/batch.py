@@ -106,6 +106,8 @@ class DecodeBatch:
         assert self._store is not None
         self._follow()
         fed = self._drafted()
+        if failed := [Sampled(row, error=row.failed) for row in self.rows if row.failed is not None]:
+            return failed  # the others go on in the next step, without them
         return self._plain() if fed is None else self._verify(fed)
 
     def _plain(self) -> list[Sampled]:
@@ -160,15 +162,17 @@ class DecodeBatch:
         if guided:  # their tokens are read at each step anyhow
             offered = [o or row.offer(drafting.widest, v) for row, o, v in zip(self.rows, offered, values, strict=True)]
         fed = settle(self.rows, offered, values, drafting.widest)
-        return fed if any(f.draft for f in fed) else None
+        if not any(f.draft for f in fed):
+            return None
+        for f in fed:
+            f.row.follow_to(f.last)
+        return fed
 
     def _verify(self, fed: list[Fed]) -> list[Sampled]:
         """Feed drafts, and return what was ready and what the model says to them."""
         assert isinstance(self._store, RowStore)
         assert self._drafting is not None
         ready = self._read()
-        for f in fed:
-            f.row.follow_to(f.last)
         began, widths = time.perf_counter(), [1 + len(f.tokens) for f in fed]
         positions = self._positions(widths)
         self._store.begin(widths)

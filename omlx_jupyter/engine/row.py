@@ -54,6 +54,7 @@ class Row:
         self.followed = False  # that has happened: look the prefix up again
         self.slot = Slot()
         self.aside = 0  # bytes of its caches while it is put aside
+        self.failed: Exception | None = None  # its guide's fault, which ends the request at the next step
         self.drafts: RowDrafts | None = None  # what may come next, where it is known from elsewhere
         self.delta = 0
         self._end_tokens = model.end_tokens | set(request.wants.sampling.stop_token_ids)
@@ -82,7 +83,7 @@ class Row:
         try:
             guide.follow(self.request.answer.token_ids, None if self.slot.told else last)
         except Exception as error:
-            self.slot.chosen = error
+            self.failed = error
             return False
         return True
 

@@ -56,6 +56,8 @@ class SoloBatch:
             logits, self._logits = self._logits, None
         else:
             self._accept(row, token)
+            if row.failed is not None:
+                return [Sampled(row, error=row.failed)]
             logits, self._carried = whole.decode(self._model.model, token, self._caches, self._carried)
         tokens, chosen = choose(logits, [row.sampler])
         tokens = tokens.astype(mx.int32)

@@ -11,6 +11,7 @@ import pytest
 
 from omlx_jupyter import Engine, ImagePart, Message, SamplingParams
 from omlx_jupyter.cache.prefix_cache import CacheSettings
+from omlx_jupyter.errors import RequestError
 from omlx_jupyter.models.loader import load_model
 from omlx_jupyter.models.row_store import Grouping
 from omlx_jupyter.models.width_proof import WIDTHS, widest
@@ -140,6 +141,28 @@ def test_what_is_kept_of_a_drafted_answer_is_right(engine: Any, family: str) -> 
     engine.forget()
     with Engine.load(engine.path, cache=no_cache()) as cold:
         assert ask(cold, turn, draft=False).token_ids == warm.token_ids
+
+
+@pytest.mark.parametrize("draft", [False, True])
+def test_a_guide_that_fails_ends_its_request_only(
+    checkpoint: Callable[..., Path], monkeypatch: Any, draft: bool
+) -> None:
+    """Also where the token it was told of is out already, as after a first step or a draft."""
+    from omlx_jupyter.models.guide import Guide
+
+    with Engine.load(checkpoint("qwen2_vl"), cache=no_cache()) as made:
+        wanted = made.generate("Hello", sampling=sampling(made, 30)).token_ids
+
+        def fails(*_: Any) -> None:
+            raise MemoryError
+
+        monkeypatch.setattr(Guide, "follow", fails)
+        options = SamplingParams(temperature=0, max_tokens=30, json_schema={"type": "object"})
+        bound = made.submit("As JSON", sampling=options, draft=draft)
+        other = made.submit("Hello", sampling=sampling(made, 30), draft=draft)
+        with pytest.raises(RequestError, match="MemoryError"):
+            bound.result(20)
+        assert other.result(20).token_ids == wanted
 
 
 def test_random_text_is_hardly_drafted(checkpoint: Callable[..., Path]) -> None:

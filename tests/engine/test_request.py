@@ -31,7 +31,7 @@ WRITERS = {
     ),
     "answer": ("engine/row.py",),
     "flags": ("engine/request.py",),
-    "slot": ("engine/batch.py", "engine/solo.py", "engine/row.py"),
+    "slot": ("engine/batch.py", "engine/solo.py"),
 }
 
 
