@@ -122,8 +122,9 @@ class Runner:
         if least > left or (self._kv_limit and least > self._kv_limit):
             bound = min(self.bound - self.weights, self._kv_limit or self.bound)
             mend = "use fewer or smaller pictures" if prompt.images else "shorten it"
+            whole = int(least * (1 + self.copied)) + compute + pixels + self.step_bytes
             raise RequestError(
-                f"the request needs about {size(least + compute + pixels)}, but at most {size(bound)} are there for "
+                f"the request needs about {size(whole)}, but at most {size(bound)} are there for "
                 f"one; {mend}, or allow the engine more memory."
             )
         while self._kv(tokens, most) > left:

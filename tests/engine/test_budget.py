@@ -317,12 +317,13 @@ def run_at_half(path: Path, count: int, folder: Path) -> None:
             request = handle._request
             alone.append(handle.result(60).token_ids)
             needs.append(request.prompt.need)
-        weights = runner.weights
+        weights, copied, step = runner.weights, runner.copied, runner.step_bytes
         del runner, handle, request
     mx.clear_cache()
     base = mx.get_active_memory()
     side_by_side = sum(sorted((need.kv for need in needs), reverse=True)[:8])
-    budget = weights + max(need.compute for need in needs) + side_by_side // 2
+    largest = max(need.compute + int(need.kv * (1 + copied)) for need in needs) + step + 3 * MIB  # and its pixels
+    budget = max(weights + max(need.compute for need in needs) + side_by_side // 2, weights + largest)
     limits = Limits(memory_bytes=budget)
     with Engine.load(path, limits=limits, cache=CacheSettings(64 * MIB, 64 * MIB, folder)) as engine:
         before = settled(engine, lambda m: not m.promised).accounts
