@@ -161,7 +161,7 @@ class DecodeBatch:
         values = self._tokens.tolist()
         if guided:  # their tokens are read at each step anyhow
             offered = [o or row.offer(drafting.widest, v) for row, o, v in zip(self.rows, offered, values, strict=True)]
-        fed = settle(self.rows, offered, values, drafting.widest)
+        fed = settle(self.rows, offered, values, drafting.widest, drafting.most_tokens)
         if not any(f.draft for f in fed):
             return None
         for f in fed:
@@ -194,7 +194,9 @@ class DecodeBatch:
             f.row.slot = Slot(made[count], fresh=False, told=True)
             kept.append(mine[count])
             at += width
-        self._drafting.costs.wide(sum(widths) - len(fed), time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        self._drafting.costs.wide(sum(widths) - len(fed), seconds)
+        self._drafting.costs.fed(sum(widths), seconds)
         self._tokens = mx.array(kept, mx.int32)
         self._count_step()
         return [*ready, *said]

@@ -25,9 +25,10 @@ _OTHERS = 8  # answers of other requests that are looked through, the newest
 class Drafting:
     """Engine thread only. A fault of it costs drafts, no request."""
 
-    def __init__(self, model: LoadedModel, reuse: Reuse, guard: Guard) -> None:
+    def __init__(self, model: LoadedModel, reuse: Reuse, guard: Guard, gap_s: float) -> None:
+        """`gap_s`: what a step with drafts may take, which running rows and Ctrl-C wait for."""
         self._model, self._reuse, self._guard = model, reuse, guard
-        self._rows = model.rows
+        self._rows, self._gap_s = model.rows, gap_s
         self.costs = Costs()
         self.others = Source("other answers", 0.5, 1.0)
         self._looking: dict[Row, tuple[list[int], Future[list[list[int]]]]] = {}
@@ -36,6 +37,11 @@ class Drafting:
     def possible(self) -> bool:
         """Whether rows own their KV, so that a draft that was refused can be forgotten."""
         return self._rows is not None and self._rows.grouping.handles
+
+    @property
+    def most_tokens(self) -> int:
+        """Tokens that a step may have now."""
+        return self.costs.within(self._gap_s, MOST_TOKENS)
 
     @cached_property
     def widest(self) -> int:

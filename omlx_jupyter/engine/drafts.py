@@ -15,6 +15,7 @@ _PLACES = 4  # of a gram that are remembered, the newest
 _WIDTHS = (1, 2, 4, 8, 16, 32, 64)
 _GAIN = 1.1  # a draft has to promise this many times the tokens of the same time without
 _PROMPT = 8192  # tokens of a prompt's end that are looked through
+_LEAST_STEP = 8  # tokens of a step with drafts, however long it takes
 _LONGEST_PAUSE = 64  # steps without a try, for a source that keeps being wrong
 
 
@@ -70,6 +71,7 @@ class Costs:
 
     slope: float = 0.12
     narrow_s: float = 0.0  # a step of one token a row
+    token_s: float = 0.0  # of the last step with drafts, a token
 
     def narrow(self, seconds: float) -> None:
         self.narrow_s = seconds if not self.narrow_s else 0.8 * self.narrow_s + 0.2 * seconds
@@ -79,6 +81,14 @@ class Costs:
         if self.narrow_s and extra:
             slope = min(2.0, max(0.002, (seconds / self.narrow_s - 1) / extra))
             self.slope = 0.8 * self.slope + 0.2 * slope
+
+    def fed(self, tokens: int, seconds: float) -> None:
+        """A step with drafts had so many tokens in all."""
+        self.token_s = seconds / tokens
+
+    def within(self, seconds: float, most: int) -> int:
+        """Tokens that a step may have to end in time, as the last one went: a long context makes it longer."""
+        return min(most, max(_LEAST_STEP, int(seconds / self.token_s))) if self.token_s else most
 
     def of(self, drafted: int) -> float:
         return 1 + self.slope * drafted

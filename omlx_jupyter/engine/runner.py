@@ -59,7 +59,7 @@ class Runner:
         self.rows: RowProof | None = model.rows
         settings = CacheSettings(0) if alone or cache is None else cache
         self.reuse = Reuse(model, settings, lambda: bool(self.batch.rows), self.guard, self._chunks.size)
-        self.drafting = Drafting(model, self.reuse, self.guard)
+        self.drafting = Drafting(model, self.reuse, self.guard, self.gap_s)
         self.batch: Any = SoloBatch(model) if alone else DecodeBatch(model, self._new_store, self.drafting)
         self.pictures = Pictures(model, self.reuse, self.guard, feature_bytes)
         self.vocabulary = self._vocabulary()

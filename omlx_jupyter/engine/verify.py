@@ -38,9 +38,11 @@ def offers(rows: Sequence[Row], widest: int) -> list[Draft | None]:
     return [row.offer(widest) for row in rows]
 
 
-def settle(rows: Sequence[Row], offered: Sequence[Draft | None], values: Sequence[int], widest: int) -> list[Fed]:
-    """The drafts that stand now that the last tokens are known, at most `MOST_TOKENS` together."""
-    left, made = MOST_TOKENS - len(rows), []
+def settle(
+    rows: Sequence[Row], offered: Sequence[Draft | None], values: Sequence[int], widest: int, most: int
+) -> list[Fed]:
+    """The drafts that stand now that the last tokens are known, so that the step has at most `most` tokens."""
+    left, made = max(0, most - len(rows)), []
     for row, draft, value in zip(rows, offered, values, strict=True):
         if draft is not None and not row.last_known:
             agrees = draft.tokens[0] == value

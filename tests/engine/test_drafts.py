@@ -76,6 +76,17 @@ def test_a_width_follows_from_what_it_costs(slope: float, least: int, most: int)
     assert least <= source.width(8, 64, Costs(slope)) <= most
 
 
+def test_a_step_ends_in_time() -> None:
+    costs = Costs()
+    assert costs.within(0.2, 128) == 128  # nothing was measured
+    costs.fed(64, 0.64)
+    assert costs.within(0.2, 128) == 20
+    costs.fed(64, 64.0)
+    assert costs.within(0.2, 128) == 8
+    costs.fed(64, 0.001)
+    assert costs.within(0.2, 128) == 128
+
+
 def test_costs_are_measured() -> None:
     costs = Costs()
     for _ in range(30):
