@@ -15,7 +15,7 @@ import mlx.core as mx  # noqa: E402
 
 from omlx_jupyter import Engine, ImagePart, Message, SamplingParams  # noqa: E402
 from omlx_jupyter.cache.prefix_cache import CacheSettings  # noqa: E402
-from omlx_jupyter.engine.budget import size  # noqa: E402
+from omlx_jupyter.visible import size  # noqa: E402
 from tests.conftest import noise_image  # noqa: E402
 
 from . import model  # noqa: E402

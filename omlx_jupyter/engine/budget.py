@@ -115,12 +115,3 @@ class Ledger:
         accounts[str(Account.ACTIVATIONS)] = self.promised.compute
         accounts |= {str(account): holder.nbytes for account, holder in self._yielding}
         return MemoryStats(self.bound, accounts, self.promised.total, self.others, self.pressure is not None)
-
-
-def size(count: float) -> str:
-    """Bytes for people: 512 KiB, 1.5 GiB."""
-    for unit in ("B", "KiB", "MiB"):
-        if abs(count) < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" or count >= 10 else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"

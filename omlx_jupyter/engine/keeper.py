@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..cache.defaults import default_folder
-from .budget import Account, Ledger, MemoryStats, Need, size
+from ..visible import size
+from .budget import Account, Ledger, MemoryStats, Need
 from .pixels import Remembered
 from .registry import Registry
 from .row import Row

@@ -18,8 +18,9 @@ from ..models.row_proof import RowProof
 from ..models.row_store import RowStore
 from ..models.sampling import RowSampler
 from ..types import SamplingParams
+from ..visible import size
 from .batch import Aside, DecodeBatch, Sampled
-from .budget import Need, size
+from .budget import Need
 from .drafting import Drafting
 from .guard import Guard
 from .phase import Phase

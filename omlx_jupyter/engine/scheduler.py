@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .budget import size
+from ..visible import size
 from .turns import Chunks
 
 

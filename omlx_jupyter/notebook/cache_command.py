@@ -8,6 +8,7 @@ from typing import Any
 from IPython.core.error import UsageError
 
 from ..cache import check
+from ..visible import size
 from . import session
 from .config import cache_place, settings
 from .plain import name, tell
@@ -19,15 +20,6 @@ def folder() -> Path:
     if place is None:
         raise UsageError("there is no home folder for the prefix cache, which stays in RAM; set Omlx.cache_folder.")
     return place
-
-
-def size(count: float) -> str:
-    """Bytes for people: 512 KiB, 1.5 GiB."""
-    for unit in ("B", "KiB", "MiB"):
-        if abs(count) < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" or count >= 10 else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"
 
 
 def command(rest: list[str]) -> None:

@@ -14,7 +14,8 @@ from IPython.core.error import UsageError
 
 from ..cache import check
 from ..models.blas import preload_openblas, slow_note
-from .cache_command import folder, size
+from ..visible import size
+from .cache_command import folder
 from .config import settings
 from .plain import name, tell
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from IPython.core.error import UsageError
 
+from ..visible import size
 from . import cache_command, chats, doctor, jobs, session
 from .arguments import split_line
-from .cache_command import size
 from .config import settings, table_of_settings
 from .plain import name, tell
 
