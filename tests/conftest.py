@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -84,6 +86,39 @@ def noise_image(width: int, height: int, seed: int = 0) -> Image.Image:
     random = np.random.default_rng(seed)
     blocks = random.integers(0, 256, (max(2, height // 7), max(2, width // 7), 3), dtype=np.uint8)
     return Image.fromarray(blocks).resize((width, height), Image.Resampling.NEAREST)
+
+
+def told_why(engine: Any, submit: Callable[[], list[Any]]) -> tuple[list[Any], str]:
+    """The handles that `submit` made, and why the first of them that waits does.
+
+    The engine stands still until all of them are there, and where it says why, until that was read: a tiny
+    checkpoint may end a request in less time than a thread waits for its turn."""
+    stepper, held = engine._loop._stepper, engine._loop._held
+    admit, explain = stepper._admit, stepper._explain
+    there, told, read = threading.Event(), threading.Event(), threading.Event()
+
+    def together() -> None:
+        there.wait(60)
+        admit()
+
+    def explained(*about: Any) -> None:
+        explain(*about)
+        if stepper.waiting_for:
+            told.set()
+            read.wait(60)
+
+    stepper._admit, stepper._explain = together, explained
+    try:
+        handles = submit()
+        while held.figures()["preparing"]:
+            time.sleep(0.001)
+        there.set()
+        assert told.wait(60), "nothing waited"
+        return handles, engine.stats().waiting_for
+    finally:
+        stepper._admit, stepper._explain = admit, explain
+        there.set()
+        read.set()
 
 
 def endless(engine: Any, **settings: Any) -> Any:

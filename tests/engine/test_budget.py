@@ -184,7 +184,7 @@ def test_defaults_of_two_engines_do_not_add_up(
         assert second.stats().memory.others >= weights
         sampling = endless(second, max_tokens=800)
         alone = first.generate("go", sampling=endless(first, max_tokens=20)).token_ids
-        long = [first.submit("go", sampling=sampling) for _ in range(2)]
+        long = [first.submit("go", sampling=sampling, draft=False) for _ in range(2)]
         while not all(handle.progress.tokens for handle in long[:1]):
             time.sleep(0.01)
         waits = second.submit("go", sampling=sampling)

@@ -15,7 +15,7 @@ from omlx_jupyter.engine.repetition import LONGEST_PERIOD, loop_period
 from omlx_jupyter.engine.scheduler import Limits
 from omlx_jupyter.errors import RequestError
 
-from ..conftest import draw_text, endless, noise_image
+from ..conftest import draw_text, endless, noise_image, told_why
 
 
 def test_a_large_picture_is_shrunk_and_says_so() -> None:
@@ -47,24 +47,19 @@ def test_over_long_prompts_and_answers(tiny: Any) -> None:
 def test_memory_bounds_the_rows(checkpoint: Callable[..., Path]) -> None:
     with Engine.load(checkpoint("qwen2_vl"), limits=Limits(kv_bytes=800_000)) as engine:
         settings = endless(engine, max_tokens=400)  # each about 330 kB of KV
-        handles = [engine.submit("go", sampling=settings) for _ in range(4)]
-        seen = ""
-        while not all(h.done for h in handles):
-            seen = engine.stats().waiting_for or seen
-            handles[-1].poll(0.01)
+        handles, seen = told_why(engine, lambda: [engine.submit("go", sampling=settings) for _ in range(4)])
         assert "memory" in seen
+        together = {tuple(h.result(60).token_ids) for h in handles}
         assert max(h.usage.peak_rows for h in handles) == 2
-        assert len({tuple(h.result().token_ids) for h in handles}) == 1
+        assert len(together) == 1
 
 
 def test_rows_bound_the_batch(checkpoint: Callable[..., Path]) -> None:
     with Engine.load(checkpoint("qwen2_vl"), limits=Limits(max_rows=2)) as engine:
-        handles = [engine.submit("go", sampling=endless(engine, max_tokens=60)) for _ in range(5)]
-        seen = ""
-        while not all(h.done for h in handles):
-            seen = engine.stats().waiting_for or seen
-            handles[-1].poll(0.005)
+        sampling = endless(engine, max_tokens=60)
+        handles, seen = told_why(engine, lambda: [engine.submit("go", sampling=sampling) for _ in range(5)])
         assert seen == "all 2 rows are in use"
+        assert all(h.result(60).token_ids for h in handles)
         assert max(h.usage.peak_rows for h in handles) == 2
 
 

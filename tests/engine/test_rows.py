@@ -19,7 +19,7 @@ from omlx_jupyter.models.attention import HandleError, KeysHandle
 from omlx_jupyter.models.loader import load_model
 from omlx_jupyter.models.row_store import Grouping, RowStore, SlotRow, own_copies
 
-from ..conftest import endless, no_cache
+from ..conftest import endless, no_cache, told_why
 
 HEADS, WIDTH, SCALE = 2, 4, 0.5
 
@@ -222,11 +222,10 @@ def test_rows_beyond_that_length_run_alone_and_it_is_told(
 
     monkeypatch.setattr(loaded, "prove", lambda model: row_proof.RowProof(Grouping(), shared_to=200))
     with Engine.load(checkpoint("qwen2"), limits=Limits(max_rows=4), cache=no_cache()) as engine:
-        first = engine.submit("a", sampling=endless(engine, max_tokens=100))
-        long = engine.submit("b" * 190, sampling=endless(engine, max_tokens=30))
-        told = ""
-        while not told and not long.progress.tokens:
-            told = engine.stats().waiting_for
+        asked = [("a", 100), ("b" * 190, 30)]
+        (first, long), told = told_why(
+            engine, lambda: [engine.submit(text, sampling=endless(engine, max_tokens=n)) for text, n in asked]
+        )
         assert "one at a time" in told
         assert long.result(60).usage.peak_rows == first.result(60).usage.peak_rows == 1
         both = [engine.submit(text, sampling=endless(engine, max_tokens=60)) for text in "ab"]

@@ -129,7 +129,7 @@ def test_a_background_row_gives_its_place_and_goes_on(
 
     with Engine.load(checkpoint(family), limits=Limits(max_rows=1), cache=no_cache()) as engine:
         alone = engine.generate("a long one", sampling=long(engine)).token_ids
-        job = engine.submit("a long one", sampling=long(engine)).in_background()
+        job = engine.submit("a long one", sampling=long(engine), draft=False).in_background()
         for _ in range(3):
             while not job.progress.tokens:
                 time.sleep(0.001)
@@ -137,7 +137,7 @@ def test_a_background_row_gives_its_place_and_goes_on(
             cell.result(30)
             assert not job.done
         assert job.result(60).token_ids == alone
-        parked = engine.submit("a long one", sampling=long(engine)).in_background()
+        parked = engine.submit("a long one", sampling=long(engine), draft=False).in_background()
         while not parked.progress.tokens:
             time.sleep(0.001)
         cell = engine.submit("hi", sampling=endless(engine, max_tokens=50))

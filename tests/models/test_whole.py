@@ -11,7 +11,7 @@ from omlx_jupyter import Engine, ImagePart, Message, SamplingParams
 from omlx_jupyter.errors import ModelError
 from omlx_jupyter.models.loader import load_model
 
-from ..conftest import noise_image
+from ..conftest import noise_image, told_why
 
 GREEDY = SamplingParams(temperature=0, max_tokens=8)
 
@@ -49,10 +49,8 @@ def test_a_template_for_strings_gets_mlx_vlms_own_format(
 
 def test_stats_say_that_requests_wait_because_the_family_runs_alone(checkpoint: Callable[..., Path]) -> None:
     with Engine.load(checkpoint("unlimited_ocr")) as engine:
-        handles = [engine.submit("Go on", sampling=SamplingParams(max_tokens=400, temperature=0)) for _ in range(2)]
-        seen = ""
-        while not seen and not all(h.done for h in handles):
-            seen = engine.stats().waiting_for
+        sampling = SamplingParams(max_tokens=400, temperature=0)
+        handles, seen = told_why(engine, lambda: [engine.submit("Go on", sampling=sampling) for _ in range(2)])
         assert "one at a time" in seen
         for handle in handles:
             handle.cancel()
