@@ -14,9 +14,9 @@ from omlx_jupyter.models.blas import preload_openblas
 
 preload_openblas()
 
-from omlx_jupyter.notebook import session  # noqa: E402
-from omlx_jupyter.notebook.dashboard import UPDATES_PER_S  # noqa: E402
-from omlx_jupyter.notebook.state import Watcher  # noqa: E402
+from omlx_jupyter.notebook.watch.dashboard import UPDATES_PER_S  # noqa: E402
+from omlx_jupyter.notebook.watch.state import Watcher  # noqa: E402
+from omlx_jupyter.notebook.work import session  # noqa: E402
 
 from . import model as bench_model  # noqa: E402
 from .engine import ours  # noqa: E402

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .chat.client import Engine as Engine
     from .errors import OmlxError as OmlxError
-    from .notebook.functions import ocr as ocr
-    from .notebook.functions import vlm as vlm
+    from .notebook.cells.functions import ocr as ocr
+    from .notebook.cells.functions import vlm as vlm
     from .types import Generation as Generation
     from .types import ImagePart as ImagePart
     from .types import Message as Message
@@ -35,8 +35,8 @@ _PUBLIC = {
     "OmlxError": "errors",
     "SamplingParams": "types",
     "Usage": "types",
-    "ocr": "notebook.functions",
-    "vlm": "notebook.functions",
+    "ocr": "notebook.cells.functions",
+    "vlm": "notebook.cells.functions",
 }
 __all__ = [
     "Engine",

@@ -62,7 +62,7 @@ def test_load_ext_imports_what_it_needs_and_no_more() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     brought = set(done.stdout.split())
-    assert "omlx_jupyter.notebook.magics" in brought, done.stderr
+    assert "omlx_jupyter.notebook.cells.magics" in brought, done.stderr
     assert not brought & set(FIRST_USE)
     rooms = {name.split(".")[1] for name in brought if name.startswith("omlx_jupyter.")}
     assert rooms == {"notebook", "errors", "visible"}

@@ -3,7 +3,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { compile } from 'json-schema-to-typescript';
 
 const here = new URL('..', import.meta.url);
-const schema = JSON.parse(await readFile(new URL('../omlx_jupyter/notebook/comm.schema.json', here), 'utf8'));
+const schema = JSON.parse(await readFile(new URL('../omlx_jupyter/notebook/watch/comm.schema.json', here), 'utf8'));
 const types = await compile(schema, 'OmlxComm', {
   additionalProperties: false,
   bannerComment: '// Written by `npm run types` from comm.schema.json; change that.',

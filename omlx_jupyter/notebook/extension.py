@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from . import accessor, complete, session
-from .config import Omlx, settings
-from .magics import OmlxMagics
+from .cells import accessor, complete
+from .cells.magics import OmlxMagics
+from .settings.config import Omlx, settings
+from .work import session
 
 _wires: list[Any] = []  # the kernel's, while the extension is loaded
 
@@ -19,7 +20,7 @@ def load(shell: Any) -> None:
     accessor.register()
     shell.events.register("pre_run_cell", accessor.register)
     if getattr(shell, "kernel", None) is not None:
-        from .comm import Wire
+        from .watch.comm import Wire
 
         _wires[:] = [Wire(shell)]
 

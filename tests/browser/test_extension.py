@@ -68,7 +68,7 @@ def open_panel(page: Any) -> Any:
 
 ENDLESS = (
     "%load_ext omlx_jupyter\n%omlx load {path}\n"
-    "from omlx_jupyter import SamplingParams\nfrom omlx_jupyter.notebook import run, session\n"
+    "from omlx_jupyter import SamplingParams\nfrom omlx_jupyter.notebook.work import run, session\n"
     "ends = session.engine()._loop.model.end_tokens\n"
     "bias = {{**{{i: -1e9 for i in ends}}, **{{i: -1e9 for i in range(256, 320)}}}}\n"
     "run.sampling_from = lambda args: SamplingParams(temperature=1, seed=1, max_tokens=100_000, logit_bias=bias)"
@@ -371,7 +371,7 @@ def test_a_kernel_cannot_make_the_page_run_script(lab: Any, page: Any) -> None:
     attack = "<img src=x onerror='window.pwned = 1'>"
     cells = [
         "%load_ext omlx_jupyter",
-        "from omlx_jupyter.notebook import extension\nfrom omlx_jupyter.notebook.protocol import *\n"
+        "from omlx_jupyter.notebook import extension\nfrom omlx_jupyter.notebook.watch.protocol import *\n"
         "wire = extension._wires[0]\n"
         f"wire._publish(Problem({attack!r})); wire._publish(Models([{attack!r}]))\n"
         f"wire._publish(Status({attack!r}, {attack!r}, 1, 2.0, 0.5, ''))\n"

@@ -68,7 +68,7 @@ def test_tokens_grow_and_stop_stops(lab: Any, page: Any, shots: Path, checkpoint
     address, folder = lab
     endless = (
         f"%load_ext omlx_jupyter\n%omlx load {checkpoint('qwen2_vl')}\n"
-        "from omlx_jupyter import SamplingParams\nfrom omlx_jupyter.notebook import run, session\n"
+        "from omlx_jupyter import SamplingParams\nfrom omlx_jupyter.notebook.work import run, session\n"
         "ends = session.engine()._loop.model.end_tokens\n"
         "bias = {**{i: -1e9 for i in ends}, **{i: -1e9 for i in range(256, 320)}}\n"
         "run.sampling_from = lambda args: SamplingParams(temperature=1, seed=1, max_tokens=100_000, logit_bias=bias)"
@@ -143,10 +143,10 @@ def test_a_thought_is_live_folded_and_saved(lab: Any, page: Any, browser: Any, s
 def test_model_text_runs_nothing(lab: Any, page: Any) -> None:
     address, folder = lab
     cells = [
-        "from omlx_jupyter.notebook.result import Result\nfrom omlx_jupyter.types import Generation, Usage\n"
+        "from omlx_jupyter.notebook.answers.result import Result\nfrom omlx_jupyter.types import Generation, Usage\n"
         f"attacks = {ATTACKS!r}\n"
         "Result(Generation('\\n\\n'.join(attacks), [1], 'stop', Usage()))",
-        "from omlx_jupyter.notebook import live\nw = live.make([], True)\nw",
+        "from omlx_jupyter.notebook.answers import live\nw = live.make([], True)\nw",
         "w.text = '\\n'.join(attacks)\nw.send({'o': len(w.text), 'd': attacks[1]})",
     ]
     ui.notebook(folder, "attack.ipynb", cells)

@@ -29,7 +29,7 @@ def test_ocr_streams_into_one_display_and_leaves_a_static_bundle(kernel: Kernel)
 
 def test_load_ext_brings_nothing_heavy_into_a_kernel(kernel: Kernel) -> None:
     brought = set(kernel.run("print(*(_after - _before))").stdout.split())
-    assert "omlx_jupyter.notebook.comm" in brought
+    assert "omlx_jupyter.notebook.watch.comm" in brought
     assert not brought & set(FIRST_USE)
     rooms = {name.split(".")[1] for name in brought if name.startswith("omlx_jupyter.")}
     assert rooms == {"notebook", "errors", "visible"}
@@ -53,7 +53,7 @@ def test_tokens_appear_while_they_are_made(kernel: Kernel, checkpoint: Callable[
 
 
 ENDLESS = (
-    "from omlx_jupyter.notebook import run as _run, session as _session\n"
+    "from omlx_jupyter.notebook.work import run as _run, session as _session\n"
     "_run.sampling_from = lambda args: endless(_session.engine())"
 )
 
@@ -68,7 +68,7 @@ def test_an_interrupt_stops_within_a_fifth_of_a_second_and_keeps_the_text(
     kernel: Kernel, checkpoint: Callable[..., Path]
 ) -> None:
     assert kernel.run(f"%omlx load {checkpoint('qwen2_vl')}").ok
-    assert kernel.run("from omlx_jupyter.notebook import run as _run; _real = _run.sampling_from").ok
+    assert kernel.run("from omlx_jupyter.notebook.work import run as _run; _real = _run.sampling_from").ok
     assert kernel.run(ENDLESS).ok
     identity = kernel.start("%%vlm -o story\nTell me everything")
     pressed: list[float] = []
@@ -100,7 +100,7 @@ def test_errors_are_one_line_and_stop_run_all(kernel: Kernel) -> None:
 
 
 def test_the_engine_works_from_a_running_event_loop(kernel: Kernel) -> None:
-    assert kernel.run("from omlx_jupyter.notebook import session").ok
+    assert kernel.run("from omlx_jupyter.notebook.work import session").ok
     outcome = kernel.run(
         "handle = session.engine().submit(images=[img])\n"
         "said = ''\n"
@@ -113,7 +113,7 @@ def test_the_engine_works_from_a_running_event_loop(kernel: Kernel) -> None:
 
 
 def test_a_killed_engine_thread_is_replaced(kernel: Kernel) -> None:
-    assert kernel.run("from omlx_jupyter.notebook import session\nsession.current_engine().close()").ok
+    assert kernel.run("from omlx_jupyter.notebook.work import session\nsession.current_engine().close()").ok
     outcome = kernel.run("%ocr img")
     assert outcome.ok
     assert "first token" in outcome.final["text/plain"]
@@ -122,7 +122,7 @@ def test_a_killed_engine_thread_is_replaced(kernel: Kernel) -> None:
 AT_500_A_SECOND = """
 import time
 from omlx_jupyter.engine.request import Progress
-from omlx_jupyter.notebook.stream_view import NotebookView
+from omlx_jupyter.notebook.answers.stream_view import NotebookView
 from omlx_jupyter.types import Usage
 view, text, began = NotebookView(), "", time.monotonic()
 for token in range(2000):

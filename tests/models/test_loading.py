@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from omlx_jupyter.models import loader
-from omlx_jupyter.notebook import session
+from omlx_jupyter.notebook.work import session
 
 
 def test_progress_counts_the_bytes_of_the_weights(tmp_path: Path, monkeypatch: Any) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from IPython.core.error import UsageError
 
-from omlx_jupyter.notebook.arguments import MagicParser, Word, is_name, positive, resolve_source, split_line
+from omlx_jupyter.notebook.cells.arguments import MagicParser, is_name, positive, resolve_source
+from omlx_jupyter.notebook.line import Word, split_line
 
 
 @pytest.mark.parametrize(

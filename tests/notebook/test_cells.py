@@ -19,10 +19,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from omlx_jupyter import Message, ocr, vlm
 from omlx_jupyter.images.decoded import DecodedImage, Limits
 from omlx_jupyter.models.tools import ToolCall
-from omlx_jupyter.notebook import ask_cell, chats, config, jobs, many, session, structured, tool_loop
-from omlx_jupyter.notebook.complete import _omlx
-from omlx_jupyter.notebook.interpolate import interpolate
-from omlx_jupyter.notebook.state import Watcher
+from omlx_jupyter.notebook.cells import ask_cell, structured
+from omlx_jupyter.notebook.cells.complete import _omlx
+from omlx_jupyter.notebook.cells.interpolate import interpolate
+from omlx_jupyter.notebook.settings import config
+from omlx_jupyter.notebook.watch.state import Watcher
+from omlx_jupyter.notebook.work import chats, jobs, many, session, tool_loop
 
 from ..conftest import draw_text, endless, noise_image
 from .test_magics import complaint, run
@@ -134,7 +136,7 @@ def test_a_background_cell(shell: InteractiveShell, capsys: Any) -> None:
 
 def test_a_job_is_cancelled(shell: InteractiveShell, monkeypatch: Any) -> None:
     engine = session.engine()
-    monkeypatch.setattr("omlx_jupyter.notebook.run.sampling_from", lambda _: endless(engine))
+    monkeypatch.setattr("omlx_jupyter.notebook.work.run.sampling_from", lambda _: endless(engine))
     job = run(shell, "%%vlm --background\ngo on")
     while "tokens" not in job.state:
         assert not job.done

@@ -12,8 +12,9 @@ from typing import Any
 import jsonschema
 import pytest
 
-from omlx_jupyter.notebook import chats, jobs, protocol, session
-from omlx_jupyter.notebook.comm import Wire
+from omlx_jupyter.notebook.watch import protocol
+from omlx_jupyter.notebook.watch.comm import Wire
+from omlx_jupyter.notebook.work import chats, jobs, session
 
 SCHEMA = json.loads((Path(protocol.__file__).parent / "comm.schema.json").read_text())
 CHECK = jsonschema.Draft202012Validator(SCHEMA)

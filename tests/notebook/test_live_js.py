@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from shutil import which
 
-from omlx_jupyter.notebook import live
+from omlx_jupyter.notebook.answers import live
 
 from .test_markdown import ATTACKS, HOSTILE, KEPT
 from .test_markdown_fuzz import ACTIVE, BREAKS, MARKS

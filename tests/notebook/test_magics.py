@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
-from omlx_jupyter.notebook import session
-from omlx_jupyter.notebook.boxes import boxes_html
+from omlx_jupyter.notebook.answers.boxes import boxes_html
+from omlx_jupyter.notebook.work import session
 
 from ..conftest import draw_text
 
@@ -174,7 +174,7 @@ def test_help_shows_examples(shell: InteractiveShell, capsys: pytest.CaptureFixt
 def test_an_interrupt_keeps_what_was_said(
     shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from omlx_jupyter.notebook import terminal_view
+    from omlx_jupyter.notebook.answers import terminal_view
 
     shown: list[str] = []
 
@@ -196,7 +196,7 @@ def test_an_interrupt_keeps_what_was_said(
 def test_an_interrupt_does_not_wait_for_a_picture_that_is_encoded(
     shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from omlx_jupyter.notebook import terminal_view
+    from omlx_jupyter.notebook.answers import terminal_view
 
     run(shell, "%ocr img")
     engine = session.current_engine()

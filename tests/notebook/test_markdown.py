@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from omlx_jupyter.notebook.markdown import safe_line, safe_markdown
+from omlx_jupyter.notebook.answers.markdown import safe_line, safe_markdown
 
 from .renderers import pages
 

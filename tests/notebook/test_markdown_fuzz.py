@@ -8,7 +8,7 @@ import re
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from omlx_jupyter.notebook.markdown import safe_markdown
+from omlx_jupyter.notebook.answers.markdown import safe_markdown
 
 from .renderers import pages
 

@@ -19,10 +19,12 @@ from IPython.utils.capture import capture_output
 import omlx_jupyter
 from omlx_jupyter.errors import OmlxError
 from omlx_jupyter.models.tools import ToolCall
-from omlx_jupyter.notebook import chats, jobs, live, plain, terminal_view, tool_loop
-from omlx_jupyter.notebook.html import html
-from omlx_jupyter.notebook.result import Failure, Result, ResultList
-from omlx_jupyter.notebook.thoughts import Thought
+from omlx_jupyter.notebook import plain
+from omlx_jupyter.notebook.answers import live, terminal_view
+from omlx_jupyter.notebook.answers.html import html
+from omlx_jupyter.notebook.answers.result import Failure, Result, ResultList
+from omlx_jupyter.notebook.answers.thoughts import Thought
+from omlx_jupyter.notebook.work import chats, jobs, tool_loop
 from omlx_jupyter.types import Generation, Usage
 
 from .renderers import Page
@@ -110,7 +112,7 @@ def test_no_command_and_no_error_sends_it(line: str, shell: InteractiveShell, mo
     monkeypatch.setattr(jobs, "_jobs", {1: Waiting()})
     monkeypatch.setattr(chats, "_chats", {bad: chats.Chat(bad)})
     monkeypatch.setattr("omlx_jupyter.models.hub.cached_models", lambda: [bad])
-    monkeypatch.setattr("omlx_jupyter.notebook.doctor._disk", lambda: [(False, bad)])
+    monkeypatch.setattr("omlx_jupyter.notebook.manage.doctor._disk", lambda: [(False, bad)])
     shell.run_cell("%" + line.format(bad))
     said = capsys.readouterr()
     assert said.out + said.err
@@ -133,7 +135,7 @@ def test_a_question_about_a_tool_is_one_line(monkeypatch: Any, capsys: Any) -> N
 def test_all_printing_goes_through_one_function() -> None:
     """Found in the code, so that a new print can't slip by."""
     writers = ("print", "sys.stdout.write", "sys.stderr.write")
-    trees = {path.name: ast.parse(path.read_text(encoding="utf-8")) for path in (PACKAGE / "notebook").glob("*.py")}
+    trees = {path.name: ast.parse(path.read_text(encoding="utf-8")) for path in (PACKAGE / "notebook").rglob("*.py")}
     calls = [(name, n.func) for name, tree in trees.items() for n in ast.walk(tree) if isinstance(n, ast.Call)]
     assert [name for name, function in calls if ast.unparse(function) in writers] == ["plain.py"]
 
@@ -182,7 +184,7 @@ def test_everything_that_shows_itself_escapes() -> None:
 def test_html_is_made_in_one_place() -> None:
     """No other text of the notebook's code holds a tag than templates of `html` and the writer of Markdown."""
     found = []
-    for path in (PACKAGE / "notebook").glob("*.py"):
+    for path in (PACKAGE / "notebook").rglob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         fine = set()
         for node in ast.walk(tree):
@@ -199,7 +201,7 @@ def test_html_is_made_in_one_place() -> None:
             if held and id(node) not in fine and node.value != "<source>":
                 found.append(path.name)
     assert set(found) <= {"markdown_writer.py", "result.py"}
-    source = (PACKAGE / "notebook" / "result.py").read_text(encoding="utf-8")
+    source = (PACKAGE / "notebook" / "answers" / "result.py").read_text(encoding="utf-8")
     assert re.findall(r"<[a-z]+>", source.replace("<small>{}</small>", "")) == ["<sub>"]  # around `safe_line`
 
 

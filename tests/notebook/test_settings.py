@@ -16,8 +16,9 @@ from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
 from omlx_jupyter.images.limits import Limits, raising
-from omlx_jupyter.notebook import config, session, traits
-from omlx_jupyter.notebook.config import Omlx
+from omlx_jupyter.notebook.settings import config, traits
+from omlx_jupyter.notebook.settings.config import Omlx
+from omlx_jupyter.notebook.work import session
 
 from ..conftest import draw_text
 

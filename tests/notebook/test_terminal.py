@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from omlx_jupyter.engine.request import Progress
-from omlx_jupyter.notebook import terminal_view
-from omlx_jupyter.notebook.result import Result
+from omlx_jupyter.notebook.answers import terminal_view
+from omlx_jupyter.notebook.answers.result import Result
 from omlx_jupyter.types import Generation, Usage
 
 

@@ -14,12 +14,14 @@ from IPython.utils.capture import capture_output
 from omlx_jupyter import SamplingParams, ocr, vlm
 from omlx_jupyter.engine.phase import Phase
 from omlx_jupyter.engine.request import Progress
-from omlx_jupyter.notebook import ask_cell, chats, session, terminal_view
-from omlx_jupyter.notebook.config import settings
-from omlx_jupyter.notebook.result import Result, ResultList
-from omlx_jupyter.notebook.state import Watcher
-from omlx_jupyter.notebook.stream_view import phase_line
-from omlx_jupyter.notebook.thoughts import Heard, Thought
+from omlx_jupyter.notebook.answers import terminal_view
+from omlx_jupyter.notebook.answers.result import Result, ResultList
+from omlx_jupyter.notebook.answers.stream_view import phase_line
+from omlx_jupyter.notebook.answers.thoughts import Heard, Thought
+from omlx_jupyter.notebook.cells import ask_cell
+from omlx_jupyter.notebook.settings.config import settings
+from omlx_jupyter.notebook.watch.state import Watcher
+from omlx_jupyter.notebook.work import chats, session
 from omlx_jupyter.types import Delta, Generation, Usage
 
 from ..checkpoints import scripted

@@ -8,8 +8,8 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 from omlx_jupyter.models.tools import ToolCall
-from omlx_jupyter.notebook import session, tool_loop
-from omlx_jupyter.notebook.config import settings
+from omlx_jupyter.notebook.settings.config import settings
+from omlx_jupyter.notebook.work import session, tool_loop
 
 from .test_cells import Scripted, run
 

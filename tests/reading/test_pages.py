@@ -189,7 +189,7 @@ def test_a_closed_engine_says_so(page: Image.Image) -> None:
 
 def test_ocr_reads_by_lines(tiny: Any, page: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
     from omlx_jupyter import ocr
-    from omlx_jupyter.notebook import session
+    from omlx_jupyter.notebook.work import session
 
     monkeypatch.setattr(session, "submit", lambda start, *_: start(tiny))
     read = ocr(page)

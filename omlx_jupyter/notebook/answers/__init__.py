@@ -1,0 +1,1 @@
+"""What comes back: results, and how they are shown in notebooks and terminals."""

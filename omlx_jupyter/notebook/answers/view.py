@@ -1,0 +1,48 @@
+"""What a view of a running answer is, and what all of them say."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from ...types import Usage
+from .thoughts import NO_THOUGHT, Thought
+
+
+class View(Protocol):
+    """Where a running request is shown."""
+
+    def status(self, text: str) -> None: ...
+    def update(self, text: str, progress: Any, usage: Usage, thought: Thought = NO_THOUGHT) -> None: ...
+    def keep_place(self) -> None:
+        """The answer will need a place of its own below its thought, and the cell ends before that."""
+
+    def finish(self, result: Any) -> None: ...
+    def fail(self) -> None: ...
+
+
+def phase_line(progress: Any, usage: Usage, thinking: bool = False) -> str:
+    """What the request is doing, in words."""
+    if progress.phase == "queued":
+        return "queued …"
+    if progress.phase == "reading":
+        done = usage.images_encoded + usage.images_reused
+        return f"reading picture {min(done + 1, progress.images)}/{progress.images} …"
+    if progress.phase == "prefill":
+        return f"prefill {progress.done:,}/{progress.total:,} …"
+    speed = f"{usage.decode_tokens_per_s:.0f} tokens/s"
+    drafted = f" · {usage.accepted} from drafts" if usage.accepted else ""
+    if thinking:
+        return f"thinking · {speed}{drafted}"
+    thought = f" ({usage.reasoning_tokens} thought)" if usage.reasoning_tokens else ""
+    return f"writing · {progress.tokens} tokens{thought} · {speed}{drafted}"
+
+
+def shows_updates(kernel: Any) -> bool:
+    """Whether the front end that asked shows display updates.
+
+    JupyterLab, Notebook 7 and VS Code name the cell in a request's metadata; nbclient, nbconvert and papermill
+    allow no input. What is left are consoles (jupyter console, qtconsole), which drop updates.
+    """
+    request = kernel.get_parent("shell") or {}
+    metadata, content = request.get("metadata") or {}, request.get("content") or {}
+    return bool(metadata) or not content.get("allow_stdin", False)

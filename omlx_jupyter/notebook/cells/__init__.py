@@ -1,0 +1,1 @@
+"""What is typed: the magics, their flags, what their words mean, and the same as functions."""

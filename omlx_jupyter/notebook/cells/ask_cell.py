@@ -1,0 +1,138 @@
+"""What a `%%vlm` cell asks for, carried out: chats, background, structure, tools."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from IPython.core.error import UsageError
+
+from ...chat.messages import tool_schemas
+from ...types import Message
+from ..answers.result import Result
+from ..plain import name as on_one_line
+from ..plain import tell
+from ..settings.config import settings
+from ..work import chats, run, tool_loop
+from ..work.hints import hint_text
+from ..work.jobs import Job
+from . import structured
+from .arguments import drafting_from, resolve_source
+from .interpolate import interpolate
+from .read_cell import opened
+
+
+def cell_id(shell: Any) -> str:
+    """The running cell's id, where the front end tells it (JupyterLab and Notebook 7 do)."""
+    kernel = getattr(shell, "kernel", None)
+    if kernel is None:
+        return ""
+    try:
+        metadata = kernel.get_parent("shell").get("metadata", {})
+    except Exception:
+        return ""
+    return str(metadata.get("cellId", ""))
+
+
+def vlm_cell(shell: Any, args: Any, cell: str) -> Any:
+    """The value of a `%%vlm` cell, bound to its name. Raises as `ask_cell` does."""
+    try:
+        images: list[Any] = list(opened(shell.user_ns, args.image, args.all_frames)) if args.image else []
+        parts = [*images, *interpolate(cell.strip(), shell.user_ns, settings().image_limits())]
+        if not any(not isinstance(part, str) or part.strip() for part in parts):
+            raise UsageError("%%vlm: the cell is empty; write a question below the first line.")
+        value = ask_cell(shell, args, parts)
+    except run.Interrupted as stopped:
+        if stopped.result is not None:
+            run.keep_as_last(shell, stopped.result, args.out)
+        raise
+    if isinstance(value, Result):
+        value.shown(shell)
+    run.keep(shell, value, args.out)
+    return value
+
+
+def ask_cell(shell: Any, args: Any, parts: Sequence[Any]) -> Any:
+    """The cell's value: a Result, a Job, an instance (`--json`) or a DataFrame (`--table`).
+
+    :raises UsageError: flags that don't go together.
+    :raises OmlxError: the request failed.
+    :raises Interrupted: stopped; what was said is kept.
+    """
+    _check(args)
+    draft, hint = drafting_from(shell, args)
+    user = run.message_of(parts)
+    earlier, forked = chats.begin(args.chat, cell_id(shell)) if args.chat else ([], "")
+    if forked:
+        tell(f"{args.chat} goes on from here; what came after is kept as {forked}.")
+    system = [Message("system", [args.system])] if args.system else []
+    request = run.Ask(
+        [*system, *earlier, user],
+        run.sampling_from(args),
+        [part for part in parts if not isinstance(part, str)],
+        "".join(part for part in parts if isinstance(part, str)).strip(),
+        draft=draft,
+        hint=hint_text(hint),
+    )
+    model = resolve_source(args.json, shell.user_ns) if args.json else None
+    if model is not None:
+        request.sampling = replace(request.sampling, json_schema=structured.schema_of(model))
+    elif args.table:
+        request.sampling = replace(request.sampling, json_schema=structured.TABLE_SCHEMA)
+        request.messages[-1] = Message("user", [*user.parts, "\n" + structured.TABLE_HINT])
+    if args.background:
+        return _in_background(shell, args, request, user)
+    result = _with_tools(shell, args, request) if args.tools else run.ask(shell, request)
+    if args.chat:
+        chats.add(args.chat, cell_id(shell), user, result.text, result.thinking)
+    if model is not None:
+        return structured.instance_of(model, result)
+    if args.table:
+        return structured.frame_of(result)
+    return result
+
+
+def _check(args: Any) -> None:
+    flags = ("json", "table", "tools", "background")
+    given = [f"--{name}" for name in flags if getattr(args, name)]
+    if len(given) > 1:
+        raise UsageError(f"%%vlm: {' and '.join(given)} don't go together; use one of them.")
+    if args.think is False and args.think_budget is not None:
+        raise UsageError("%%vlm: --no-think and --think-budget don't go together; use one of them.")
+
+
+def _in_background(shell: Any, args: Any, request: run.Ask, user: Message) -> Job:
+    request.stoppable = False
+    handle, view = run.open_view(shell, request)
+    cell = cell_id(shell)
+    job = Job(handle, view, lambda seconds: run.result_of(handle, request, seconds), request.prompt)
+
+    def finished(result: Result) -> None:
+        run.keep(shell, result, args.out)
+        if args.chat:
+            chats.add(args.chat, cell, user, result.text, result.thinking)
+
+    job.then(finished)
+    return job
+
+
+def _with_tools(shell: Any, args: Any, request: run.Ask) -> Result:
+    """Ask, run the calls that the model makes, ask again: at most five rounds."""
+    named = [name for name in args.tools.split(",") if name.strip()]
+    functions = {f.__name__: f for f in (resolve_source(name.strip(), shell.user_ns) for name in named)}
+    request.tools = tool_schemas(list(functions.values()))
+    by_setting = {name.strip() for name in settings().allowed_tools.split(",")}
+    confirm = tool_loop.confirmer(set(functions) if args.yes else by_setting)
+    for _ in range(tool_loop.MOST_ROUNDS):
+        result = run.ask(shell, request)
+        if not result.tool_calls:
+            return result
+        request.messages.append(tool_loop.call_message("", result.tool_calls))
+        for number, call in enumerate(result.tool_calls):
+            tell(on_one_line(f"→ {call.name}({call.arguments[: tool_loop.MOST_ARGUMENTS]})"))
+            parts = tool_loop.run_call(call, functions, confirm)
+            said = " ".join(p if isinstance(p, str) else "a picture" for p in parts)
+            tell(f"← {said if len(said) <= 500 else said[:499] + '…'}")
+            request.messages.append(tool_loop.answer_message(number, call, parts))
+    return run.ask(shell, replace(request, tools=None))

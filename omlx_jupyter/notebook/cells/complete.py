@@ -1,0 +1,98 @@
+"""Completion of the magics' flags, commands, models, chats, jobs and names."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from typing import Any
+
+
+def install(shell: Any) -> None:
+    """Hooks for the three magics. What they know is imported when they are asked."""
+
+    def omlx(_: Any, event: Any) -> list[str]:
+        words = event.line.split()
+        begun = words[1:] if event.line.endswith(" ") else words[1:-1]
+        from ..manage.commands import COMMANDS
+
+        return _omlx(begun, list(COMMANDS))
+
+    def magic(name: str) -> Any:
+        def complete(completer: Any, event: Any) -> list[str]:
+            words = event.line.split("\n")[0].split()
+            before = words[-1] if event.line.endswith(" ") else (words[-2] if len(words) > 1 else "")
+            if before == "--chat":
+                from ..work import chats
+
+                return chats.names()
+            if event.symbol.startswith("-"):
+                from .magics import flags
+
+                return flags()[name]
+            return [*_names(shell), *_files(event.symbol)]
+
+        return complete
+
+    for prefix in ("%omlx", "omlx"):
+        shell.set_hook("complete_command", omlx, str_key=prefix)
+    shell.set_hook("complete_command", magic("ocr"), str_key="%ocr")
+    shell.set_hook("complete_command", magic("vlm"), str_key="%%vlm")
+    matchers = getattr(getattr(shell, "Completer", None), "custom_matchers", None)
+    if matchers is not None:
+        matchers.append(_in_braces(shell))
+
+
+def _in_braces(shell: Any) -> Any:
+    """Names inside {...} of a %%vlm cell where an apostrophe in the prose makes IPython see a string."""
+    from rlcompleter import Completer
+
+    from IPython.core.completer import SimpleCompletion, context_matcher
+
+    @context_matcher()
+    def matcher(context: Any) -> Any:
+        line = context.line_with_cursor[: context.cursor_position]
+        before, brace, inside = line.rpartition("{")
+        apostrophe = before.count("'") % 2 or before.count('"') % 2
+        if not (context.full_text.lstrip().startswith("%%vlm") and brace and "}" not in inside and apostrophe):
+            return {"completions": []}
+        token = re.search(r"[\w.]*$", inside)
+        begun = token.group() if token else ""
+        known = Completer(shell.user_ns)
+        found = known.attr_matches(begun) if "." in begun else known.global_matches(begun)
+        made = [SimpleCompletion(text=text.rstrip("( "), type="instance") for text in found]
+        return {"completions": made, "matched_fragment": begun, "suppress": True}
+
+    return matcher
+
+
+def _omlx(begun: list[str], commands: list[str]) -> list[str]:
+    from ..work import chats, jobs
+
+    match begun:
+        case []:
+            return commands
+        case ["load"]:
+            from ...models.hub import EMBEDDED, cached_models
+
+            return [EMBEDDED, *cached_models()]
+        case ["cache"]:
+            return ["clear", "verify"]
+        case ["chats"]:
+            return ["fork", "clear", "export"]
+        case ["chats", "fork" | "clear" | "export"]:
+            return chats.names()
+        case ["jobs"]:
+            return ["wait", "cancel", "clear"]
+        case ["jobs", "wait" | "cancel"]:
+            return [str(job.number) for job in jobs.listing()]
+    return []
+
+
+def _names(shell: Any) -> list[str]:
+    hidden = ("In", "Out", "exit", "quit", "get_ipython", "open")
+    return [n for n in shell.user_ns if not n.startswith("_") and n not in hidden]
+
+
+def _files(begun: str) -> list[str]:
+    return [path + "/" * os.path.isdir(path) for path in glob.glob(glob.escape(begun) + "*")]

@@ -1,0 +1,131 @@
+"""`vlm(...)` and `ocr(...)`: the magics as plain functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ...chat.pages import read_picture
+from ...images.source import open_images
+from ...types import ImagePart, Message, SamplingParams
+from ..answers.result import Result, ResultList
+from ..settings.config import settings
+from ..work import session
+from ..work.hints import hint_text, hints_for
+from ..work.many import read_many
+from . import structured
+
+
+def vlm(
+    prompt: str,
+    *images: Any,
+    system: str | None = None,
+    json: Any = None,
+    hint: Any = None,
+    draft: bool | None = None,
+    **sampling: Any,
+) -> Any:
+    """Ask about pictures: `vlm("What is this?", img)`. Keyword arguments are SamplingParams' fields, such as
+    `think=False` or `think_budget=500`; the settings about thoughts hold here as well.
+
+    With `json` (a pydantic model or a JSON schema) the answer is an instance of it. `await vlm(...)`
+    is the same. `hint` is text, or an answer, that this one may repeat; `draft=False` puts nothing that is known
+    already before the model (None: as set).
+
+    :raises OmlxError: one sentence that names the mend.
+    """
+    if json is None:
+        return _ask(prompt, images, sampling, draft, hint, system=system)
+    sampling["json_schema"] = structured.schema_of(json)
+    made = _ask(prompt, images, sampling, draft, hint, system=system)
+    return structured.instance_of(json, made)
+
+
+def ocr(
+    *images: Any,
+    prompt: str | None = None,
+    whole: bool = False,
+    hint: Any = None,
+    draft: bool | None = None,
+    **sampling: Any,
+) -> Result:
+    """Read the text in pictures: `ocr("receipt.png").text`. `ocr.map(paths)` reads many.
+
+    One picture without a prompt is read by lines where the model's checkpoint has a recipe for that
+    (`reading.json`), and `.lines` has their boxes; `whole=True` hands it over as it is. `hint` and `draft` are
+    as in `vlm`.
+
+    :raises OmlxError: one sentence that names the mend.
+    """
+    return _ask(prompt, images, sampling, draft, hint, by_lines=not whole)
+
+
+def _map(
+    pictures: Iterable[Any],
+    concurrency: int = 16,
+    prompt: str | None = None,
+    whole: bool = False,
+    hint: Any = None,
+    draft: bool | None = None,
+    **sampling: Any,
+) -> ResultList:
+    """Read many pictures through the batch, `concurrency` of them under way at a time.
+
+    One result per picture, in order; a picture that fails is a `Failure` in its place. `hint` is text that all of
+    them may say, or a list or column with one for each.
+    """
+    return read_pictures(pictures, concurrency, prompt, whole, hint, draft, sampling)
+
+
+def read_pictures(
+    pictures: Iterable[Any],
+    concurrency: int,
+    prompt: str | None,
+    whole: bool,
+    hint: Any,
+    draft: bool | None,
+    sampling: dict[str, Any],
+) -> ResultList:
+    """`ocr.map`."""
+    items = list(pictures)
+    return read_many(
+        items,
+        prompt,
+        SamplingParams(**sampling),
+        ahead=max(1, concurrency),
+        whole=whole,
+        draft=settings().drafts if draft is None else draft,
+        hints=hints_for(hint, len(items)),
+    )
+
+
+ocr.map = _map  # type: ignore[attr-defined]
+
+
+def _ask(
+    prompt: str | None,
+    images: Sequence[Any],
+    sampling: dict[str, Any],
+    draft: bool | None,
+    hint: Any,
+    system: str | None = None,
+    by_lines: bool = False,
+) -> Result:
+    limits = settings().image_limits()
+    opened = [image for source in images for image in open_images(source, limits)]
+    params = SamplingParams(**sampling)
+    whole = settings().reads_whole(not by_lines)
+    known: dict[str, Any] = {"draft": settings().drafts if draft is None else draft, "hint": hint_text(hint)}
+
+    def begin(engine: Any) -> Any:
+        chosen = settings().with_thinking(params, engine.thinks)
+        return read_picture(engine, opened, prompt, chosen, whole, system, **known)
+
+    handle = session.submit(begin)
+    parts: list[Any] = [*(ImagePart(image) for image in opened), *([prompt] if prompt else [])]
+    try:
+        generation = handle.result()
+    except BaseException:
+        handle.cancel()
+        raise
+    return Result(generation, opened, prompt or "", messages=[Message("user", parts)])

@@ -1,0 +1,195 @@
+"""`%ocr`, `%%vlm` and `%omlx`: their flags and their help. `%load_ext` imports this, so what carries them out is
+imported by the first one that runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.error import UsageError
+from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
+
+from ...errors import OmlxError
+from ..plain import shown
+from .arguments import MagicParser, is_name, not_negative, positive
+
+if TYPE_CHECKING:
+    from ..answers.result import Result, ResultList
+
+
+def _ocr_parser() -> MagicParser:
+    parser = MagicParser(prog="%ocr", add_help=False)
+    parser.add_argument("source", nargs="+")
+    parser.add_argument("--prompt", default=None)
+    parser.add_argument("--max-tokens", type=positive)
+    parser.add_argument("--all-frames", action="store_true")
+    parser.add_argument("--whole", action="store_true")
+    parser.add_argument("--boxes", action="store_true")
+    _add_drafts(parser)
+    parser.add_argument("-o", "--out", type=is_name, metavar="NAME")
+    return parser
+
+
+def _vlm_parser() -> MagicParser:
+    parser = MagicParser(prog="%%vlm", add_help=False)
+    parser.add_argument("-i", "--image", dest="image", nargs="+", action="extend", default=[], metavar="SOURCE")
+    parser.add_argument("-o", "--out", type=is_name, metavar="NAME")
+    parser.add_argument("--max-tokens", type=positive)
+    parser.add_argument("--temperature", type=float)
+    parser.add_argument("--top-p", type=float)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--stop", action="append")
+    parser.add_argument("--system")
+    parser.add_argument("--all-frames", action="store_true")
+    parser.add_argument("--chat", metavar="NAME")
+    parser.add_argument("--background", action="store_true")
+    parser.add_argument("--json", metavar="MODEL")
+    parser.add_argument("--table", action="store_true")
+    parser.add_argument("--tools", metavar="F,G")
+    parser.add_argument("--yes", action="store_true")
+    thinking = parser.add_mutually_exclusive_group()
+    thinking.add_argument("--think", action="store_true", default=None)
+    thinking.add_argument("--no-think", dest="think", action="store_false", default=None)
+    parser.add_argument("--think-budget", type=not_negative, metavar="N")
+    _add_drafts(parser)
+    return parser
+
+
+def _add_drafts(parser: MagicParser) -> None:
+    parser.add_argument("--no-draft", action="store_true")
+    parser.add_argument("--hint", metavar="TEXT")
+
+
+def flags() -> dict[str, list[str]]:
+    """The flags of each magic, for completion."""
+    parsers = {"ocr": _ocr_parser(), "vlm": _vlm_parser()}
+    return {name: sorted(o for a in p._actions for o in a.option_strings) for name, p in parsers.items()}
+
+
+@magics_class
+class OmlxMagics(Magics):
+    """The extension's magics, bound to one shell."""
+
+    @no_var_expand
+    @line_magic
+    def ocr(self, line: str) -> Result | ResultList:
+        """Read the text in pictures.
+
+            %ocr SOURCE... [--prompt TEXT] [--max-tokens N] [--all-frames] [--whole] [--boxes] [-o NAME]
+                           [--hint TEXT] [--no-draft]
+
+        SOURCE is a Python name or expression of the notebook, a path, a glob, a URL or pages of a PDF.
+        Pages run in one batch and the answers come back in order. The embedded model reads a page line by
+        line (turned upright, columns one after another, cells of a table with tabs between them); --whole
+        hands it over as it is, and --boxes draws the lines on the page.
+
+        --hint TEXT        what the pages may say, in quotes, or a name or expression with the text (of several
+                           pages also a list with one for each); the model checks it: same answer, fewer steps
+        --no-draft         nothing that is known already is put before the model
+
+        Examples::
+
+            %ocr receipt.png
+            %ocr scans/*.png report.pdf[1-3,7] -o pages
+            %ocr fig
+            %ocr letter.png --boxes
+            %ocr images[0] "a name with blanks.png"
+            %ocr https://example.org/page.png --max-tokens 500
+            %ocr second_edition.png --hint first_edition.text
+            text = %ocr receipt.png
+
+        The result has .text, .lines (text, box, log-probability), .usage and .images and is also `_`. Of
+        several pictures it is a list in order; one that can't be read is a Failure in its place. After an
+        interrupt the same line goes on
+        where it stopped.
+        """
+        try:
+            args = _ocr_parser().parse_line(line)
+            from .read_cell import read_cell
+
+            return read_cell(self.shell, args)
+        except (OmlxError, UsageError) as error:
+            raise UsageError(shown(error)) from None
+
+    @no_var_expand
+    @cell_magic
+    def vlm(self, line: str, cell: str) -> Any:
+        """Ask a vision-language model; the cell is the prompt.
+
+            %%vlm [-i SOURCE ...] [-o NAME] [--max-tokens N] [--temperature T] [--top-p P]
+                  [--seed N] [--stop TEXT] [--system TEXT] [--all-frames] [--chat NAME]
+                  [--background] [--json MODEL | --table | --tools F,G [--yes]]
+                  [--think | --no-think] [--think-budget N] [--hint TEXT] [--no-draft]
+
+        {expr} in the cell is evaluated in the notebook: a picture (or a list of them) goes in at that
+        place, a DataFrame as a table, anything else as text; {{ and }} are braces. SOURCE is a Python
+        name or expression, a path, a glob or a URL; -i pictures come before the text, in order.
+
+        --chat NAME        go on with a conversation (%omlx chats)
+        --background       return at once with a Job (%omlx jobs)
+        --json MODEL       a pydantic model or JSON schema; the value is an instance
+        --table            the value is a DataFrame
+        --tools F,G        functions that the model may call; each call asks first, unless --yes
+        --think, --no-think   whether a model that thinks before it answers does so
+        --think-budget N   tokens after which a thought is ended and the answer begins
+        --hint TEXT        what the answer may repeat, in quotes, or a name or expression with the text; the
+                           model checks it: same answer, fewer steps
+        --no-draft         nothing that is known already is put before the model
+
+        Examples::
+
+            %%vlm
+            What has changed between {before} and {after}?
+
+            %%vlm -i scans/*.png -o summary
+            Summarise these pages.
+
+            %%vlm --chat trip
+            And who took {photos[2]}?
+
+            %%vlm --json Receipt
+            {img} Give shop, date and total.
+
+            %%vlm --think-budget 500
+            How many chairs are in {photo}?
+
+        The result has .text, .thinking, .usage, .images and .messages and is also `_`.
+        """
+        try:
+            args = _vlm_parser().parse_line(line)
+            from .ask_cell import vlm_cell
+
+            return vlm_cell(self.shell, args, cell)
+        except (OmlxError, UsageError) as error:
+            raise UsageError(shown(error)) from None
+
+    @line_magic
+    def omlx(self, line: str) -> Any:
+        """Manage the model of this kernel.
+
+            %omlx chats          conversations: fork, clear, export
+            %omlx jobs           background cells: wait, cancel
+            %omlx dashboard      what the engine is doing, live
+            %omlx doctor         what works on this machine
+            %omlx settings       every setting, its value and where it can be set
+            %omlx load MODEL     load a folder or a hub id (tiny-ocr is the embedded model)
+            %omlx unload         end the engine and free its memory
+            %omlx status         what is loaded and what it is doing
+            %omlx model          what the loaded model may do, and why not; --prove shows it anew
+            %omlx memory         who holds how much, and what bounds it
+            %omlx models         models that are on this machine
+            %omlx cache          what the prefix cache holds and has saved
+            %omlx cache clear [MODEL]   empty it, or what it holds of one model
+            %omlx cache verify   check every stored block
+
+        Examples::
+
+            %omlx load mlx-community/Qwen2.5-VL-3B-Instruct-4bit
+            %omlx load ~/models/glm-ocr
+            %omlx status
+        """
+        try:
+            from ..manage import commands
+
+            return commands.run_command(self.shell, line)
+        except (OmlxError, UsageError) as error:
+            raise UsageError(shown(error)) from None

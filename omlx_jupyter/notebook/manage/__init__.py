@@ -1,0 +1,1 @@
+"""`%omlx`: looking after models, cache, conversations and jobs."""

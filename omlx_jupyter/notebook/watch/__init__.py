@@ -1,0 +1,1 @@
+"""What the engine is doing, for the dashboard and JupyterLab's panel."""

@@ -1,0 +1,48 @@
+"""`%omlx dashboard`: what the engine is doing, live, while cells run."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+from .state import Watcher, same
+
+UPDATES_PER_S = 2.0
+_JS = Path(__file__).parent.parent / "js"
+
+
+def make() -> Any:
+    """The widget. It updates from a thread of its own until its last view or the widget is closed."""
+    import anywidget
+    import traitlets
+
+    class Dashboard(anywidget.AnyWidget):
+        """The engine's batch, speed, cache and memory."""
+
+        _esm = _JS / "dashboard.js"
+        _css = _JS / "dashboard.css"
+        state = traitlets.Dict().tag(sync=True)
+
+        def __init__(self) -> None:
+            self.watcher = Watcher()
+            super().__init__(state=self.watcher.snapshot())
+            self.stopped = threading.Event()
+            self.on_msg(self._on_message)
+            threading.Thread(target=self._update, name="omlx-dashboard", daemon=True).start()
+
+        def _on_message(self, _: Any, content: Any, __: Any) -> None:
+            if isinstance(content, dict) and content.get("gone"):
+                self.stopped.set()
+
+        def _update(self) -> None:
+            while not self.stopped.wait(1 / UPDATES_PER_S):
+                made = self.watcher.snapshot()
+                if not same(made, self.state):
+                    self.state = made
+
+        def close(self) -> None:
+            self.stopped.set()
+            super().close()
+
+    return Dashboard()

@@ -1,0 +1,1 @@
+"""Requests on their way: the kernel's engine, runs, jobs, conversations and tools."""

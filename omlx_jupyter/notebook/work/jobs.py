@@ -1,0 +1,152 @@
+"""`%%vlm --background`: requests that run while the kernel stays usable."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.error import UsageError
+
+from ...errors import OmlxError
+from ..answers.stream_view import hear
+from ..answers.thoughts import Heard
+from ..plain import name, tell
+
+if TYPE_CHECKING:
+    from ..answers.result import Result
+
+_numbers = itertools.count(1)
+_jobs: dict[int, Job] = {}
+
+
+class Job:
+    """A request in the background: `.done`, `.result()`, `.cancel()`, and `await job`."""
+
+    def __init__(self, handle: Any, view: Any, make_result: Callable[[float], Result], prompt: str) -> None:
+        """`make_result` is told how long the thought took."""
+        self.number = next(_numbers)
+        self.prompt = prompt
+        self._handle, self._view, self._make_result = handle.in_background(), view, make_result
+        self._result: Result | None = None
+        self._error: BaseException | None = None
+        self._callbacks: list[Callable[[Result], None]] = []
+        _jobs[self.number] = self
+        self._thread = threading.Thread(target=self._watch, name=f"omlx-job-{self.number}", daemon=True)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        heard, ended = Heard(), False
+        try:
+            while not ended:
+                ended = hear(self._handle, self._view, heard)
+            self._result = self._make_result(heard.thought_s)
+            self._view.finish(self._result)
+            for callback in self._callbacks:
+                callback(self._result)
+        except OmlxError as error:
+            self._error = error
+            self._view.status(str(error))
+        except BaseException as error:  # a display that has gone must not lose the answer
+            self._error = error
+
+    @property
+    def done(self) -> bool:
+        return not self._thread.is_alive()
+
+    @property
+    def state(self) -> str:
+        if self._error is not None:
+            return f"failed: {self._error}"
+        if self._result is not None:
+            return "interrupted" if self._result.finish_reason == "cancelled" else "finished"
+        progress = self._handle.progress
+        return {"decode": f"writing, {progress.tokens} tokens"}.get(progress.phase, progress.phase)
+
+    def result(self, timeout: float | None = None) -> Result:
+        """Wait for the answer; Ctrl-C ends the waiting, not the job.
+
+        :raises OmlxError: the request failed.
+        :raises TimeoutError: it is still running.
+        """
+        waited = 0.0
+        while not self.done:
+            if timeout is not None and waited >= timeout:
+                raise TimeoutError(f"job {self.number} is still running")
+            self._thread.join(0.05)
+            waited += 0.05
+        if self._error is not None:
+            raise self._error
+        assert self._result is not None
+        return self._result
+
+    def cancel(self) -> None:
+        """End it; what was said is kept."""
+        self._handle.cancel()
+
+    def then(self, callback: Callable[[Result], None]) -> None:
+        """Call `callback(result)` when the answer is there."""
+        self._callbacks.append(callback)
+        if self.done and self._result is not None:
+            callback(self._result)
+
+    def __await__(self) -> Generator[Any, None, Result]:
+        import asyncio
+
+        async def wait() -> Result:
+            while not self.done:
+                await asyncio.sleep(0.02)
+            return self.result()
+
+        return wait().__await__()
+
+    def __repr__(self) -> str:
+        return name(f"<Job {self.number} · {self.state}>")
+
+
+def listing() -> list[Job]:
+    return list(_jobs.values())
+
+
+def find(text: str) -> Job:
+    """:raises UsageError: no such job."""
+    job = _jobs.get(int(text)) if text.isdigit() else None
+    if job is None:
+        raise UsageError(f"there is no job {text}; known: {', '.join(map(str, _jobs)) or 'none yet'}.")
+    return job
+
+
+def command(rest: list[str]) -> None:
+    """%omlx jobs | jobs wait [N] | jobs cancel [N] | jobs clear"""
+    match rest:
+        case []:
+            for job in listing():
+                tell(f"{job.number}: {job.state} · {name(job.prompt[:60])}")
+            if not _jobs:
+                tell("No jobs yet; %%vlm --background begins one.")
+        case ["wait"]:
+            for job in listing():
+                _wait(job)
+        case ["wait", number]:
+            _wait(find(number))
+        case ["cancel"]:
+            for job in listing():
+                job.cancel()
+        case ["cancel", number]:
+            find(number).cancel()
+        case ["clear"]:
+            for job in listing():
+                if job.done:
+                    del _jobs[job.number]
+        case _:
+            raise UsageError("%omlx jobs; jobs wait [N]; jobs cancel [N]; jobs clear")
+
+
+def _wait(job: Job) -> None:
+    try:
+        job.result()
+    except OmlxError as error:
+        tell(f"{job.number}: {error}")
+    else:
+        tell(f"{job.number}: {job.state}")

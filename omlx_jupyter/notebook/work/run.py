@@ -1,0 +1,171 @@
+"""Running a request for a cell: watch it, show it, stop it on an interrupt, keep what was said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ...chat.pages import read_picture
+from ...errors import OmlxError
+from ...types import ImagePart, Message, SamplingParams
+from ..answers.result import Result
+from ..answers.stream_view import View, hear, make_view
+from ..answers.thoughts import Heard
+from ..settings.config import settings
+from . import session
+
+
+class Interrupted(KeyboardInterrupt):
+    """An interrupt, told in one line instead of a traceback."""
+
+    def __init__(self, result: Result | None, told: str = "") -> None:
+        super().__init__()
+        self.result, self._told = result, told
+
+    def _render_traceback_(self) -> list[str]:
+        if self._told:
+            return [self._told]
+        kept = len(self.result.generation.token_ids) if self.result else 0
+        return [f"Interrupted: {kept} tokens are kept in _" if kept else "Interrupted."]
+
+
+def sampling_from(args: Any) -> SamplingParams:
+    """Flags win over settings; what neither sets is left to the model."""
+    config = settings()
+    temperature = getattr(args, "temperature", None)
+    if temperature is None and config.temperature >= 0:
+        temperature = config.temperature
+    return SamplingParams(
+        temperature=temperature,
+        max_tokens=getattr(args, "max_tokens", None) or config.max_tokens or None,
+        top_p=getattr(args, "top_p", None),
+        seed=getattr(args, "seed", None),
+        stop=tuple(getattr(args, "stop", None) or ()) or None,
+        think=getattr(args, "think", None),
+        think_budget=getattr(args, "think_budget", None),
+    )
+
+
+@dataclass
+class Ask:
+    """One request of a cell: all messages, the pictures of this turn and its words."""
+
+    messages: list[Message]
+    sampling: SamplingParams
+    images: Sequence[Any] = ()
+    prompt: str = ""
+    tools: Any = None
+    stoppable: bool = True
+    by_lines: bool = False  # a page is read, as the model's checkpoint wants it
+    draft: bool = True
+    hint: str = ""
+
+
+def message_of(parts: Sequence[Any]) -> Message:
+    """A user turn of text and decoded pictures in order."""
+    return Message("user", [part if isinstance(part, str) else ImagePart(part) for part in parts])
+
+
+def start(request: Ask, view: View | None = None) -> Any:
+    """Queue it; its handle.
+
+    :raises OmlxError: no engine could be loaded, or nothing was asked.
+    """
+
+    def begin(engine: Any) -> Any:
+        sampling = settings().with_thinking(request.sampling, engine.thinks)
+        known: dict[str, Any] = {"draft": request.draft, "hint": request.hint}
+        if request.by_lines:
+            return read_picture(engine, request.images, request.prompt, sampling, **known)
+        return engine.submit(request.messages, sampling=sampling, tools=request.tools, **known)
+
+    return session.submit(begin, view.status if view is not None else None)
+
+
+def open_view(shell: Any, request: Ask) -> tuple[Any, View]:
+    """A running request and the view in the cell that asked.
+
+    :raises OmlxError: as `start`.
+    """
+    view = make_view(shell, request.images, request.stoppable)
+    try:
+        handle = start(request, view)
+        if not request.stoppable and (engine := session.current_engine()) is not None and engine.thinks:
+            view.keep_place()
+        return handle, view
+    except BaseException:
+        view.fail()
+        raise
+
+
+def ask(shell: Any, request: Ask) -> Result:
+    """Send one request and show it while it runs.
+
+    :raises OmlxError: it failed.
+    :raises Interrupted: the kernel was interrupted; the exception holds what was said.
+    """
+    handle, view = open_view(shell, request)
+    return watch(handle, view, request)
+
+
+def watch(handle: Any, view: View, request: Ask) -> Result:
+    """Show a running request until it ends. Raises as `ask` does."""
+    heard, ended = Heard(), False
+    try:
+        while not ended:
+            ended = hear(handle, view, heard)
+        result = result_of(handle, request, heard.thought_s)
+    except KeyboardInterrupt:
+        handle.cancel()
+        partial = _partial(handle, request, heard.thought_s)
+        if partial is not None:
+            view.finish(partial)
+        else:
+            view.fail()
+        raise Interrupted(partial) from None
+    except OmlxError:
+        view.fail()
+        raise
+    view.finish(result)
+    return result
+
+
+def result_of(handle: Any, request: Ask, thought_s: float = 0.0) -> Result:
+    """:raises OmlxError: the request failed."""
+    running = session.current_engine()
+    generation = handle.result()
+    calls: Sequence[Any] = ()
+    if request.tools and running is not None:
+        calls = running.parse_tools(generation, request.tools).calls
+    return Result(
+        generation,
+        request.images,
+        request.prompt,
+        running.name if running else "",
+        messages=request.messages,
+        tool_calls=calls,
+        thought_s=thought_s,
+    )
+
+
+def _partial(handle: Any, request: Ask, thought_s: float) -> Result | None:
+    """What was said until the interrupt; the engine ends a request within one step. Where nothing was said yet,
+    nothing is waited for: a large picture may take seconds to encode, and ends by itself."""
+    try:
+        handle.result(timeout=10 if handle.progress.tokens else 0.1)
+        return result_of(handle, request, thought_s)
+    except (OmlxError, TimeoutError):
+        return None
+
+
+def keep(shell: Any, value: Any, name: str | None) -> None:
+    """Bind a result to the -o name."""
+    if name:
+        shell.user_ns[name] = value
+
+
+def keep_as_last(shell: Any, value: Any, name: str | None) -> None:
+    """Bind to `_` and the -o name where the cell ends with an error and its value is lost."""
+    keep(shell, value, name)
+    shell.displayhook.update_user_ns(value)

@@ -1,0 +1,96 @@
+"""The kernel's one engine: loaded at first use, replaced by `%omlx load`, ended with the extension."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from ...errors import EngineClosedError
+from ..plain import bar, tell
+from ..settings.config import settings
+
+ANNOUNCE_AFTER_S = 0.5
+_lock = threading.Lock()
+_engine: list[Any] = []
+
+
+def current_engine() -> Any | None:
+    """The loaded engine, or None."""
+    return _engine[0] if _engine else None
+
+
+def engine(model: str | None = None, say: Callable[[str], None] | None = None) -> Any:
+    """The loaded engine; loads `model` (or the configured one) where there is none or another.
+
+    :raises ModelError: one sentence that names the mend. A model that is running stays.
+    """
+    with _lock:
+        running = current_engine()
+        if running is not None and (model is None or model == running.name):
+            return running
+        from ...chat.client import Engine
+
+        wanted = model or settings().model or None
+        made = Engine.load(
+            wanted,
+            memory_bytes=settings().memory_mib * 2**20,
+            image_limits=settings().image_limits(),
+            cache=settings().cache_settings(),
+            trust_code=settings().trust_code,
+            pixel_budget=settings().pixel_budget,
+            on_wait=_announce(wanted or "tiny-ocr", say),
+        )
+        if running is not None:
+            running.close()
+        _engine[:] = [made]
+        return made
+
+
+def _announce(name: str, say: Callable[[str], None] | None) -> Callable[[float, float], None]:
+    """Say how far loading is, if the wait turns out to be one."""
+    said: list[str] = []
+
+    def on_wait(seconds: float, share: float) -> None:
+        line = f"{bar(share)} loading {name} … {100 * share:.0f} %" if share else f"loading {name} …"
+        if say is not None and seconds > ANNOUNCE_AFTER_S and line not in said[-1:]:
+            said.append(line)
+            say(line)
+
+    return on_wait
+
+
+def unload() -> str | None:
+    """End the engine and free its model; the model's name, or None where none was loaded."""
+    with _lock:
+        running = current_engine()
+        _engine.clear()
+        if running is None:
+            return None
+        running.close()
+        return str(running.name)
+
+
+@cache
+def _tell_if_slow() -> None:
+    """Once a kernel: nobody would look for a missing library behind slow answers."""
+    from ...models.blas import slow_note
+
+    note = slow_note()
+    if note:
+        tell(f"Note: {note} (%omlx doctor).", error=True)
+
+
+def submit(start: Callable[[Any], Any], say: Callable[[str], None] | None = None) -> Any:
+    """`start(engine)`, once more with a new engine where the old one was closed meanwhile."""
+    running = engine(say=say)
+    _tell_if_slow()
+    try:
+        return start(running)
+    except EngineClosedError:
+        with _lock:  # of several threads that meet a closed engine one puts it away; all use the next
+            if current_engine() is running:
+                _engine.clear()
+        running.close()
+        return start(engine(say=say))
