@@ -13,7 +13,7 @@ from ..engine.request import RequestHandle
 from ..types import Delta, Generation
 from .messages import from_openai
 from .options import asked_of
-from .tool_stream import ToolStream
+from .tool_stream import CallPiece, ToolStream
 
 _LOOK_S = 0.01  # between looks at several choices that are streamed
 
@@ -54,15 +54,14 @@ class _Choice:
         return {"content": content, "refusal": None}
 
     def pieces(self, delta: Delta) -> Iterator[dict[str, Any]]:
-        """A piece of the answer as deltas: its text, and each tool call once it is complete."""
+        """A piece of the answer as deltas: its text, and the tool calls as they come."""
         text, calls = (delta.text, ()) if self._stream is None else self._stream.feed(delta)
         if delta.thinking:
             yield {"reasoning_content": delta.thinking}
         if text:
             yield {"content": text}
-        if calls and self._stream is not None:
-            first = self._stream.calls - len(calls)
-            yield {"tool_calls": [{"index": i, **_openai_call(call)} for i, call in enumerate(calls, first)]}
+        if calls:
+            yield {"tool_calls": [_openai_piece(piece) for piece in calls]}
 
     def last(self) -> tuple[dict[str, Any], str]:
         """(what wasn't streamed of the text and the calls, the finish reason)."""
@@ -70,12 +69,11 @@ class _Choice:
         if self._stream is None:
             return {}, _finish(result)
         parsed = self._engine.parse_tools(result, self.tools)
-        sent = self._stream.calls
-        calls = [{"index": i, **_openai_call(call)} for i, call in enumerate(parsed.calls[sent:], sent)]
-        delta: dict[str, Any] = {"tool_calls": calls} if calls else {}
-        if not sent and not calls and len(parsed.text) > len(self._stream.text):
+        calls = self._stream.finish(parsed.calls)
+        delta: dict[str, Any] = {"tool_calls": [_openai_piece(piece) for piece in calls]} if calls else {}
+        if not self._stream.calls and len(parsed.text) > len(self._stream.text):
             delta["content"] = parsed.text[len(self._stream.text) :]  # what looked like a call and was none
-        return delta, "tool_calls" if sent or calls else _finish(result)
+        return delta, "tool_calls" if parsed.calls else _finish(result)
 
 
 class _Call:
@@ -154,6 +152,13 @@ def _openai_call(call: Any) -> dict[str, Any]:
     return {"id": identity, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
+def _openai_piece(piece: CallPiece) -> dict[str, Any]:
+    """A call's first piece names it; those after it bring arguments only."""
+    if not piece.name:
+        return {"index": piece.index, "function": {"arguments": piece.arguments}}
+    return {"index": piece.index, **_openai_call(piece)}
+
+
 def _finish(result: Generation) -> str:
     return "length" if result.finish_reason == "length" else "stop"
 
@@ -188,7 +193,7 @@ class Completions:
     ) -> Any:
         """As `openai.OpenAI().chat.completions.create`, over this engine.
 
-        `tools` also takes Python functions. A streamed tool call comes in one chunk, once it is complete.
+        `tools` also takes Python functions. A streamed tool call comes as it is written.
 
         :raises OmlxError: the request can't be served; unknown options are errors.
         """

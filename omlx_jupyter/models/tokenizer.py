@@ -150,6 +150,12 @@ class ChatTokenizer:
         """Whether prompts go through a chat template."""
         return bool(not self._family.plain and self._template())
 
+    @property
+    def template_text(self) -> str:
+        """The chat template; "" where there is none, or it is one of several by name."""
+        template = self._template()
+        return template if isinstance(template, str) else ""
+
     def _template(self) -> Any:
         return getattr(self._template_owner, "chat_template", None) or getattr(self.inner, "chat_template", None)
 

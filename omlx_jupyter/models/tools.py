@@ -1,14 +1,15 @@
-"""Tool calls in the formats of the model families, through mlx-lm's parsers."""
+"""Tool calls in an answer: told from its text, whole or while they are written."""
 
 from __future__ import annotations
 
-import importlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .tokenizer import ChatTokenizer
+from .tool_formats import format_of
 from .tool_grammar import call_grammar
 
 
@@ -29,28 +30,44 @@ class Parsed:
     note: str = ""
 
 
+@dataclass(frozen=True)
+class Begun:
+    """A call that goes on: `arguments` is what its JSON begins with, as it will be in the end."""
+
+    name: str
+    arguments: str
+    whole: bool = False
+
+
 class ToolParser:
     """Finds the calls in an answer. One per loaded model."""
 
     def __init__(self, tokenizer: ChatTokenizer) -> None:
-        from mlx_lm import tokenizer_utils
-
         self._tokenizer = tokenizer
-        name = tokenizer_utils._infer_tool_parser(tokenizer.inner)  # no public way to ask (mlx-lm 0.32)
-        self.style = str(name or "json_tools")
-        self._module = importlib.import_module(f"mlx_lm.tool_parsers.{self.style}")
-        self.start: str = self._module.tool_call_start
-        self.start_id = tokenizer.token_id(self.start)
-        self._end: str = self._module.tool_call_end
+        self._format = format_of(tokenizer.inner)
+        self.style = self._format.style
+        self.start = self._format.start
+        self.start_id = tokenizer.token_id(self.start) if self.start else None
+        self.begins = self._format.begins
+        starts = (self.start, self._format.heading + self.start)
+        self.starts = tuple(dict.fromkeys(t for s in starts for t in (s, self._shown(s)) if t))
 
     def grammar(self, tools: Sequence[Any], several: bool) -> str | None:
         """A grammar of a call of one of `tools`; None where the model's format can't be bound to one."""
-        return call_grammar(self.style, self.start, self._end, tools, self._word, several)
+        return call_grammar(self._format, tools, self._word, several, self._tokenizer.template_text)
 
     def _word(self, text: str) -> str:
-        found = self._tokenizer.token_id(text)
-        special = found is not None and text in self._tokenizer.special_texts
-        return f"<[{found}]>" if special else json.dumps(text)
+        """A marker as Lark has it: special tokens by their ids, the rest as text."""
+        specials = [t for t in self._tokenizer.special_texts if t in text and self._tokenizer.token_id(t) is not None]
+        if not specials:
+            return json.dumps(text, ensure_ascii=False)
+        parts = re.split(f"({'|'.join(map(re.escape, sorted(specials, key=len, reverse=True)))})", text)
+        words = [
+            f"<[{self._tokenizer.token_id(part)}]>" if part in specials else json.dumps(part, ensure_ascii=False)
+            for part in parts
+            if part
+        ]
+        return " ".join(words)
 
     def parse(self, token_ids: Sequence[int], end_tokens: frozenset[int], text: str, tools: Any = None) -> Parsed:
         """Take an answer apart. A malformed call comes back as text with a note, never as an exception."""
@@ -58,40 +75,67 @@ class ToolParser:
         while ids and ids[-1] in end_tokens:
             ids.pop()
         raw = self._tokenizer.decode(ids, skip_special_tokens=False)
-        before, found, rest = raw.partition(self.start)
-        if not found:
+        before, rest = self._split(raw)
+        if rest is None:
             return Parsed(text)
         calls: list[ToolCall] = []
-        try:
-            for block in self._blocks(rest):
-                made = self._module.parse_tool_call(block, tools)
-                calls += [_call(c) for c in (made if isinstance(made, list) else [made])]
-        except Exception as error:
-            return Parsed(text, (), f"the model's tool call can't be parsed ({type(error).__name__}: {error})")
+        for block, whole in self._format.blocks(rest):
+            try:
+                if not whole and self._format.unfinished(block):
+                    raise ValueError("it isn't finished")
+                calls += self._calls(block, tools)
+            except Exception as error:
+                if not self.start and not raw.lstrip().startswith("<|"):
+                    return Parsed(text)  # an answer that begins as a call would
+                note = f"the model's tool call can't be parsed ({type(error).__name__}: {error})"
+                return (
+                    Parsed(f"{before.strip()}{self.start}{block}", tuple(calls), note)
+                    if calls
+                    else Parsed(text, (), note)
+                )
         if not calls:
             return Parsed(text, (), "the model began a tool call and didn't finish it")
-        return Parsed(before.strip(), tuple(calls))
+        return Parsed(self._plain(before), tuple(calls))
 
-    def completed(self, token_ids: Sequence[int], tools: Any = None) -> list[ToolCall]:
-        """The calls that are whole in an answer that goes on. Malformed ones end the list: `parse` tells of them."""
+    def _split(self, raw: str) -> tuple[str, str | None]:
+        """(what stands before the calls, what behind their first marker; None where there is no call)."""
+        if self.start:
+            before, found, rest = raw.partition(self.start)
+            return before, rest if found else None
+        return "", raw if raw.lstrip().startswith(self.begins) else None
+
+    def _plain(self, text: str) -> str:
+        """Text before a call without what only headed it."""
+        return self._shown(text.removesuffix(self._format.heading)).strip()
+
+    def _shown(self, text: str) -> str:
+        """A text as decoding shows it, without the special tokens in it."""
+        for special in self._tokenizer.special_texts:
+            text = text.replace(special, "")
+        return text
+
+    def _calls(self, block: str, tools: Any) -> list[ToolCall]:
+        made = self._format.parse(block, tools)
+        return [_call(c) for c in (made if isinstance(made, list) else [made])]
+
+    def begun(self, token_ids: Sequence[int], tools: Any = None) -> list[Begun]:
+        """The calls of an answer that goes on, as far as they are told. Malformed ones end the list: `parse` tells of
+        them."""
         raw = self._tokenizer.decode(list(token_ids), skip_special_tokens=False)
-        rest = raw.partition(self.start)[2]
-        whole = rest.split(self._end)[:-1] if self._end else rest.split(self.start)[:-1]
-        calls: list[ToolCall] = []
-        try:
-            for block in whole:
-                made = self._module.parse_tool_call(block.rpartition(self.start)[2] if self._end else block, tools)
-                calls += [_call(c) for c in (made if isinstance(made, list) else [made])]
-        except Exception:
-            return calls
-        return calls
-
-    def _blocks(self, rest: str) -> list[str]:
-        """The calls' inner texts; where the format has no end mark, a call lasts to the next start."""
-        parts = rest.split(self.start)
-        if not self._end:
-            return parts
-        return [part.partition(self._end)[0] for part in parts]
+        rest = self._split(raw.rstrip("\ufffd"))[1]  # half a character may be at its end
+        found: list[Begun] = []
+        for block, whole in self._format.blocks(rest or ""):
+            try:
+                if whole:
+                    texts = self._format.begun(block, tools) if self._format.header else None
+                    calls = self._calls(block, tools)
+                    exact = texts is not None and len(calls) == 1
+                    found += [Begun(c.name, texts[1] if exact and texts else c.arguments, True) for c in calls]
+                elif part := self._format.begun(block, tools):
+                    return [*found, Begun(*part)]
+            except Exception:
+                return found
+        return found
 
 
 def _call(made: Any) -> ToolCall:
