@@ -53,7 +53,8 @@ class Format:
     def unfinished(self, block: str) -> bool:
         """Whether a call whose end mark is missing lacks more than that."""
         if self.header is not None and self.end:
-            return self.header.match(block) is None  # JSON tells by itself whether it is whole
+            found = self.header.match(block)
+            return found is None or not block[found.end() :]  # JSON tells by itself whether it is whole
         return bool(self.end)
 
     def begun(self, block: str, tools: Any) -> tuple[str, str] | None:
