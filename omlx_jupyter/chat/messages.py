@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_type_hints
 
 from ..errors import RequestError
-from ..images.source import is_image_source
-from ..types import ImagePart, Message
+from ..types import Message
+from .parts import Part, checked_text, part
 
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
 
@@ -18,7 +18,8 @@ def conversation(prompt: object) -> str | list[Message] | None:
     """What a caller asks, as the engine takes it: a prompt, or messages in any of their forms.
 
     A message is a `Message`, an OpenAI dict or type, or a string (a user turn); a part is text, an `ImagePart`,
-    a picture as `omlx_jupyter.images` takes it, or an OpenAI part.
+    a picture as `omlx_jupyter.images` takes it, a data
+    frame, or an OpenAI part.
 
     :raises RequestError: anything else, by its place.
     """
@@ -40,39 +41,13 @@ def _message(value: object, place: int) -> Message:
         parts = [value.parts] if isinstance(value.parts, str) else value.parts
         if value.role not in ROLES.values():
             raise RequestError(f"message {place} has the role {value.role!r}; use {', '.join(ROLES)}.")
-        return Message(value.role, [_part(part, place) for part in parts], value.extra)
+        return Message(value.role, [part(item, place) for item in parts], value.extra)
     if isinstance(value, Mapping) or hasattr(value, "model_dump"):
         return from_openai([value], place)[0]
     raise RequestError(
         f"message {place} is a {type(value).__name__}; give a Message, a dict with role and content, or text. "
         "Pictures go into a message's parts, or into images=."
     )
-
-
-def _part(part: object, place: int) -> str | ImagePart:
-    if isinstance(part, str):
-        return checked_text(part, f"message {place}")
-    if isinstance(part, ImagePart):
-        return part
-    if isinstance(part, Mapping):
-        return _openai_part(part, place)
-    if is_image_source(part):
-        return ImagePart(part)
-    raise RequestError(
-        f"message {place} has a part that is a {type(part).__name__}; give text, a picture or an ImagePart."
-    )
-
-
-def checked_text(text: str, where: str) -> str:
-    """:raises RequestError: half of a surrogate pair, which no tokenizer takes."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise RequestError(
-            f"{where} holds half of a character ({text[error.start]!a} at {error.start}); "
-            "it was cut or decoded wrongly, write it again."
-        ) from None
-    return text
 
 
 def from_openai(messages: Iterable[Any], first: int = 0) -> list[Message]:
@@ -114,20 +89,11 @@ def _parts(content: Any, place: int) -> list[Any]:
         return [checked_text(content, f"message {place}")]
     if isinstance(content, Mapping) or not isinstance(content, Iterable):
         raise RequestError(f"message {place} has a {type(content).__name__} as content; give text or a list of parts.")
-    return [_part(part if isinstance(part, str) else _fields(part), place) for part in content]
+    return [_part(item, place) for item in content]
 
 
-def _openai_part(fields: Mapping[str, Any], place: int) -> str | ImagePart:
-    kind = fields.get("type")
-    if kind in ("text", "input_text", "output_text", "refusal"):
-        return checked_text(str(fields.get("text") or fields.get("refusal") or ""), f"message {place}")
-    if kind in ("image_url", "input_image", "image"):
-        value = fields.get("image_url", fields.get("image"))
-        source = value.get("url") if isinstance(value, Mapping) else value
-        if source is None:
-            raise RequestError(f"message {place} has a picture without a source; give it as image_url.")
-        return ImagePart(source)
-    raise RequestError(f"message {place} has a part of type {kind!r}; use text and image_url.")
+def _part(item: Any, place: int) -> Part:
+    return part(item.model_dump(exclude_none=True) if hasattr(item, "model_dump") else item, place)
 
 
 def _tool_call(call: dict[str, Any]) -> dict[str, Any]:

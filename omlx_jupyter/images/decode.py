@@ -54,11 +54,29 @@ def _open(data: bytes, source: str) -> Image.Image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             return Image.open(io.BytesIO(data), formats=_readable())
     except UnidentifiedImageError:
+        if _is_heif(data) and _heif_reader():
+            return _open(data, source)
         raise ImageError(f"{source} is not a picture that Pillow can read ({_looks_like(data)}).") from None
     except Image.DecompressionBombError:
         raise ImageError(
             f"{source} has more pixels than Pillow allows; shrink it or raise PIL.Image.MAX_IMAGE_PIXELS."
         ) from None
+
+
+def _is_heif(data: bytes) -> bool:
+    return data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+
+
+def _heif_reader() -> bool:
+    """Whether pillow-heif can be told to Pillow just now: it is installed, and wasn't told before."""
+    if "HEIF" in Image.OPEN:
+        return False
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    return True
 
 
 def _readable() -> tuple[str, ...]:
@@ -203,8 +221,8 @@ def _looks_like(data: bytes) -> str:
     start = data[:512].lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html")):
         return "it looks like an HTML page"
-    if start.startswith(b"%pdf"):
-        return "it looks like a PDF"
+    if _is_heif(data):
+        return "it is HEIC: install omlx_jupyter[heic]"
     if start.startswith(b"%!ps"):
         return "it looks like PostScript; print it to PDF first"
     if start.startswith((b"<?xml", b"<svg")):

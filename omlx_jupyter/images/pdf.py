@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,9 +45,10 @@ class PdfPage:
 
     path: Path
     number: int
+    name: str = ""  # of what isn't a file of the user's
 
     def __str__(self) -> str:
-        return f"{self.path}[{self.number}]"
+        return f"{self.name or self.path}[{self.number}]"
 
     def draw(self, limits: Limits | None = None) -> Image.Image:
         """A PIL image, see `decoded`."""
@@ -63,8 +65,10 @@ class PdfPage:
 class _Worker:
     """A process that answers about one file, for at most `limits.decode_timeout_s` altogether."""
 
-    def __init__(self, path: Path, limits: Limits) -> None:
+    def __init__(self, path: Path, limits: Limits, name: str = "") -> None:
+        """`name` is what the file is called where its path says nothing."""
         self._path, self._limits, self._late = path, limits, False
+        self._name = one_line(name or str(path))
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(_WORKER)],
@@ -73,7 +77,7 @@ class _Worker:
                 stderr=subprocess.DEVNULL,
             )
         except OSError as error:
-            raise ImageError(f"{path} can't be drawn, since no process starts ({error.strerror}).") from None
+            raise ImageError(f"{self._name} can't be drawn, since no process starts ({error.strerror}).") from None
         self._timer = threading.Timer(limits.decode_timeout_s, self._end)
         self._timer.daemon = True
 
@@ -102,7 +106,7 @@ class _Worker:
 
     def ask(self, page: int | None) -> tuple[_Reply, bytes]:
         """The number of pages (`page` is None), or a page with its RGB bytes."""
-        limits, path = self._limits, one_line(str(self._path))
+        limits, path = self._limits, self._name
         budget = min(limits.pixel_budget or MOST_PAGE_PIXELS, MOST_PAGE_PIXELS, limits.max_pixels)
         self._send(
             {
@@ -145,17 +149,40 @@ def draw_pages(pages: Sequence[PdfPage], limits: Limits) -> list[DecodedImage]:
     :raises ImageError: as `PdfPage.decoded`; or together they have more pixels than allowed.
     """
     made: list[DecodedImage] = []
-    with _Worker(_checked(pages[0].path, limits), limits) as worker:
+    with _Worker(_checked(pages[0].path, limits), limits, pages[0].name) as worker:
         for page in pages:
             reply, pixels = worker.ask(page.number)
             array = np.frombuffer(pixels, np.uint8).reshape(reply["height"], reply["width"], 3)
             made.append(DecodedImage(array, str(page), _note(page, reply), text=reply.get("text", "")))
             if sum(image.width * image.height for image in made) > limits.all_pixels:
                 raise ImageError(
-                    f"{len(pages)} pages of {page.path} are more than fit in memory at once; name fewer, "
+                    f"{len(pages)} pages of {page.name or page.path} are more than fit in memory at once; name fewer, "
                     "for example [1-20]."
                 )
     return made
+
+
+def pages_of_bytes(data: bytes, source: str, limits: Limits) -> list[DecodedImage]:
+    """All pages of a PDF that is no file of the user's: what was downloaded, or read from an open file.
+
+    :raises ImageError: it is damaged or locked, or has more pages or pixels than allowed.
+    """
+    with tempfile.TemporaryDirectory(prefix="omlx-") as folder:
+        path = Path(folder) / "document.pdf"
+        path.write_bytes(data)
+        with _Worker(path, limits, source) as worker:
+            count = worker.ask(None)[0]["pages"]
+        if count > limits.max_pages:
+            raise ImageError(
+                f"{source} has {count} pages, over the limit of {limits.max_pages}; save it, choose some, for example "
+                f"file.pdf[1-20], or {raising('max_pages')}."
+            )
+        return draw_pages([PdfPage(path, number, source) for number in range(1, count + 1)], limits) if count else []
+
+
+def is_pdf(data: bytes) -> bool:
+    """Whether bytes begin as a PDF does; a few stray bytes before it are common."""
+    return data[:1024].lstrip(b"\xef\xbb\xbf\0 \r\n\t").startswith(b"%PDF-")
 
 
 def _note(page: PdfPage, reply: _Reply) -> str:

@@ -16,15 +16,30 @@ from PIL import Image
 from ..errors import ImageError
 from . import objects
 from .boundary import one_line, one_sentence
-from .decode import Frames, from_array, from_bytes, from_pil
+from .decode import Frames, from_array, from_pil
+from .decode import from_bytes as from_picture
 from .decoded import DecodedImage, Limits
 from .fetch import fetch
 from .files import mib, read_regular
 from .limits import raising
-from .pdf import PdfPage, draw_pages, pdf_pages
+from .pdf import PdfPage, draw_pages, is_pdf, pages_of_bytes, pdf_pages
 
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
-_EXTENSIONS = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".ico", ".ppm")
+_EXTENSIONS = (
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".gif",
+    ".webp",
+    ".bmp",
+    ".tif",
+    ".tiff",
+    ".avif",
+    ".ico",
+    ".ppm",
+    ".heic",
+    ".heif",
+)
 
 
 def open_images(
@@ -33,7 +48,7 @@ def open_images(
     """Decode one source, which may hold several pictures (a glob, a list, all frames of a file).
 
     Takes a path (str or Path, `~` expanded), a glob, `file://`, data and http(s) URLs, bare base64,
-    bytes, a readable file, `PIL.Image`, an array, a matplotlib Figure or Axes,
+    bytes (a PDF's too), a readable file, `PIL.Image`, an array, a matplotlib Figure or Axes,
     `IPython.display.Image`, anything with `_repr_png_`, and lists of these.
 
     :raises ImageError: one sentence that names the source and the mend.
@@ -99,6 +114,14 @@ def expand(source: Any, limits: Limits | None = None) -> list[Any]:
 def _pages_or(path: Path, limits: Limits | None) -> list[Any]:
     pages: list[Any] | None = pdf_pages(str(path), limits)
     return pages or [path]
+
+
+def from_bytes(data: bytes, source: str, limits: Limits, frames: Frames = "first") -> list[DecodedImage]:
+    """An encoded picture, or the pages of a PDF.
+
+    :raises ImageError: damaged, too large, or neither.
+    """
+    return pages_of_bytes(data, source, limits) if is_pdf(data) else from_picture(data, source, limits, frames)
 
 
 def _from_object(source: Any, limits: Limits, frames: Frames, label: str) -> list[DecodedImage]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from IPython.core.error import UsageError
 
+from ...chat.tables import is_table, table
 from ...images.decoded import DecodedImage, Limits
 from ...images.source import is_image_source, open_images
 from ..answers.result import Result, ResultList
@@ -15,7 +16,6 @@ from ..answers.result import Result, ResultList
 Part = str | DecodedImage
 _OPEN, _CLOSE = "([{", ")]}"
 _CONVERSIONS: dict[str, Callable[[Any], str]] = {"r": repr, "s": str, "a": ascii}
-_MOST_ROWS = 200  # of a table that goes into a prompt
 
 
 def interpolate(text: str, names: dict[str, Any], limits: Limits) -> list[Part]:
@@ -125,29 +125,9 @@ def _as_parts(value: Any, limits: Limits, label: str) -> list[Part]:
         return list(open_images(value, limits, "first", label))
     if isinstance(value, list | tuple) and value and all(not isinstance(v, str) and is_image_source(v) for v in value):
         return [image for v in value for image in open_images(v, limits, "first", label)]
-    if hasattr(value, "to_frame") and hasattr(value, "index"):
-        value = value.to_frame()
-    if hasattr(value, "itertuples") and hasattr(value, "columns"):
+    if is_table(value):
         return [table(value)]
     return [str(value)]
-
-
-def table(frame: Any) -> str:
-    """A DataFrame as a Markdown table, its first 200 rows."""
-    names = [str(n) if n is not None else "" for n in frame.index.names]
-    shown = frame.iloc[:_MOST_ROWS]
-    header = [*names, *(str(c) for c in frame.columns)]
-    lines = [_row(header), _row("---" for _ in header)]
-    for row in shown.itertuples():
-        index = row[0] if isinstance(row[0], tuple) else (row[0],)
-        lines.append(_row([*index, *row[1:]]))
-    if len(frame) > _MOST_ROWS:
-        lines.append(f"({len(frame) - _MOST_ROWS} more rows)")
-    return "\n" + "\n".join(lines) + "\n"
-
-
-def _row(cells: Any) -> str:
-    return "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
 
 
 def _pointing(text: str, at: int, problem: str) -> UsageError:
