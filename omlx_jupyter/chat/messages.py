@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, get_type_hints
+from typing import Any
 
 from ..errors import RequestError
 from ..types import Message
+from .function_schema import function_schema
 from .parts import Part, checked_text, part
 
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
@@ -107,9 +107,6 @@ def _tool_call(call: dict[str, Any]) -> dict[str, Any]:
     return {"id": call.get("id"), "type": "function", "function": function}
 
 
-_JSON_TYPES = {str: "string", int: "integer", float: "number", bool: "boolean", list: "array", dict: "object"}
-
-
 def tool_schemas(tools: Sequence[Any] | None) -> list[dict[str, Any]] | None:
     """JSON schemas as they are, Python functions by their signature and docstring.
 
@@ -117,7 +114,7 @@ def tool_schemas(tools: Sequence[Any] | None) -> list[dict[str, Any]] | None:
     """
     if not tools:
         return None
-    return [_function_schema(tool) if callable(tool) else _checked(tool) for tool in tools]
+    return [function_schema(tool) if callable(tool) else _checked(tool) for tool in tools]
 
 
 def _checked(tool: Any) -> dict[str, Any]:
@@ -125,22 +122,3 @@ def _checked(tool: Any) -> dict[str, Any]:
     if fields.get("type") != "function" or not fields.get("function", {}).get("name"):
         raise RequestError('a tool is a function or {"type": "function", "function": {"name": ..., ...}}.')
     return fields
-
-
-def _function_schema(function: Any) -> dict[str, Any]:
-    if not getattr(function, "__name__", "").isidentifier():
-        raise RequestError("a tool needs a name that the model can call; define it with def.")
-    hints = get_type_hints(function)
-    properties, required = {}, []
-    for name, parameter in inspect.signature(function).parameters.items():
-        properties[name] = {"type": _JSON_TYPES.get(hints.get(name, str), "string")}
-        if parameter.default is inspect.Parameter.empty:
-            required.append(name)
-    return {
-        "type": "function",
-        "function": {
-            "name": function.__name__,
-            "description": inspect.getdoc(function) or "",
-            "parameters": {"type": "object", "properties": properties, "required": required},
-        },
-    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from typing import Any
 
 from .cells import accessor, complete
@@ -30,6 +31,8 @@ def unload(shell: Any) -> None:
         wire.close()
     _wires.clear()
     session.unload()
+    if (servers := sys.modules.get(f"{__package__}.work.mcp_servers")) is not None:
+        servers.close_all()
     with contextlib.suppress(ValueError):
         shell.events.unregister("pre_run_cell", accessor.register)
     for kind, name in (("line", "ocr"), ("cell", "vlm"), ("line", "omlx")):

@@ -97,7 +97,10 @@ def test_python_functions_become_schemas() -> None:
     (schema,) = tool_schemas([weather])
     assert schema["function"]["name"] == "weather"
     assert schema["function"]["description"] == "Look the weather up."
-    assert schema["function"]["parameters"]["properties"] == {"city": {"type": "string"}, "days": {"type": "integer"}}
+    assert schema["function"]["parameters"]["properties"] == {
+        "city": {"type": "string"},
+        "days": {"type": "integer", "default": 1},
+    }
     assert schema["function"]["parameters"]["required"] == ["city"]
 
 

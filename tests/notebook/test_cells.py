@@ -13,11 +13,11 @@ import pandas
 import pytest
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
-from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from omlx_jupyter import Message, ocr, vlm
 from omlx_jupyter.images.decoded import DecodedImage, Limits
+from omlx_jupyter.images.source import open_images
 from omlx_jupyter.models.tools import ToolCall
 from omlx_jupyter.notebook.cells import ask_cell, structured
 from omlx_jupyter.notebook.cells.complete import _omlx
@@ -25,6 +25,7 @@ from omlx_jupyter.notebook.cells.interpolate import interpolate
 from omlx_jupyter.notebook.settings import config
 from omlx_jupyter.notebook.watch.state import Watcher
 from omlx_jupyter.notebook.work import chats, jobs, many, session, tool_loop
+from omlx_jupyter.notebook.work.tools import of_function
 
 from ..conftest import draw_text, endless, noise_image
 from .test_magics import complaint, run
@@ -217,7 +218,7 @@ def test_tools_run_and_their_pictures_go_back(shell: InteractiveShell, monkeypat
     run(shell, "%%vlm --tools zoom,broken --yes --max-tokens 3\nLook at {img}")
     said = scripted.seen[1]
     assert [m.role for m in said] == ["user", "assistant", "tool", "tool", "tool", "tool"]
-    assert isinstance(said[2].parts[0].source, Image.Image)
+    assert said[2].parts[0].source.digest == open_images(draw_text("left"))[0].digest
     assert said[3].parts == ["Error: ValueError: no such page"]
     assert "there is no tool other" in said[4].parts[0]
     assert "don't fit" in said[5].parts[0]
@@ -229,10 +230,12 @@ def test_a_call_asks_first(monkeypatch: Any) -> None:
     ran = []
     call = ToolCall("f", "{}")
     monkeypatch.setattr("builtins.input", lambda _: "n")
-    assert tool_loop.run_call(call, {"f": lambda: ran.append(1)}, tool_loop.ask_user) == ["The user refused this call."]
+    assert tool_loop.run_call(call, {"f": of_function(lambda: ran.append(1), "f")}, tool_loop.ask_user) == [
+        "The user refused this call."
+    ]
     assert not ran
     monkeypatch.setattr("builtins.input", lambda _: "y")
-    tool_loop.run_call(call, {"f": lambda: ran.append(1)}, tool_loop.ask_user)
+    tool_loop.run_call(call, {"f": of_function(lambda: ran.append(1), "f")}, tool_loop.ask_user)
     assert ran == [1]
 
 

@@ -10,6 +10,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from omlx_jupyter.models.tools import ToolCall
 from omlx_jupyter.notebook.settings.config import settings
 from omlx_jupyter.notebook.work import session, tool_loop
+from omlx_jupyter.notebook.work.tools import of_function
 
 from .test_cells import Scripted, run
 
@@ -92,7 +93,7 @@ def test_a_result_is_data_of_a_limited_size(scripted: Any, capsys: Any) -> None:
     ],
 )
 def test_a_result_is_text_as_it_is(value: Any, part: str) -> None:
-    assert tool_loop.run_call(ToolCall("f", "{}"), {"f": lambda: value}, lambda _: True) == [part]
+    assert tool_loop.run_call(ToolCall("f", "{}"), {"f": of_function(lambda: value, "f")}, lambda _: True) == [part]
 
 
 class Unprintable:
@@ -118,7 +119,7 @@ def fails(error: BaseException) -> Any:
     ],
 )
 def test_a_failure_is_told_to_the_model(function: Any, told: str) -> None:
-    (said,) = tool_loop.run_call(ToolCall("f", "{}"), {"f": function}, lambda _: True)
+    (said,) = tool_loop.run_call(ToolCall("f", "{}"), {"f": of_function(function, "f")}, lambda _: True)
     assert said.startswith(told)
     assert len(said) < tool_loop.MOST_RESULT + 100
 

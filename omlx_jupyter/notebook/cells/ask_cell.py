@@ -8,19 +8,18 @@ from typing import Any
 
 from IPython.core.error import UsageError
 
-from ...chat.messages import tool_schemas
 from ...types import Message
 from ..answers.result import Result
-from ..plain import name as on_one_line
 from ..plain import tell
 from ..settings.config import settings
-from ..work import chats, run, tool_loop
+from ..work import chats, run
 from ..work.hints import hint_text
 from ..work.jobs import Job
 from . import structured
 from .arguments import drafting_from, resolve_source
 from .interpolate import interpolate
 from .read_cell import opened
+from .tool_cell import with_tools
 
 
 def cell_id(shell: Any) -> str:
@@ -83,7 +82,7 @@ def ask_cell(shell: Any, args: Any, parts: Sequence[Any]) -> Any:
         request.messages[-1] = Message("user", [*user.parts, "\n" + structured.TABLE_HINT])
     if args.background:
         return _in_background(shell, args, request, user)
-    result = _with_tools(shell, args, request) if args.tools else run.ask(shell, request)
+    result = with_tools(shell, args, request) if args.tools else run.ask(shell, request)
     if args.chat:
         chats.add(args.chat, cell_id(shell), user, result.text, result.thinking)
     if model is not None:
@@ -115,24 +114,3 @@ def _in_background(shell: Any, args: Any, request: run.Ask, user: Message) -> Jo
 
     job.then(finished)
     return job
-
-
-def _with_tools(shell: Any, args: Any, request: run.Ask) -> Result:
-    """Ask, run the calls that the model makes, ask again: at most five rounds."""
-    named = [name for name in args.tools.split(",") if name.strip()]
-    functions = {f.__name__: f for f in (resolve_source(name.strip(), shell.user_ns) for name in named)}
-    request.tools = tool_schemas(list(functions.values()))
-    by_setting = {name.strip() for name in settings().allowed_tools.split(",")}
-    confirm = tool_loop.confirmer(set(functions) if args.yes else by_setting)
-    for _ in range(tool_loop.MOST_ROUNDS):
-        result = run.ask(shell, request)
-        if not result.tool_calls:
-            return result
-        request.messages.append(tool_loop.call_message("", result.tool_calls))
-        for number, call in enumerate(result.tool_calls):
-            tell(on_one_line(f"→ {call.name}({call.arguments[: tool_loop.MOST_ARGUMENTS]})"))
-            parts = tool_loop.run_call(call, functions, confirm)
-            said = " ".join(p if isinstance(p, str) else "a picture" for p in parts)
-            tell(f"← {said if len(said) <= 500 else said[:499] + '…'}")
-            request.messages.append(tool_loop.answer_message(number, call, parts))
-    return run.ask(shell, replace(request, tools=None))

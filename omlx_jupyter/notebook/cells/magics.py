@@ -128,7 +128,8 @@ class OmlxMagics(Magics):
         --background       return at once with a Job (%omlx jobs)
         --json MODEL       a pydantic model or JSON schema; the value is an instance
         --table            the value is a DataFrame
-        --tools F,G        functions that the model may call; each call asks first, unless --yes
+        --tools F,G        what the model may call: functions of the notebook, `pictures` (zoom, crop and rotate on the
+                           conversation's pictures), mcp:NAME (an MCP server); each call asks first, unless --yes
         --think, --no-think   whether a model that thinks before it answers does so
         --think-budget N   tokens after which a thought is ended and the answer begins
         --hint TEXT        what the answer may repeat, in quotes, or a name or expression with the text; the
@@ -148,6 +149,9 @@ class OmlxMagics(Magics):
 
             %%vlm --json Receipt
             {img} Give shop, date and total.
+
+            %%vlm --tools pictures,look_up
+            {plan} What is written in the corner, and what does it cost?
 
             %%vlm --think-budget 500
             How many chairs are in {photo}?

@@ -2,38 +2,44 @@
 
 from __future__ import annotations
 
-import inspect
 import json
-from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+from ...chat.tables import is_table, table
 from ...images.source import is_image_source
 from ...types import ImagePart, Message
 from ..plain import name as on_one_line
 from ..plain import tell
+from .tools import Tool
+
+if TYPE_CHECKING:
+    from ...models.tools import ToolCall
 
 MOST_ROUNDS = 5
 MOST_ARGUMENTS = 10_000  # characters: all of them are shown before a call runs
 MOST_RESULT = 20_000  # characters that go back to the model
 
 
-def run_call(call: Any, functions: dict[str, Callable[..., Any]], confirm: Callable[[str], bool]) -> list[Any]:
-    """Parts of the tool message: the function's value, or why there is none. Exceptions become text."""
-    function = functions.get(call.name)
-    if function is None:
-        return [f"Error: there is no tool {call.name[:200]}; there are {', '.join(functions)}."]
+def run_call(call: ToolCall, tools: Mapping[str, Tool], confirm: Callable[[str], bool]) -> list[Any]:
+    """Parts of the tool message: the tool's value, or why there is none. Exceptions become text."""
+    tool = tools.get(call.name)
+    if tool is None:
+        return [f"Error: there is no tool {call.name[:200]}; there are {', '.join(tools)}."]
     if len(call.arguments) > MOST_ARGUMENTS:
         return [f"Error: the arguments are longer than {MOST_ARGUMENTS:,} characters; the call did not run."]
     try:
         arguments = json.loads(call.arguments)
-        inspect.signature(function).bind(**arguments)
-    except (ValueError, TypeError, RecursionError) as error:
-        return [f"Error: the arguments don't fit {call.name} ({error})."]
+        problem = tool.misfit(arguments)
+    except (ValueError, RecursionError) as error:
+        problem = str(error)
+    if problem:
+        return [_cut(f"Error: the arguments don't fit {call.name} ({problem}); call it again with ones that do.")]
     shown = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-    if not confirm(f"{call.name}({shown})"):
+    if not (tool.harmless or confirm(f"{call.name}({shown})")):
         return ["The user refused this call."]
     try:
-        return _parts(function(**arguments))
+        return _parts(tool.run(arguments))
     except (Exception, SystemExit) as error:
         return [_cut(f"Error: {type(error).__name__}: {error}")]
 
@@ -44,14 +50,24 @@ def confirmer(allowed: Collection[str]) -> Callable[[str], bool]:
 
 
 def _parts(value: Any) -> list[Any]:
-    if not isinstance(value, str) and is_image_source(value):
+    if isinstance(value, ImagePart):
+        return [value]
+    if _is_picture(value):
         return [ImagePart(value)]
+    if is_table(value):
+        return [_cut(table(value))]
+    if isinstance(value, list | tuple) and any(isinstance(v, ImagePart) or _is_picture(v) for v in value):
+        return [part for item in value for part in _parts(item)]
     if isinstance(value, str):
         return [_cut(value)]
     try:
         return [_cut(json.dumps(value, ensure_ascii=False))]
     except (TypeError, ValueError):
         return [_cut(str(value))]
+
+
+def _is_picture(value: Any) -> bool:
+    return not isinstance(value, str) and is_image_source(value)
 
 
 def _cut(text: str) -> str:
