@@ -38,12 +38,11 @@ class _Server:
 
         self._name = name
         self._stack = contextlib.ExitStack()
-        log = self._stack.enter_context(tempfile.TemporaryFile("w+", errors="replace"))  # a kernel's stderr is no file
+        enter = self._stack.enter_context
+        log: IO[str] = enter(tempfile.TemporaryFile("w+", errors="replace"))  # noqa: SIM115 (a kernel's stderr is no file)
         try:
-            self._portal: BlockingPortal = self._stack.enter_context(start_blocking_portal())
-            self._client = self._stack.enter_context(
-                self._portal.wrap_async_context_manager(_opened(Client, target, log))
-            )
+            self._portal: BlockingPortal = enter(start_blocking_portal())
+            self._client = enter(self._portal.wrap_async_context_manager(_opened(Client, target, log)))
         except BaseException as error:
             said = _last_line(log)
             self._stack.close()
@@ -69,7 +68,10 @@ class _Server:
         return Tool(tool.name, {"type": "function", "function": function}, lambda a: self._call(tool.name, a))
 
     def _call(self, name: str, arguments: Mapping[str, Any]) -> str | list[Any]:
-        """Its answer as text, or as parts of a message where there are pictures. :raises RuntimeError: the server says that it failed."""
+        """Its answer as text, or as parts of a message where there are pictures.
+
+        :raises RuntimeError: the server says that it failed.
+        """
         answer = self._portal.call(partial(self._client.call_tool, name, dict(arguments), read_timeout_seconds=CALL_S))
         parts: list[Any] = []
         for held in answer.content:
