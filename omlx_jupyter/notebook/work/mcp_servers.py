@@ -124,13 +124,16 @@ def tools_of(name: str) -> list[Tool]:
     :raises UsageError: it isn't named there, `mcp` isn't installed, or it doesn't start.
     """
     with _lock:
-        if name not in _running:
-            _running[name] = _Server(name, _target(name))
+        if name in _running:
+            with contextlib.suppress(Exception):  # it went away meanwhile: another is started
+                return _running[name].tools()
+            _running.pop(name).close()
+        server = _running[name] = _Server(name, _target(name))
         try:
-            return _running[name].tools()
+            return server.tools()
         except Exception as error:
             _running.pop(name).close()
-            raise UsageError(f"the MCP server {name} went away ({_told(error)}); run the cell again.") from None
+            raise UsageError(f"the MCP server {name} doesn't tell its tools ({_told(error)}).") from None
 
 
 def close_all() -> None:
