@@ -27,6 +27,7 @@ class Engine(_Engine):
         chat_template_kwargs: Mapping[str, Any] | None = None,
         draft: bool = True,
         hint: str = "",
+        begin: str = "",
         group: int = 0,
     ) -> RequestHandle:
         if system is not None and not isinstance(system, str):
@@ -41,6 +42,7 @@ class Engine(_Engine):
             chat_template_kwargs=chat_template_kwargs,
             draft=draft,
             hint=hint,
+            begin=checked_text(begin, "the answer's beginning"),
             group=group,
         )
 

@@ -10,7 +10,8 @@ from typing import Any
 import anyio
 
 from ..engine.request import RequestHandle
-from ..types import Delta, Generation
+from ..errors import RequestError
+from ..types import Delta, Generation, Message
 from .messages import from_openai
 from .options import asked_of
 from .tool_stream import CallPiece, ToolStream
@@ -87,9 +88,12 @@ class _Call:
         self.model = model or engine.name
         self.choices: list[_Choice] = []
         told = from_openai(messages)
+        begin = _beginning(told) if asked.continues else ""
         try:
             for index, sampling in enumerate(asked.sampling):
-                handle = engine.submit(told, sampling=sampling, tools=asked.tools, chat_template_kwargs=asked.words)
+                handle = engine.submit(
+                    told, sampling=sampling, tools=asked.tools, chat_template_kwargs=asked.words, begin=begin
+                )
                 self.choices.append(_Choice(engine, index, handle, asked.tools))
         except BaseException:
             self.cancel()
@@ -145,6 +149,17 @@ class _Call:
             delta, reason = choice.last()
             usage = _usage([c.handle.result() for c in self.choices]) if last else None
             yield self.chunk(choice.index, delta, reason, usage)
+
+
+def _beginning(told: list[Message]) -> str:
+    """The text of the last message, which is taken off: the answer goes on from there.
+
+    :raises RequestError: it isn't the assistant's, or isn't text alone.
+    """
+    last = told.pop()
+    if last.role != "assistant" or not told or not all(isinstance(part, str) for part in last.parts):
+        raise RequestError("continue_final_message goes on with the last message, which must be the assistant's text.")
+    return "".join(last.parts)
 
 
 def _openai_call(call: Any) -> dict[str, Any]:

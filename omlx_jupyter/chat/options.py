@@ -173,6 +173,7 @@ class Asked:
     tools: list[dict[str, Any]] | None
     words: dict[str, Any]
     timeout: float | None
+    continues: bool = False  # the last message is the answer's beginning
 
 
 def asked_of(options: dict[str, Any], tools: Any, parser: Any) -> Asked:
@@ -187,9 +188,32 @@ def asked_of(options: dict[str, Any], tools: Any, parser: Any) -> Asked:
     if schema is not None and grammar is not None:
         raise RequestError("response_format and a required tool exclude each other; leave one out.")
     timeout, logprobs, count = _timeout(options.pop("timeout", None)), _logprobs(options), _choices(options)
+    continues = _continues(options)
     words, think = template_words(options)
     one = replace(sampling_from(options), json_schema=schema, lark=grammar, logprobs=logprobs, think=think)
-    return Asked(tuple(_choice(one, number) for number in range(count)), given if shown else None, words, timeout)
+    return Asked(
+        tuple(_choice(one, number) for number in range(count)), given if shown else None, words, timeout, continues
+    )
+
+
+def _continues(options: dict[str, Any]) -> bool:
+    """`continue_final_message`, as vLLM's server has it, alone or in `extra_body`.
+
+    :raises RequestError: no truth value, or an answer that isn't asked for.
+    """
+    body = dict(options.get("extra_body") or {})
+    held = body if "continue_final_message" in body else options
+    wanted = held.pop("continue_final_message", False)
+    asks = body.pop("add_generation_prompt", options.pop("add_generation_prompt", not wanted))
+    if wanted not in (True, False) or asks not in (True, False):
+        raise RequestError("continue_final_message and add_generation_prompt are true or false.")
+    if asks is wanted:
+        raise RequestError(
+            "add_generation_prompt begins an answer, continue_final_message goes on with one: set the other."
+        )
+    if "extra_body" in options:
+        options["extra_body"] = body
+    return bool(wanted)
 
 
 def _choices(options: dict[str, Any]) -> int:

@@ -69,20 +69,22 @@ def read_picture(
     *,
     draft: bool = True,
     hint: str = "",
+    begin: str = "",
 ) -> Reading:
     """Read pictures as their checkpoint wants it: one picture without a prompt by its recipe, unless `whole`.
 
-    `draft` and `hint` are as in `Engine.submit`; without a hint what the pictures' sources say is one.
+    `draft`, `hint` and `begin` are as in `Engine.submit`; without a hint what the pictures' sources say is one.
 
     :raises EngineClosedError: the engine was closed.
     """
-    alone = len(pictures) == 1 and not prompt and not system and not whole
+    alone = len(pictures) == 1 and not (prompt or system or whole or begin)
     recipe = recipe_for(engine) if alone else None
     if recipe is not None:
         return read_page(engine, pictures[0], recipe, sampling, draft=draft, hint=hint)
     parts: list[Any] = [*(ImagePart(picture) for picture in pictures), *([prompt] if prompt else [])]
     hint = hint or "\n".join(picture.text for picture in pictures if picture.text)
-    return engine.submit([Message("user", parts)], sampling=sampling, system=system, draft=draft, hint=hint)
+    asked = [Message("user", parts)]
+    return engine.submit(asked, sampling=sampling, system=system, draft=draft, hint=hint, begin=begin)
 
 
 def read_page(

@@ -17,12 +17,11 @@ from ..cache.defaults import default_settings
 from ..cache.prefix_cache import CacheSettings
 from ..errors import EngineClosedError, ProcessError
 from ..images.decoded import Limits as ImageLimits
-from ..models.switches import TemplateUse
 from ..types import Generation, ImagePart, Message, SamplingParams
 from .lanes import Finished, Lane, lanes_of
 from .loop import EngineLoop
 from .process import check_can_load
-from .prompt import as_messages, preparation, refuse_endless, with_ocr_defaults
+from .prompt import as_messages, preparation, refuse_endless, template_use, with_ocr_defaults
 from .request import Request, RequestHandle
 from .scheduler import Limits
 from .state import Wants
@@ -124,6 +123,7 @@ class Engine:
         chat_template_kwargs: Mapping[str, Any] | None = None,
         draft: bool = True,
         hint: str = "",
+        begin: str = "",
         group: int = 0,
     ) -> RequestHandle:
         """Queue a request and return at once.
@@ -133,6 +133,7 @@ class Engine:
         pictures and the prompt come out of the handle. `chat_template_kwargs` are words for the model's template;
         one that it doesn't read is an error. With `draft`, what is known already (an earlier answer, the conversation,
         `hint`: text that the answer may repeat) is only checked by the model: the same answer in fewer steps.
+        `begin` is what the answer begins with: the model goes on from there, and the answer's text has it.
         Requests with the same `group` (from `new_group()`)
         are shown as one.
 
@@ -152,9 +153,10 @@ class Engine:
             stop_loops=model.ocr is not None,
             draft=draft,
             hint=hint,
+            begin=begin,
             pictures=any(isinstance(part, ImagePart) for message in messages for part in message.parts),
         )
-        use = TemplateUse(tools, dict(chat_template_kwargs or {}), chosen.think)
+        use = template_use(model, chosen, tools, chat_template_kwargs or {}, begin)
         request = Request(wants, preparation(model, messages, use, self._image_limits, self._pixel_budget))
         loop.submit(request)
         return RequestHandle(request, self._loop.wake, lambda: loop.alive)

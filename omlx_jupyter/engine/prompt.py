@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +76,21 @@ def with_ocr_defaults(
         messages[last] = Message(turn.role, [*parts, profile.prompt], turn.extra)
         sampling = sampling.with_defaults(profile.sampling)
     return messages, sampling.with_defaults(BASE)
+
+
+def template_use(
+    model: LoadedModel, sampling: SamplingParams, tools: Any, words: Mapping[str, Any], begin: str
+) -> TemplateUse:
+    """What the prompt is rendered with. An answer that `begin`s with given text has no thought before it.
+
+    :raises RequestError: a beginning for an answer that a grammar binds.
+    """
+    from ..models.switches import TemplateUse
+
+    if begin and (sampling.json_schema is not None or sampling.lark is not None):
+        raise RequestError("an answer's beginning and a schema for it exclude each other; leave one out.")
+    think = False if begin and model.tokenizer.markers is not None else sampling.think
+    return TemplateUse(tools, dict(words), think, begin)
 
 
 def preparation(

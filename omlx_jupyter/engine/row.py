@@ -118,6 +118,8 @@ class Row:
             request.course.first_token_at = request.course.first_token_at or time.monotonic()
             request.to(Phase.DECODE)
         answer.token_ids.append(token)
+        if len(answer.token_ids) == 1 and request.wants.begin:
+            self._say("", request.wants.begin, None)
         if self.drafts is not None:
             self.drafts.hear(token)
         if logprob is not None:

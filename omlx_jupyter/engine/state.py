@@ -23,6 +23,7 @@ class Wants:
     stop_loops: bool = False
     draft: bool = True
     hint: str = ""  # text that the answer may repeat
+    begin: str = ""  # text that the answer begins with
     pictures: bool = False
     seed: int = field(default_factory=lambda: random.getrandbits(63))  # where none was asked for: the same if repeated
     at: float = field(default_factory=time.monotonic)

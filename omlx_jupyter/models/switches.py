@@ -17,11 +17,13 @@ _OURS = frozenset(("messages", "tools", "documents", "add_generation_prompt", "c
 
 @dataclass(frozen=True)
 class TemplateUse:
-    """`words` are OpenAI servers' `chat_template_kwargs`. `think` None leaves it to the template."""
+    """`words` are OpenAI servers' `chat_template_kwargs`. `think` None leaves it to the template; an answer that
+    begins with given text has no thought before it."""
 
     tools: Any = None
     words: Mapping[str, Any] = field(default_factory=dict)
     think: bool | None = None
+    begin: str = ""  # text that the answer begins with
 
 
 PLAIN = TemplateUse()

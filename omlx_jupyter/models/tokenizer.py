@@ -36,8 +36,7 @@ class ChatTokenizer:
         self._special = re.compile("|".join(map(re.escape, found))) if found else None
         self.control_tokens = frozenset(getattr(tokenizer, "all_special_ids", ()))
         self.special_texts = frozenset(found)  # what decoding leaves out
-        template = self._template()
-        self.markers: Markers | None = markers_of(tokenizer.get_vocab(), template if isinstance(template, str) else "")
+        self.markers: Markers | None = markers_of(tokenizer.get_vocab(), self._template() or "")
         shown = special_words(self.markers, found)
         self.marker_tokens = {self.token_id(word): word for word in shown}  # which decoding would leave out
 
@@ -67,16 +66,29 @@ class ChatTokenizer:
         """
         guarded: list[str] = []
         rendered = [{"role": m.role, "content": self._content(m, guarded), **m.extra} for m in messages]
-        return (self._apply(rendered, use) if self.has_template else self._plain(rendered)), guarded
+        text = self._apply(rendered, use) if self.has_template else self._plain(rendered)
+        return self._with_beginning(text, use, guarded), guarded
+
+    def _with_beginning(self, text: str, use: TemplateUse, guarded: list[str]) -> str:
+        """The prompt, and behind it what its answer begins with."""
+        if not use.begin:
+            return text
+        if opened_by(self.markers, text):
+            text = self._without_thought(text)
+        return text + str(self._content(Message("assistant", [use.begin]), guarded))
 
     def render_formatted(
-        self, messages: Sequence[Message], form: Callable[[str, Message], Any], join: Callable[[list[Any]], str]
+        self,
+        messages: Sequence[Message],
+        form: Callable[[str, Message], Any],
+        join: Callable[[list[Any]], str],
+        use: TemplateUse = PLAIN,
     ) -> tuple[str, list[str]]:
         """As `render`: each message's guarded text, without pictures, goes through `form`, and all through `join`."""
         guarded: list[str] = []
         texts = [Message(m.role, [p for p in m.parts if not isinstance(p, ImagePart)]) for m in messages]
         formed = [form(str(self._content(t, guarded)), m) for t, m in zip(texts, messages, strict=True)]
-        return join(formed), guarded
+        return self._with_beginning(join(formed), use, guarded), guarded
 
     def _content(self, message: Message, guarded: list[str]) -> Any:
         """A message's text, or its parts where there are pictures; special tokens' spellings go to `guarded`."""
@@ -99,7 +111,7 @@ class ChatTokenizer:
     def _apply(self, rendered: list[Any], use: TemplateUse) -> str:
         from .templates import TemplateLimitError, check_output, limits
 
-        template = self._template()
+        template = self._template(bool(use.tools))
         chosen = choose(use, template, self.markers, self._renders_in_python)
         size = _characters(rendered) + _characters(use.tools) + _characters(chosen.words)
         try:
@@ -152,12 +164,18 @@ class ChatTokenizer:
 
     @property
     def template_text(self) -> str:
-        """The chat template; "" where there is none, or it is one of several by name."""
-        template = self._template()
-        return template if isinstance(template, str) else ""
+        """The chat template that is used with tools; "" where there is none."""
+        return self._template(for_tools=True) or ""
 
-    def _template(self) -> Any:
-        return getattr(self._template_owner, "chat_template", None) or getattr(self.inner, "chat_template", None)
+    def _template(self, for_tools: bool = False) -> str | None:
+        """The chat template; of several by name the default, or that for tools."""
+        found = getattr(self._template_owner, "chat_template", None) or getattr(self.inner, "chat_template", None)
+        if isinstance(found, list):  # as older tokenizer_config.json have them
+            found = {entry.get("name"): entry.get("template") for entry in found if isinstance(entry, dict)}
+        if isinstance(found, dict):
+            names = ("tool_use", "default") if for_tools else ("default",)
+            found = next((found[name] for name in names if name in found), next(iter(found.values()), None))
+        return found if isinstance(found, str) else None
 
     def unguard(self, text: str, guarded: list[str], joiner: str) -> str:
         """The text with guarded spellings put back, `joiner` after their first character."""

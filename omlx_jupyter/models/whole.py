@@ -67,10 +67,10 @@ class WholeProcessor:
             bare = [Message(m.role, [p for p in m.parts if not isinstance(p, ImagePart)]) for m in messages]
             unseen = not self._tokenizer.has_template or self._tokenizer.render(bare, use)[0] == text
             if unseen or _as_python(text, messages):
-                text, guarded = self._formatted(messages)
+                text, guarded = self._formatted(messages, use)
         return self._tokenizer.unguard(text, guarded, _JOINER)
 
-    def _formatted(self, messages: Sequence[Message]) -> tuple[str, list[str]]:
+    def _formatted(self, messages: Sequence[Message], use: TemplateUse) -> tuple[str, list[str]]:
         from mlx_vlm.prompt_utils import get_chat_template, get_message_json
 
         def form(text: str, message: Message) -> Any:
@@ -87,7 +87,7 @@ class WholeProcessor:
         size = sum(len(str(part)) for m in messages for part in m.parts if not isinstance(part, ImagePart))
         try:
             with limits(size):
-                text, guarded = self._tokenizer.render_formatted(messages, form, join)
+                text, guarded = self._tokenizer.render_formatted(messages, form, join, use)
             return check_output(text, size), guarded
         except (ValueError, TemplateError) as error:
             raise RequestError(f"the model's chat template refuses these messages ({error}).") from error

@@ -25,6 +25,7 @@ from omlx_jupyter.notebook.answers.html import html
 from omlx_jupyter.notebook.answers.result import Failure, Result, ResultList
 from omlx_jupyter.notebook.answers.thoughts import Thought
 from omlx_jupyter.notebook.work import chats, jobs, tool_loop
+from omlx_jupyter.notebook.work.tools import of_function
 from omlx_jupyter.types import Generation, Usage
 
 from .renderers import Page
@@ -127,7 +128,9 @@ def test_no_cell_sends_it(shell: InteractiveShell, capsys: Any) -> None:
 def test_a_question_about_a_tool_is_one_line(monkeypatch: Any, capsys: Any) -> None:
     asked: list[str] = []
     monkeypatch.setattr("builtins.input", lambda text: asked.append(text) or "n")
-    tool_loop.run_call(ToolCall("f", '{"x": "\\u001b[2K\\nRun g()? [y/N]"}'), {"f": lambda x: x}, tool_loop.ask_user)
+    tool_loop.run_call(
+        ToolCall("f", '{"x": "\\u001b[2K\\nRun g()? [y/N]"}'), {"f": of_function(lambda x: x, "f")}, tool_loop.ask_user
+    )
     assert not ACTIVE.search(asked[0])
     assert "\n" not in asked[0]
 

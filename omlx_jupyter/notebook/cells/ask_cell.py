@@ -73,6 +73,7 @@ def ask_cell(shell: Any, args: Any, parts: Sequence[Any]) -> Any:
         "".join(part for part in parts if isinstance(part, str)).strip(),
         draft=draft,
         hint=hint_text(hint),
+        begin=args.begin or "",
     )
     model = resolve_source(args.json, shell.user_ns) if args.json else None
     if model is not None:
@@ -97,6 +98,10 @@ def _check(args: Any) -> None:
     given = [f"--{name}" for name in flags if getattr(args, name)]
     if len(given) > 1:
         raise UsageError(f"%%vlm: {' and '.join(given)} don't go together; use one of them.")
+    if args.begin and (args.json or args.table or args.tools):
+        raise UsageError("%%vlm: --begin doesn't go together with --json, --table or --tools; leave it out.")
+    if args.begin and args.think:
+        raise UsageError("%%vlm: --begin starts the answer, so that no thought comes before it; leave --think out.")
     if args.think is False and args.think_budget is not None:
         raise UsageError("%%vlm: --no-think and --think-budget don't go together; use one of them.")
 

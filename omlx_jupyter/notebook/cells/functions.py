@@ -23,6 +23,7 @@ def vlm(
     json: Any = None,
     hint: Any = None,
     draft: bool | None = None,
+    begin: str = "",
     **sampling: Any,
 ) -> Any:
     """Ask about pictures: `vlm("What is this?", img)`. Keyword arguments are SamplingParams' fields, such as
@@ -30,14 +31,14 @@ def vlm(
 
     With `json` (a pydantic model or a JSON schema) the answer is an instance of it. `await vlm(...)`
     is the same. `hint` is text, or an answer, that this one may repeat; `draft=False` puts nothing that is known
-    already before the model (None: as set).
+    already before the model (None: as set). `begin` is what the answer begins with.
 
     :raises OmlxError: one sentence that names the mend.
     """
     if json is None:
-        return _ask(prompt, images, sampling, draft, hint, system=system)
+        return _ask(prompt, images, sampling, draft, hint, system=system, begin=begin)
     sampling["json_schema"] = structured.schema_of(json)
-    made = _ask(prompt, images, sampling, draft, hint, system=system)
+    made = _ask(prompt, images, sampling, draft, hint, system=system, begin=begin)
     return structured.instance_of(json, made)
 
 
@@ -91,7 +92,7 @@ def read_pictures(
     return read_many(
         items,
         prompt,
-        SamplingParams(**sampling),
+        settings().filled(SamplingParams(**sampling)),
         ahead=max(1, concurrency),
         whole=whole,
         draft=settings().drafts if draft is None else draft,
@@ -110,18 +111,20 @@ def _ask(
     hint: Any,
     system: str | None = None,
     by_lines: bool = False,
+    begin: str = "",
 ) -> Result:
     limits = settings().image_limits()
     opened = [image for source in images for image in open_images(source, limits)]
-    params = SamplingParams(**sampling)
+    params = settings().filled(SamplingParams(**sampling))
     whole = settings().reads_whole(not by_lines)
-    known: dict[str, Any] = {"draft": settings().drafts if draft is None else draft, "hint": hint_text(hint)}
+    drafts = settings().drafts if draft is None else draft
+    known: dict[str, Any] = {"draft": drafts, "hint": hint_text(hint), "begin": begin}
 
-    def begin(engine: Any) -> Any:
+    def start(engine: Any) -> Any:
         chosen = settings().with_thinking(params, engine.thinks)
         return read_picture(engine, opened, prompt, chosen, whole, system, **known)
 
-    handle = session.submit(begin)
+    handle = session.submit(start)
     parts: list[Any] = [*(ImagePart(image) for image in opened), *([prompt] if prompt else [])]
     try:
         generation = handle.result()

@@ -46,6 +46,7 @@ def _vlm_parser() -> MagicParser:
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--tools", metavar="F,G")
     parser.add_argument("--yes", action="store_true")
+    parser.add_argument("--begin", metavar="TEXT")
     thinking = parser.add_mutually_exclusive_group()
     thinking.add_argument("--think", action="store_true", default=None)
     thinking.add_argument("--no-think", dest="think", action="store_false", default=None)
@@ -118,7 +119,7 @@ class OmlxMagics(Magics):
             %%vlm [-i SOURCE ...] [-o NAME] [--max-tokens N] [--temperature T] [--top-p P]
                   [--seed N] [--stop TEXT] [--system TEXT] [--all-frames] [--chat NAME]
                   [--background] [--json MODEL | --table | --tools F,G [--yes]]
-                  [--think | --no-think] [--think-budget N] [--hint TEXT] [--no-draft]
+                  [--think | --no-think] [--think-budget N] [--begin TEXT] [--hint TEXT] [--no-draft]
 
         {expr} in the cell is evaluated in the notebook: a picture (or a list of them) goes in at that
         place, a DataFrame as a table, anything else as text; {{ and }} are braces. SOURCE is a Python
@@ -132,6 +133,7 @@ class OmlxMagics(Magics):
                            conversation's pictures), mcp:NAME (an MCP server); each call asks first, unless --yes
         --think, --no-think   whether a model that thinks before it answers does so
         --think-budget N   tokens after which a thought is ended and the answer begins
+        --begin TEXT       what the answer begins with; the model goes on from there
         --hint TEXT        what the answer may repeat, in quotes, or a name or expression with the text; the
                            model checks it: same answer, fewer steps
         --no-draft         nothing that is known already is put before the model

@@ -84,6 +84,13 @@ class Omlx(SingletonConfigurable):
         """Whether pages are handed over as they are: `asked` for, or set."""
         return asked or not self.read_by_lines
 
+    def filled(self, sampling: SamplingParams) -> SamplingParams:
+        """What is set, where a request's own words leave it open."""
+        temperature, most = sampling.temperature, sampling.max_tokens
+        if temperature is None and self.temperature >= 0:
+            temperature = self.temperature
+        return replace(sampling, temperature=temperature, max_tokens=most or self.max_tokens or None)
+
     def with_thinking(self, sampling: SamplingParams, thinks: bool) -> SamplingParams:
         """What is set about thoughts, where the loaded model `thinks`; a request's own words win."""
         if not thinks:

@@ -32,19 +32,16 @@ class Interrupted(KeyboardInterrupt):
 
 def sampling_from(args: Any) -> SamplingParams:
     """Flags win over settings; what neither sets is left to the model."""
-    config = settings()
-    temperature = getattr(args, "temperature", None)
-    if temperature is None and config.temperature >= 0:
-        temperature = config.temperature
-    return SamplingParams(
-        temperature=temperature,
-        max_tokens=getattr(args, "max_tokens", None) or config.max_tokens or None,
+    asked = SamplingParams(
+        temperature=getattr(args, "temperature", None),
+        max_tokens=getattr(args, "max_tokens", None),
         top_p=getattr(args, "top_p", None),
         seed=getattr(args, "seed", None),
         stop=tuple(getattr(args, "stop", None) or ()) or None,
         think=getattr(args, "think", None),
         think_budget=getattr(args, "think_budget", None),
     )
+    return settings().filled(asked)
 
 
 @dataclass
@@ -60,6 +57,7 @@ class Ask:
     by_lines: bool = False  # a page is read, as the model's checkpoint wants it
     draft: bool = True
     hint: str = ""
+    begin: str = ""  # text that the answer begins with
 
 
 def message_of(parts: Sequence[Any]) -> Message:
@@ -78,6 +76,7 @@ def start(request: Ask, view: View | None = None) -> Any:
         known: dict[str, Any] = {"draft": request.draft, "hint": request.hint}
         if request.by_lines:
             return read_picture(engine, request.images, request.prompt, sampling, **known)
+        known["begin"] = request.begin
         return engine.submit(request.messages, sampling=sampling, tools=request.tools, **known)
 
     return session.submit(begin, view.status if view is not None else None)
