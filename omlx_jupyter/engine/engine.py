@@ -50,7 +50,7 @@ class Engine:
     def __init__(self, loop: EngineLoop, image_limits: ImageLimits, pixel_budget: int) -> None:
         self._loop = loop
         self._image_limits = replace(image_limits, pixel_budget=pixel_budget)
-        self._pixel_budget = pixel_budget
+        self._pixel_budget, self._sampling = pixel_budget, SamplingParams()
         self.name: str = loop.model.name
         self.is_ocr: bool = loop.model.ocr is not None
         self.sees: bool = loop.model.vision is not None
@@ -73,6 +73,7 @@ class Engine:
         cache: CacheSettings | None = None,
         memory_bytes: int = 0,
         trust_code: bool = False,
+        sampling: SamplingParams | None = None,
         on_wait: Callable[[float, float], None] | None = None,
     ) -> Self:
         """Load a model: a folder, a hub id, or None for the configured default, else the embedded one.
@@ -81,6 +82,7 @@ class Engine:
         the default, RAM over the folder that all kernels of this user share.
         `memory_bytes` bounds all that `stats().memory` has an account of; 0 is what `limits` says.
         A picture with more pixels than `pixel_budget` is shrunk, and its answer's `notes` say so.
+        `sampling` is what requests take where they say nothing, before the checkpoint's own defaults.
         `on_wait` is called about twenty times a second while loading, with the seconds so far and the
         share of the weights, 0 to 1, that is in memory.
 
@@ -110,7 +112,9 @@ class Engine:
         except BaseException:
             loop.close(wait=False)  # an interrupted load ends by itself
             raise
-        return cls(loop, image_limits or ImageLimits(), pixel_budget)
+        made = cls(loop, image_limits or ImageLimits(), pixel_budget)
+        made._sampling = sampling or made._sampling
+        return made
 
     def submit(
         self,
@@ -145,7 +149,8 @@ class Engine:
         model = self._loaded()
         messages = as_messages(prompt, images, system)
         refuse_endless(messages, model.name, model.context)
-        messages, chosen = with_ocr_defaults(messages, sampling or SamplingParams(), model.defaults, model.ocr)
+        asked = (sampling or SamplingParams()).with_defaults(self._sampling)
+        messages, chosen = with_ocr_defaults(messages, asked, model.defaults, model.ocr)
         loop = self._loop
         wants = Wants(
             chosen,

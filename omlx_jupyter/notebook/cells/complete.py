@@ -76,6 +76,14 @@ def _omlx(begun: list[str], commands: list[str]) -> list[str]:
             from ...models.hub import EMBEDDED, cached_models
 
             return [EMBEDDED, *cached_models()]
+        case ["set"]:
+            from ...models.hub import EMBEDDED, cached_models
+
+            return [EMBEDDED, *cached_models()]
+        case ["set", *_]:
+            from ..settings.per_model import ALIAS, KINDS
+
+            return [f"{key}=" for key in (*KINDS, ALIAS)]
         case ["cache"]:
             return ["clear", "verify"]
         case ["chats"]:

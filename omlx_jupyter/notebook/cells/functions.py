@@ -10,6 +10,7 @@ from ...images.source import open_images
 from ...types import ImagePart, Message, SamplingParams
 from ..answers.result import Result, ResultList
 from ..settings.config import settings
+from ..settings.per_model import for_model
 from ..work import session
 from ..work.hints import hint_text, hints_for
 from ..work.many import read_many
@@ -121,7 +122,7 @@ def _ask(
     known: dict[str, Any] = {"draft": drafts, "hint": hint_text(hint), "begin": begin}
 
     def start(engine: Any) -> Any:
-        chosen = settings().with_thinking(params, engine.thinks)
+        chosen = for_model(settings(), params, engine.name, engine.thinks)
         return read_picture(engine, opened, prompt, chosen, whole, system, **known)
 
     handle = session.submit(start)

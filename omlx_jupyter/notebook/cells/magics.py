@@ -176,7 +176,8 @@ class OmlxMagics(Magics):
             %omlx jobs           background cells: wait, cancel
             %omlx dashboard      what the engine is doing, live
             %omlx doctor         what works on this machine
-            %omlx settings       every setting, its value and where it can be set
+            %omlx settings       every setting, its value and where it comes from
+            %omlx set [MODEL] KEY=VALUE ...   keep temperature, max_tokens, think, alias and more for a model
             %omlx load MODEL     load a folder or a hub id (tiny-ocr is the embedded model)
             %omlx unload         end the engine and free its memory
             %omlx status         what is loaded and what it is doing
@@ -191,6 +192,7 @@ class OmlxMagics(Magics):
 
             %omlx load mlx-community/Qwen2.5-VL-3B-Instruct-4bit
             %omlx load ~/models/glm-ocr
+            %omlx set mlx-community/Qwen2.5-VL-3B-Instruct-4bit temperature=0.2 alias=qwen
             %omlx status
         """
         try:

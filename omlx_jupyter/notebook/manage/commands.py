@@ -10,9 +10,9 @@ from IPython.core.error import UsageError
 from ...visible import size
 from ..line import split_line
 from ..plain import name, tell
-from ..settings.config import settings, table_of_settings
+from ..settings.config import settings
 from ..work import chats, jobs, session
-from . import cache_command, doctor
+from . import cache_command, doctor, settings_command
 
 
 def run_command(shell: Any, line: str) -> Any:
@@ -121,10 +121,6 @@ def _dashboard(rest: list[str]) -> Any:
     return dashboard.make()
 
 
-def _settings(rest: list[str]) -> None:
-    tell(table_of_settings())
-
-
 _BARE = ("unload", "status", "models", "memory", "dashboard", "doctor", "settings")
 COMMANDS: dict[str, Callable[[list[str]], Any]] = {
     "load": _load,
@@ -138,5 +134,6 @@ COMMANDS: dict[str, Callable[[list[str]], Any]] = {
     "jobs": jobs.command,
     "dashboard": _dashboard,
     "doctor": doctor.command,
-    "settings": _settings,
+    "settings": settings_command.show,
+    "set": settings_command.change,
 }

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 class Omlx(SingletonConfigurable):
     """Vision-language models in this notebook. `%config Omlx.model = "org/name"` sets a value."""
 
+    origins: dict[str, str]  # of what isn't at its default: the place that set it
+
     model = Words("Model loaded at first use: a folder or a hub id. Empty: the embedded tiny-ocr.")
     max_tokens = Number(0, 1, 10_000_000, "tokens", "Longest answer.", {0: "the model's own default"})
     temperature = Number(
@@ -203,8 +205,15 @@ def settings(shell: Any = None) -> Omlx:
         file, environment = _outside()
         made = Omlx.instance(parent=shell) if shell is not None else Omlx.instance()
         configured = getattr(made.config, "Omlx", {}) if shell is not None else {}
-        for name, value in {**{n: v for n, v in file.items() if n not in configured}, **environment}.items():
-            setattr(made, name, value)
+        made.origins = dict.fromkeys(configured, "IPython's configuration")
+        for values, place in ((file, "config.toml"), (environment, "environment")):
+            for name, value in values.items():
+                if place == "environment" or name not in configured:
+                    setattr(made, name, value)
+                    made.origins[name] = place
+        made.observe(
+            lambda change: made.origins.__setitem__(change["name"], "%config"), list(Omlx.class_traits(config=True))
+        )
     made = Omlx.instance()
     if shell is not None and made not in shell.configurables:
         shell.configurables.append(made)
@@ -213,7 +222,9 @@ def settings(shell: Any = None) -> Omlx:
 
 def table_of_settings() -> str:
     """Every setting as a Markdown table, with its value now."""
-    lines = ["| `%config Omlx.` | environment | now | what it does |", "|---|---|---|---|"]
+    made = settings()
+    lines = ["| `%config Omlx.` | environment | now | from | what it does |", "|---|---|---|---|---|"]
     for name, trait in sorted(Omlx.class_traits(config=True).items()):
-        lines.append(f"| `{name}` | `OMLX_{name.upper()}` | {getattr(settings(), name)!r} | {trait.help} |")
+        now, origin = repr(getattr(made, name)), made.origins.get(name, "default")
+        lines.append(f"| `{name}` | `OMLX_{name.upper()}` | {now} | {origin} | {trait.help} |")
     return "\n".join(lines)

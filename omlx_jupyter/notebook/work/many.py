@@ -16,6 +16,7 @@ from ...images.source import open_images
 from ...types import Generation, SamplingParams
 from ..answers.result import Failure, Result, ResultList
 from ..settings.config import settings
+from ..settings.per_model import for_model
 from . import session
 
 AHEAD = 16  # pictures that are read, queued or running at a time
@@ -95,7 +96,7 @@ class _Opening:
         whole = settings().reads_whole(whole)
 
         def begin(engine: Any, opened: Any) -> Reading:
-            chosen = settings().with_thinking(sampling, engine.thinks)
+            chosen = for_model(settings(), sampling, engine.name, engine.thinks)
             return read_picture(engine, opened, prompt, chosen, whole, draft=draft, hint=hint)
 
         def start() -> Reading:

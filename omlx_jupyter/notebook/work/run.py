@@ -13,6 +13,7 @@ from ..answers.result import Result
 from ..answers.stream_view import View, hear, make_view
 from ..answers.thoughts import Heard
 from ..settings.config import settings
+from ..settings.per_model import for_model
 from . import session
 
 
@@ -72,7 +73,7 @@ def start(request: Ask, view: View | None = None) -> Any:
     """
 
     def begin(engine: Any) -> Any:
-        sampling = settings().with_thinking(request.sampling, engine.thinks)
+        sampling = for_model(settings(), request.sampling, engine.name, engine.thinks)
         known: dict[str, Any] = {"draft": request.draft, "hint": request.hint}
         if request.by_lines:
             return read_picture(engine, request.images, request.prompt, sampling, **known)

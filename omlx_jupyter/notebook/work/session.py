@@ -9,6 +9,7 @@ from typing import Any
 
 from ...errors import EngineClosedError
 from ..plain import bar, tell
+from ..settings import per_model
 from ..settings.config import settings
 
 ANNOUNCE_AFTER_S = 0.5
@@ -28,11 +29,11 @@ def engine(model: str | None = None, say: Callable[[str], None] | None = None) -
     """
     with _lock:
         running = current_engine()
-        if running is not None and (model is None or model == running.name):
+        wanted = per_model.resolve(model or settings().model) or None
+        if running is not None and (model is None or wanted == running.name):
             return running
         from ...chat.client import Engine
 
-        wanted = model or settings().model or None
         made = Engine.load(
             wanted,
             memory_bytes=settings().memory_mib * 2**20,
