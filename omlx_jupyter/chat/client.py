@@ -11,6 +11,7 @@ from ..errors import RequestError
 from ..types import SamplingParams
 from .completions import AsyncCompletions, Chat, Completions
 from .messages import checked_text, conversation
+from .responses import AsyncResponses, Responses
 
 
 class Engine(_Engine):
@@ -52,6 +53,16 @@ class Engine(_Engine):
     def chat(self) -> Chat:
         """`engine.chat.completions.create(messages=[...])`, with the `openai` package's types."""
         return Chat(Completions(self))
+
+    @property
+    def responses(self) -> Responses:
+        """`engine.responses.create(input=...)`: the Responses shape, as far as it maps."""
+        return Responses(self)
+
+    @property
+    def async_responses(self) -> AsyncResponses:
+        """The same, awaited."""
+        return AsyncResponses(self)
 
     @property
     def async_chat(self) -> Chat:

@@ -88,12 +88,11 @@ class _Call:
         self.model = model or engine.name
         self.choices: list[_Choice] = []
         told = from_openai(messages)
-        begin = _beginning(told) if asked.continues else ""
+        given: dict[str, Any] = {"chat_template_kwargs": asked.words, "hint": asked.hint}
+        given["begin"] = _beginning(told) if asked.continues else ""
         try:
             for index, sampling in enumerate(asked.sampling):
-                handle = engine.submit(
-                    told, sampling=sampling, tools=asked.tools, chat_template_kwargs=asked.words, begin=begin
-                )
+                handle = engine.submit(told, sampling=sampling, tools=asked.tools, **given)
                 self.choices.append(_Choice(engine, index, handle, asked.tools))
         except BaseException:
             self.cancel()

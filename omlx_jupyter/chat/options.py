@@ -12,7 +12,8 @@ from ..types import SamplingParams
 from .messages import tool_schemas
 
 # What says who asks or how it is billed, not what is answered: taken, and without effect by nature.
-_LABELS = {"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "extra_headers"}
+_LABELS = {"user", "metadata", "store", "service_tier", "safety_identifier", "extra_headers", "extra_query"}
+_LABELS |= {"prompt_cache_key", "prompt_cache_options", "prompt_cache_retention"}  # a prefix is kept anyway
 _SAMPLING = (
     "temperature",
     "top_p",
@@ -174,6 +175,7 @@ class Asked:
     words: dict[str, Any]
     timeout: float | None
     continues: bool = False  # the last message is the answer's beginning
+    hint: str = ""  # what the answer may repeat
 
 
 def asked_of(options: dict[str, Any], tools: Any, parser: Any) -> Asked:
@@ -188,12 +190,32 @@ def asked_of(options: dict[str, Any], tools: Any, parser: Any) -> Asked:
     if schema is not None and grammar is not None:
         raise RequestError("response_format and a required tool exclude each other; leave one out.")
     timeout, logprobs, count = _timeout(options.pop("timeout", None)), _logprobs(options), _choices(options)
-    continues = _continues(options)
+    continues, hint = _continues(options), _predicted(options.pop("prediction", None))
     words, think = template_words(options)
     one = replace(sampling_from(options), json_schema=schema, lark=grammar, logprobs=logprobs, think=think)
     return Asked(
-        tuple(_choice(one, number) for number in range(count)), given if shown else None, words, timeout, continues
+        tuple(_choice(one, number) for number in range(count)),
+        given if shown else None,
+        words,
+        timeout,
+        continues,
+        hint,
     )
+
+
+def _predicted(prediction: Any) -> str:
+    """OpenAI's predicted output is a hint: the model checks it.
+
+    :raises RequestError: it is no text.
+    """
+    if prediction is None:
+        return ""
+    content = prediction.get("content") if isinstance(prediction, Mapping) else None
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list) and all(isinstance(part, Mapping) and "text" in part for part in content):
+        return "".join(str(part["text"]) for part in content)
+    raise RequestError('prediction is {"type": "content", "content": text}.')
 
 
 def _continues(options: dict[str, Any]) -> bool:

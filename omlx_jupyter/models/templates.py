@@ -27,6 +27,7 @@ from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
 from ..errors import RequestError
+from .dates import strftime_now
 
 SECONDS = 5.0
 _TURNS, _TURNS_PER_INPUT = 200_000, 4  # loop turns and macro calls, and more of them for longer prompts
@@ -341,6 +342,7 @@ def _install() -> None:
             )
             made.filters.update({n: f for n, f in model.filters.items() if f is not FILTERS.get(n)})
             made.globals.update(model.globals)
+            made.globals["strftime_now"] = strftime_now
             made.meter()
             return made.from_string(text)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import ModelError, RequestError
 from ..types import ImagePart, Message
+from .dates import Dates, told
 from .families import TEXT_ONLY, Family
 from .switches import PLAIN, TemplateUse, choose
 from .thinking import Markers, markers_of, opened_by, special_words
@@ -23,7 +24,7 @@ class ChatTokenizer:
     """A tokenizer with its chat template, safe to call from several threads."""
 
     def __init__(self, tokenizer: Any, template_owner: Any, family: Family = TEXT_ONLY) -> None:
-        self._family = family
+        self._family, self._dates = family, Dates()
         self.inner = tokenizer
         self._backend = getattr(tokenizer, "backend_tokenizer", None)
         self._template_owner = template_owner
@@ -66,7 +67,8 @@ class ChatTokenizer:
         """
         guarded: list[str] = []
         rendered = [{"role": m.role, "content": self._content(m, guarded), **m.extra} for m in messages]
-        text = self._apply(rendered, use) if self.has_template else self._plain(rendered)
+        with told(self._dates.of(messages)):
+            text = self._apply(rendered, use) if self.has_template else self._plain(rendered)
         return self._with_beginning(text, use, guarded), guarded
 
     def _with_beginning(self, text: str, use: TemplateUse, guarded: list[str]) -> str:

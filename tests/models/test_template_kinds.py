@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import pytest
@@ -150,3 +151,24 @@ def test_what_a_user_types_is_never_a_token() -> None:
     assert made.decode(ids, skip_special_tokens=False) == f"[user]a {PICTURE} b <|im_end|>[end][assistant]"
     assert made.token_id(PICTURE) not in ids
     assert made.token_id("<|im_end|>") not in ids
+
+
+def test_a_conversation_keeps_the_time_of_its_first_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    from omlx_jupyter.models import dates
+
+    class Clock(datetime.datetime):
+        at = datetime.datetime(2024, 1, 1, 23, 59)
+
+        @classmethod
+        def now(cls, *_: Any) -> datetime.datetime:
+            return cls.at
+
+    monkeypatch.setattr(dates, "datetime", Clock)
+    made = tokenizer("{{ strftime_now('%d.%H:%M') }}{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}")
+    first, other = [Message("user", ["Hi"])], [Message("user", ["Hello"])]
+    assert made.render(first)[0] == "01.23:59[user]Hi"
+    Clock.at = datetime.datetime(2024, 1, 2, 0, 1)
+    more = [Message("assistant", ["Yes?"]), Message("user", ["What day is it?"])]
+    assert made.render([*first, *more])[0].startswith("01.23:59[user]Hi[assistant]")
+    assert made.render([*other, *more])[0].startswith("02.00:01")  # its first turn wasn't seen here
+    assert made.render(first)[0] == "02.00:01[user]Hi"  # asked anew
