@@ -31,6 +31,7 @@ def unload(shell: Any) -> None:
         wire.close()
     _wires.clear()
     session.unload()
+    complete.uninstall(shell)
     if (servers := sys.modules.get(f"{__package__}.work.mcp_servers")) is not None:
         servers.close_all()
     with contextlib.suppress(ValueError):

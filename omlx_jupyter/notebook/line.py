@@ -28,10 +28,11 @@ def split_line(line: str) -> list[Word]:
     for index, char in enumerate(text):
         if quote:
             current += char
-            if char == quote and text[index - 1] != "\\":
+            escaped = text[index - 1] == "\\" and quote in text[index + 1 :]  # "C:\\scans\\" ends with its quote
+            if char == quote and not escaped:
                 quote = ""
             continue
-        if char in "\"'":
+        if char in "\"'" and (depth or _opens(current)):
             quoted_only = not current
             quote = char
             current += char
@@ -51,12 +52,17 @@ def split_line(line: str) -> list[Word]:
     return words
 
 
+def _opens(before: str) -> bool:
+    """Whether a quote behind these characters of a word begins a text: not in `Joe's.png`."""
+    return not before[-1:].isalnum() or before.lower() in ("r", "b", "f", "u", "rb", "br", "fr", "rf")
+
+
 def _word(text: str, starts_quoted: bool) -> Word:
     if (
         starts_quoted
         and len(text) >= 2
         and text[0] == text[-1]
-        and text.count(text[0]) - text.count("\\" + text[0]) == 2
+        and text[1:-1].count(text[0]) == text[1:-1].count("\\" + text[0])
     ):
         return Word(text[1:-1].replace("\\" + text[0], text[0]), True)
     return Word(text)

@@ -40,9 +40,18 @@ class Kernel:
     def __init__(self, manager: Any, client: Any) -> None:
         self.manager, self.client = manager, client
         self.console = False  # ask as jupyter console does
+        self.batch = False  # ask as nbclient and papermill do
 
     def start(self, code: str) -> str:
-        return str(self.client.execute(code, allow_stdin=self.console))
+        """Send a cell; its message's id. As JupyterLab does, which names the cell, unless told otherwise."""
+        if self.console or self.batch:
+            return str(self.client.execute(code, allow_stdin=self.console))
+        content = {"code": code, "silent": False, "store_history": True, "user_expressions": {}}
+        content |= {"allow_stdin": False, "stop_on_error": True}
+        metadata = {"cellId": f"cell-{time.monotonic_ns()}"}
+        message = self.client.session.msg("execute_request", content, metadata=metadata)
+        self.client.shell_channel.send(message)
+        return str(message["header"]["msg_id"])
 
     def finish(self, identity: str, timeout: float = 60, on_message: Any = None) -> Outcome:
         outcome = Outcome()

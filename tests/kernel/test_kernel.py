@@ -194,3 +194,18 @@ def test_the_extension_announces_itself_and_answers_a_page() -> None:
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
+
+
+def test_where_nobody_looks_nothing_lives_and_the_answer_is_saved(kernel: Kernel) -> None:
+    """As nbclient, nbconvert and papermill ask: no widget, whose state would stay in the notebook; one display."""
+    assert kernel.run("img = draw_text('Hello 42')").ok
+    kernel.batch = True
+    try:
+        outcome = kernel.run("%ocr img")
+    finally:
+        kernel.batch = False
+    assert outcome.ok
+    kinds = [message["msg_type"] for _, message in outcome.messages]
+    assert "comm_open" not in kinds
+    assert "Hello" in outcome.final["text/markdown"]
+    assert len(outcome.bundles("display_data")) == 1

@@ -25,13 +25,18 @@ from omlx_jupyter.notebook.line import Word, split_line
         ("[a, b]", [Word("[a, b]")]),
         ("scan(1).png", [Word("scan(1).png")]),
         ('"a" + "b"', [Word("a", True), Word("+"), Word("b", True)]),
+        ("Joe's.png it's", [Word("Joe's.png"), Word("it's")]),
+        ('"C:\\scans\\" x', [Word("C:\\scans\\", True), Word("x")]),
+        ('--prompt="x y" -o z', [Word('--prompt="x y"'), Word("-o"), Word("z")]),
+        ("f'a b' r\"c d\"", [Word("f'a b'"), Word('r"c d"')]),
+        ("d['it']", [Word("d['it']")]),
     ],
 )
 def test_words(line: str, words: list[Word]) -> None:
     assert split_line(line) == words
 
 
-@pytest.mark.parametrize("line", ['"open', "f(", "it's"])
+@pytest.mark.parametrize("line", ['"open', "f(", "'it"])
 def test_unclosed(line: str) -> None:
     with pytest.raises(UsageError, match="isn't closed"):
         split_line(line)
@@ -44,11 +49,20 @@ def test_flags() -> None:
     parser.add_argument("-o", type=is_name)
     args = parser.parse_line('"--max-tokens" --max-tokens=5 -o name')
     assert (args.source, args.max_tokens, args.o) == (["--max-tokens"], 5, "name")
+    args = parser.parse_line('a.png --max-tokens "7" "b c.png" -o name')
+    assert (args.source, args.max_tokens, args.o) == (["a.png", "b c.png"], 7, "name")
+    parser.add_argument("--prompt")
+    assert parser.parse_line('--prompt="x y"').prompt == "x y"
+    assert parser.parse_line("--prompt='--x' a").prompt == "--x"
+    assert parser.parse_line("--prompt=x").prompt == "x"
     for line, words in {
         "--max-token 5": "did you mean --max-tokens",
         "--max-tokens zero": "not a whole number above 0",
         "--max-tokens": "expected one argument",
         "-o 3x": "no Python name",
+        "-o _": "_ is IPython's own",
+        "-o _12": "is IPython's own",
+        "-o Out": "is IPython's own",
         "--wholly-other": "known flags",
         "-h": "examples",
     }.items():
@@ -65,6 +79,8 @@ def test_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve_source("imgs[1:]", names) == [2, 3]
     assert resolve_source('data["a b"]', names) == 7
     assert resolve_source("[i for i in imgs]", names) == [1, 2, 3]
+    assert resolve_source("{img}", names) is names["img"]
+    assert resolve_source("sorted(imgs)", names) == sorted(names["imgs"])
     assert resolve_source("img.png", {}) == "img.png"
     assert resolve_source("scan[0-9].png", names) == "scan[0-9].png"
     assert resolve_source("https://example.org/a.png", names).startswith("https")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -129,7 +130,7 @@ class Result:
         from IPython.core.getipython import get_ipython
 
         shell = get_ipython()
-        if shell is not None and self._shown_in == (id(shell), shell.execution_count):
+        if shell is not None and self._shown_in == (id(shell), shell.execution_count) and _is_cells_value():
             return
         if thought := self.thought_bundle():
             _display(shell, thought)
@@ -221,7 +222,7 @@ class ResultList(list[Result | Failure]):
         from IPython.core.getipython import get_ipython
 
         shell = get_ipython()
-        if shell is None or self._shown_in != (id(shell), shell.execution_count):
+        if shell is None or self._shown_in != (id(shell), shell.execution_count) or not _is_cells_value():
             _display(shell, self.bundle())
 
     def shown(self, shell: Any) -> None:
@@ -229,6 +230,18 @@ class ResultList(list[Result | Failure]):
 
     def __str__(self) -> str:
         return self.text
+
+
+def _is_cells_value() -> bool:
+    """Whether IPython shows the value of the cell that runs, rather than somebody's `display(...)`."""
+    from IPython.core.displayhook import DisplayHook
+
+    frame = sys._getframe()
+    while frame is not None:
+        if isinstance(frame.f_locals.get("self"), DisplayHook):
+            return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
 
 
 def _display(shell: Any, bundle: dict[str, str]) -> None:

@@ -11,12 +11,12 @@ from ..plain import bar
 from . import live
 from .terminal_view import PlainView, terminal_view
 from .thoughts import NO_THOUGHT, Heard, Thought
-from .view import View, phase_line, shows_updates
+from .view import View, is_static, phase_line, shows_updates
 
 TICK_S = 0.05
 UPDATES_PER_S = 8
 _THOUGHT_S = (0.3, 1.0, 3.0, 10.0)  # a thought's seconds at which all of it is sent
-_SNAPSHOTS_S = (0.3, 1.0)  # the whole text is sent then, for views that came late
+_SNAPSHOTS_S = 0.3  # the whole text is sent then, and whenever three times as long has passed: for views that come late
 
 
 def hear(handle: Any, view: View, heard: Heard) -> bool:
@@ -43,7 +43,7 @@ class NotebookView:
         self._sent = self._phase = self._line = ""
         self._sent_thought = 0  # characters
         self._whole_thought = list(_THOUGHT_S)
-        self._snapshots = list(_SNAPSHOTS_S)
+        self._snapshot_s = _SNAPSHOTS_S
         self._began = self._last = time.monotonic()
 
     def status(self, text: str) -> None:
@@ -59,8 +59,8 @@ class NotebookView:
         if now - self._last < 1 / UPDATES_PER_S:
             return
         self._last = now
-        if text and self._snapshots and now - self._began > self._snapshots[0]:
-            del self._snapshots[0]
+        if text and now - self._began > self._snapshot_s:
+            self._snapshot_s = 3 * (now - self._began)
             self._widget.text = text
         message = self._of_thought(thought)
         if len(text) > len(self._sent):
@@ -109,11 +109,50 @@ class NotebookView:
         self._widget.close()
 
 
+class StaticView:
+    """What is saved, and nothing that lives: no widget is left behind where nobody looked."""
+
+    def __init__(self) -> None:
+        from IPython.display import display
+
+        self._place = display({"text/plain": ""}, raw=True, display_id=True)
+        self._answer: Any = None
+
+    def status(self, text: str) -> None:
+        pass
+
+    def update(self, text: str, progress: Any, usage: Usage, thought: Thought = NO_THOUGHT) -> None:
+        pass
+
+    def keep_place(self) -> None:
+        from IPython.display import display
+
+        self._answer = display({"text/plain": ""}, raw=True, display_id=True)
+
+    def finish(self, result: Any) -> None:
+        from IPython.display import display
+
+        thought = result.thought_bundle()
+        if thought is None:
+            self._place.update(result.bundle(), raw=True)
+            return
+        self._place.update(thought, raw=True)
+        if self._answer is not None:
+            self._answer.update(result.bundle(), raw=True)
+        else:
+            display(result.bundle(), raw=True)
+
+    def fail(self) -> None:
+        self._place.update({"text/plain": ""}, raw=True)
+
+
 def make_view(shell: Any, images: Sequence[Any] = (), stoppable: bool = True) -> View:
     """A view in the cell that runs. `stoppable`: an interrupt of the kernel stops the answer."""
     kernel = getattr(shell, "kernel", None)
     if kernel is None:
         return terminal_view()
+    if is_static(kernel):
+        return StaticView()
     return NotebookView(images, stoppable) if shows_updates(kernel) else PlainView()
 
 

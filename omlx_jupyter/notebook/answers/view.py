@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Protocol
 
 from ...types import Usage
 from .thoughts import NO_THOUGHT, Thought
+
+_log = logging.getLogger("omlx_jupyter")
 
 
 class View(Protocol):
@@ -18,6 +21,36 @@ class View(Protocol):
 
     def finish(self, result: Any) -> None: ...
     def fail(self) -> None: ...
+
+
+class Unfailing:
+    """A view that keeps its failures to itself: a display that has gone must not lose the answer."""
+
+    def __init__(self, view: View) -> None:
+        self.view: View | None = view
+
+    def _do(self, act: str, *what: Any) -> None:
+        try:
+            if self.view is not None:
+                getattr(self.view, act)(*what)
+        except Exception:
+            self.view = None
+            _log.warning("an answer can't be shown any longer; it goes on", exc_info=True)
+
+    def status(self, text: str) -> None:
+        self._do("status", text)
+
+    def update(self, text: str, progress: Any, usage: Usage, thought: Thought = NO_THOUGHT) -> None:
+        self._do("update", text, progress, usage, thought)
+
+    def keep_place(self) -> None:
+        self._do("keep_place")
+
+    def finish(self, result: Any) -> None:
+        self._do("finish", result)
+
+    def fail(self) -> None:
+        self._do("fail")
 
 
 def phase_line(progress: Any, usage: Usage, thinking: bool = False) -> str:
@@ -35,6 +68,13 @@ def phase_line(progress: Any, usage: Usage, thinking: bool = False) -> str:
         return f"thinking · {speed}{drafted}"
     thought = f" ({usage.reasoning_tokens} thought)" if usage.reasoning_tokens else ""
     return f"writing · {progress.tokens} tokens{thought} · {speed}{drafted}"
+
+
+def is_static(kernel: Any) -> bool:
+    """Whether nobody looks while the cell runs, as in nbclient, nbconvert and papermill: only what is saved counts."""
+    request = kernel.get_parent("shell") or {}
+    metadata, content = request.get("metadata") or {}, request.get("content") or {}
+    return not metadata and not content.get("allow_stdin", False)
 
 
 def shows_updates(kernel: Any) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -34,25 +34,29 @@ def cell_id(shell: Any) -> str:
     return str(metadata.get("cellId", ""))
 
 
-def vlm_cell(shell: Any, args: Any, cell: str) -> Any:
-    """The value of a `%%vlm` cell, bound to its name. Raises as `ask_cell` does."""
+def vlm_cell(shell: Any, args: Any, cell: str, names: Mapping[str, Any]) -> Any:
+    """The value of a `%%vlm` cell, bound to its name; `names` are those that its expressions see.
+    Raises as `ask_cell` does."""
     try:
-        images: list[Any] = list(opened(shell.user_ns, args.image, args.all_frames)) if args.image else []
-        parts = [*images, *interpolate(cell.strip(), shell.user_ns, settings().image_limits())]
+        images: list[Any] = list(opened(names, args.image, args.all_frames)) if args.image else []
+        parts = [*images, *interpolate(cell.strip(), names, settings().image_limits())]
         if not any(not isinstance(part, str) or part.strip() for part in parts):
             raise UsageError("%%vlm: the cell is empty; write a question below the first line.")
-        value = ask_cell(shell, args, parts)
+        value = ask_cell(shell, args, parts, names)
     except run.Interrupted as stopped:
         if stopped.result is not None:
             run.keep_as_last(shell, stopped.result, args.out)
         raise
+    except structured.NotWholeError as error:
+        run.keep_as_last(shell, error.answer, args.out)
+        raise UsageError(f"{error} What was said is kept in _{f' and {args.out}' if args.out else ''}.") from None
     if isinstance(value, Result):
         value.shown(shell)
     run.keep(shell, value, args.out)
     return value
 
 
-def ask_cell(shell: Any, args: Any, parts: Sequence[Any]) -> Any:
+def ask_cell(shell: Any, args: Any, parts: Sequence[Any], names: Mapping[str, Any] | None = None) -> Any:
     """The cell's value: a Result, a Job, an instance (`--json`) or a DataFrame (`--table`).
 
     :raises UsageError: flags that don't go together.
@@ -60,11 +64,10 @@ def ask_cell(shell: Any, args: Any, parts: Sequence[Any]) -> Any:
     :raises Interrupted: stopped; what was said is kept.
     """
     _check(args)
-    draft, hint = drafting_from(shell, args)
+    names = shell.user_ns if names is None else names
+    draft, hint = drafting_from(names, args)
     user = run.message_of(parts)
-    earlier, forked = chats.begin(args.chat, cell_id(shell)) if args.chat else ([], "")
-    if forked:
-        tell(f"{args.chat} goes on from here; what came after is kept as {forked}.")
+    earlier = chats.before(args.chat, cell_id(shell)) if args.chat else []
     system = [Message("system", [args.system])] if args.system else []
     request = run.Ask(
         [*system, *earlier, user],
@@ -75,7 +78,7 @@ def ask_cell(shell: Any, args: Any, parts: Sequence[Any]) -> Any:
         hint=hint_text(hint),
         begin=args.begin or "",
     )
-    model = resolve_source(args.json, shell.user_ns) if args.json else None
+    model = resolve_source(args.json, names) if args.json else None
     if model is not None:
         request.sampling = replace(request.sampling, json_schema=structured.schema_of(model))
     elif args.table:
@@ -83,14 +86,20 @@ def ask_cell(shell: Any, args: Any, parts: Sequence[Any]) -> Any:
         request.messages[-1] = Message("user", [*user.parts, "\n" + structured.TABLE_HINT])
     if args.background:
         return _in_background(shell, args, request, user)
-    result = with_tools(shell, args, request) if args.tools else run.ask(shell, request)
+    result = with_tools(shell, args, request, names) if args.tools else run.ask(shell, request)
     if args.chat:
-        chats.add(args.chat, cell_id(shell), user, result.text, result.thinking)
+        _keep_turn(args.chat, cell_id(shell), user, result)
     if model is not None:
         return structured.instance_of(model, result)
     if args.table:
         return structured.frame_of(result)
     return result
+
+
+def _keep_turn(chat: str, cell: str, user: Message, result: Result) -> None:
+    forked = chats.add(chat, cell, user, result.text, result.thinking)
+    if forked:
+        tell(f"{chat} goes on from here; what came after is kept as {forked}.")
 
 
 def _check(args: Any) -> None:
@@ -115,7 +124,7 @@ def _in_background(shell: Any, args: Any, request: run.Ask, user: Message) -> Jo
     def finished(result: Result) -> None:
         run.keep(shell, result, args.out)
         if args.chat:
-            chats.add(args.chat, cell, user, result.text, result.thinking)
+            _keep_turn(args.chat, cell, user, result)
 
     job.then(finished)
     return job

@@ -38,9 +38,23 @@ def install(shell: Any) -> None:
         shell.set_hook("complete_command", omlx, str_key=prefix)
     shell.set_hook("complete_command", magic("ocr"), str_key="%ocr")
     shell.set_hook("complete_command", magic("vlm"), str_key="%%vlm")
-    matchers = getattr(getattr(shell, "Completer", None), "custom_matchers", None)
+    matchers = _matchers(shell)
     if matchers is not None:
         matchers.append(_in_braces(shell))
+
+
+def uninstall(shell: Any) -> None:
+    """Take away what `install` put there, so that it doesn't pile up when the extension is loaded again."""
+    hooks = shell.strdispatchers["complete_command"].strs
+    for key in ("%omlx", "omlx", "%ocr", "%%vlm"):
+        hooks.pop(key, None)
+    matchers = _matchers(shell)
+    if matchers is not None:
+        matchers[:] = [matcher for matcher in matchers if getattr(matcher, "__module__", "") != __name__]
+
+
+def _matchers(shell: Any) -> list[Any] | None:
+    return getattr(getattr(shell, "Completer", None), "custom_matchers", None)
 
 
 def _in_braces(shell: Any) -> Any:

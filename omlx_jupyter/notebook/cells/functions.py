@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
-from ...chat.pages import read_picture
+from ...chat.pages import Reading, read_picture
 from ...images.source import open_images
-from ...types import ImagePart, Message, SamplingParams
+from ...types import Generation, ImagePart, Message, SamplingParams
 from ..answers.result import Result, ResultList
 from ..settings.config import settings
 from ..settings.per_model import for_model
@@ -30,8 +31,8 @@ def vlm(
     """Ask about pictures: `vlm("What is this?", img)`. Keyword arguments are SamplingParams' fields, such as
     `think=False` or `think_budget=500`; the settings about thoughts hold here as well.
 
-    With `json` (a pydantic model or a JSON schema) the answer is an instance of it. `await vlm(...)`
-    is the same. `hint` is text, or an answer, that this one may repeat; `draft=False` puts nothing that is known
+    With `json` (a pydantic model or a JSON schema) the answer is an instance of it. In async code
+    `await vlm.aio(...)` is the same and keeps the event loop going. `hint` is text, or an answer, that this one may repeat; `draft=False` puts nothing that is known
     already before the model (None: as set). `begin` is what the answer begins with.
 
     :raises OmlxError: one sentence that names the mend.
@@ -104,6 +105,39 @@ def read_pictures(
 ocr.map = _map  # type: ignore[attr-defined]
 
 
+async def _vlm_aio(prompt: str, *images: Any, json: Any = None, **options: Any) -> Any:
+    """`vlm` for async code: the event loop goes on while the model writes; cancelling the task ends the request."""
+    if json is not None:
+        options["json_schema"] = structured.schema_of(json)
+    made = await _awaited(prompt, images, options)
+    return made if json is None else structured.instance_of(json, made)
+
+
+async def _ocr_aio(*images: Any, prompt: str | None = None, whole: bool = False, **options: Any) -> Result:
+    """`ocr` for async code."""
+    return await _awaited(prompt, images, options, by_lines=not whole)
+
+
+async def _awaited(
+    prompt: str | None, images: Sequence[Any], options: dict[str, Any], by_lines: bool = False
+) -> Result:
+    import anyio.to_thread
+
+    ours = {key: options.pop(key, usual) for key, usual in _OURS.items()}
+    begin = partial(_begin, prompt, images, options, **ours, by_lines=by_lines)
+    handle, result = await anyio.to_thread.run_sync(begin)  # loading a model and opening pictures take their time
+    try:
+        return result(await handle.aresult())
+    except BaseException:
+        handle.cancel()
+        raise
+
+
+_OURS: dict[str, Any] = {"draft": None, "hint": None, "system": None, "begin": ""}
+vlm.aio = _vlm_aio  # type: ignore[attr-defined]
+ocr.aio = _ocr_aio  # type: ignore[attr-defined]
+
+
 def _ask(
     prompt: str | None,
     images: Sequence[Any],
@@ -114,6 +148,25 @@ def _ask(
     by_lines: bool = False,
     begin: str = "",
 ) -> Result:
+    handle, result = _begin(prompt, images, sampling, draft, hint, system, by_lines, begin)
+    try:
+        return result(handle.result())
+    except BaseException:
+        handle.cancel()
+        raise
+
+
+def _begin(
+    prompt: str | None,
+    images: Sequence[Any],
+    sampling: dict[str, Any],
+    draft: bool | None,
+    hint: Any,
+    system: str | None,
+    by_lines: bool,
+    begin: str,
+) -> tuple[Reading, Callable[[Generation], Result]]:
+    """(what reads the pictures, what makes a result of its answer)."""
     limits = settings().image_limits()
     opened = [image for source in images for image in open_images(source, limits)]
     params = settings().filled(SamplingParams(**sampling))
@@ -125,11 +178,6 @@ def _ask(
         chosen = for_model(settings(), params, engine.name, engine.thinks)
         return read_picture(engine, opened, prompt, chosen, whole, system, **known)
 
-    handle = session.submit(start)
     parts: list[Any] = [*(ImagePart(image) for image in opened), *([prompt] if prompt else [])]
-    try:
-        generation = handle.result()
-    except BaseException:
-        handle.cancel()
-        raise
-    return Result(generation, opened, prompt or "", messages=[Message("user", parts)])
+    asked = [Message("user", parts)]
+    return session.submit(start), lambda generation: Result(generation, opened, prompt or "", messages=asked)

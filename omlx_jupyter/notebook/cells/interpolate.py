@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from IPython.core.error import UsageError
@@ -18,7 +18,7 @@ _OPEN, _CLOSE = "([{", ")]}"
 _CONVERSIONS: dict[str, Callable[[Any], str]] = {"r": repr, "s": str, "a": ascii}
 
 
-def interpolate(text: str, names: dict[str, Any], limits: Limits) -> list[Part]:
+def interpolate(text: str, names: Mapping[str, Any], limits: Limits) -> list[Part]:
     """Text and pictures in order. `{{` and `}}` are braces.
 
     :raises UsageError: an expression that fails, with a pointer to it.
@@ -80,10 +80,10 @@ def _closing(text: str, start: int) -> int:
     raise _pointing(text, start, "this { is never closed; write {{ for a brace")
 
 
-def _value(expression: str, names: dict[str, Any], limits: Limits, text: str, at: int) -> list[Part]:
+def _value(expression: str, names: Mapping[str, Any], limits: Limits, text: str, at: int) -> list[Part]:
     code, convert, spec = _split(expression, text, at)
     try:
-        value = eval(compile(code, "<%%vlm>", "eval"), names, _helpers(code, limits))
+        value = eval(compile(code, "<%%vlm>", "eval"), {**names, **_helpers(code, limits)})
         if convert or spec:
             return [format(_CONVERSIONS[convert](value) if convert else value, spec)]
         return _as_parts(value, limits, expression.strip())

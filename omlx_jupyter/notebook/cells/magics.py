@@ -3,6 +3,8 @@ imported by the first one that runs."""
 
 from __future__ import annotations
 
+import inspect
+import sys
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
@@ -66,6 +68,19 @@ def flags() -> dict[str, list[str]]:
     return {name: sorted(o for a in p._actions for o in a.option_strings) for name, p in parsers.items()}
 
 
+def _seen(shell: Any) -> dict[str, Any]:
+    """The names that expressions see: the notebook's, and those of a function that runs the magic.
+
+    IPython tells line magics of them, cell magics not: so its caller is looked at.
+    """
+    frame = sys._getframe()
+    while frame is not None and frame.f_code.co_name not in ("run_line_magic", "run_cell_magic"):
+        frame = frame.f_back  # type: ignore[assignment]
+    caller = frame.f_back if frame is not None else None
+    inside = caller is not None and caller.f_globals is shell.user_ns and caller.f_code.co_flags & inspect.CO_NEWLOCALS
+    return {**shell.user_ns, **(caller.f_locals if inside and caller is not None else {})}
+
+
 @magics_class
 class OmlxMagics(Magics):
     """The extension's magics, bound to one shell."""
@@ -107,7 +122,7 @@ class OmlxMagics(Magics):
             args = _ocr_parser().parse_line(line)
             from .read_cell import read_cell
 
-            return read_cell(self.shell, args)
+            return read_cell(self.shell, args, _seen(self.shell))
         except (OmlxError, UsageError) as error:
             raise UsageError(shown(error)) from None
 
@@ -164,7 +179,7 @@ class OmlxMagics(Magics):
             args = _vlm_parser().parse_line(line)
             from .ask_cell import vlm_cell
 
-            return vlm_cell(self.shell, args, cell)
+            return vlm_cell(self.shell, args, cell, _seen(self.shell))
         except (OmlxError, UsageError) as error:
             raise UsageError(shown(error)) from None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from typing import Any
 
 from IPython.core.error import UsageError
@@ -19,16 +21,16 @@ from ..work.many import finished_of, read_many
 from .arguments import drafting_from, resolve_source
 
 
-def read_cell(shell: Any, args: Any) -> Result | ResultList:
-    """The line's value, bound to its name.
+def read_cell(shell: Any, args: Any, names: Mapping[str, Any]) -> Result | ResultList:
+    """The line's value, bound to its name. `names` are those that its expressions see.
 
     :raises UsageError: a source that is nothing.
     :raises OmlxError: it can't be read.
     :raises Interrupted: stopped; what was read is kept.
     """
     sampling = run.sampling_from(args)
-    draft, hint = drafting_from(shell, args)
-    items = _items(shell.user_ns, args.source, args.all_frames)
+    draft, hint = drafting_from(names, args)
+    items = _items(names, args.source, args.all_frames)
     hints = hints_for(hint, len(items))
     value: Result | ResultList
     if len(items) == 1:
@@ -42,19 +44,28 @@ def read_cell(shell: Any, args: Any) -> Result | ResultList:
     return value
 
 
-def _items(names: dict[str, Any], words: list[str], all_frames: bool) -> list[Any]:
-    """Sources of single pictures, not opened yet."""
+def _items(names: Mapping[str, Any], words: list[str], all_frames: bool) -> list[Any]:
+    """Sources of single pictures, not opened yet where they are files."""
     items: list[Any] = []
     limits = settings().image_limits()
     for word in words:
-        value = resolve_source(word, names)
-        if value is None:
-            raise UsageError(f"{word} is None; it holds no picture.")
-        if all_frames or not isinstance(value, str):
-            items += opened(names, [word], all_frames) if not isinstance(value, list | tuple) else expand(value, limits)
-        else:
+        value = _value(names, word)
+        label = word if not isinstance(value, str) else ""
+        if all_frames:
+            items += [image for item in expand(value, limits) for image in open_images(item, limits, "all", label)]
+        elif isinstance(value, str | list | tuple | os.PathLike):
             items += expand(value, limits)
+        else:
+            items += open_images(value, limits, "first", label)
     return items
+
+
+def _value(names: Mapping[str, Any], word: str) -> Any:
+    """:raises UsageError: it is nothing, or None."""
+    value = resolve_source(word, names)
+    if value is None:
+        raise UsageError(f"{word} is None; it holds no picture.")
+    return value
 
 
 def _read_one(shell: Any, item: Any, args: Any, sampling: SamplingParams, draft: bool, hint: str) -> Result:
@@ -89,14 +100,12 @@ def _read_many(
     return made
 
 
-def opened(names: dict[str, Any], sources: list[str], all_frames: bool) -> list[DecodedImage]:
+def opened(names: Mapping[str, Any], sources: list[str], all_frames: bool) -> list[DecodedImage]:
     """The pictures of sources that a line names, decoded."""
     limits, frames = settings().image_limits(), "all" if all_frames else "first"
     images: list[DecodedImage] = []
     for word in sources:
-        value = resolve_source(word, names)
+        value = _value(names, word)
         label = word if not isinstance(value, str) else ""
-        if value is None:
-            raise UsageError(f"{word} is None; it holds no picture.")
         images += open_images(value, limits, frames, label)  # type: ignore[arg-type]
     return images

@@ -20,6 +20,14 @@ TABLE_SCHEMA = {
 TABLE_HINT = 'Answer as JSON: {"columns": [names], "rows": [[values in the order of the columns]]}.'
 
 
+class NotWholeError(UsageError):
+    """An answer that isn't what was asked for; `answer` holds what was said."""
+
+    def __init__(self, said: str, answer: Any) -> None:
+        super().__init__(said)
+        self.answer = answer
+
+
 def schema_of(model: Any) -> Mapping[str, Any]:
     """The JSON schema of a pydantic model, or a schema as it is.
 
@@ -33,17 +41,17 @@ def schema_of(model: Any) -> Mapping[str, Any]:
 
 
 def instance_of(model: Any, answer: Any) -> Any:
-    """:raises UsageError: the answer was cut before it was whole, or the model refuses it."""
+    """:raises NotWholeError: the answer was cut before it was whole, or the model refuses it."""
     text, thought = getattr(answer, "text", answer), getattr(answer, "thinking", "")
     if thought and not text:
-        raise UsageError(f"{answer.detail}; try a larger --max-tokens, a --think-budget or --no-think.")
+        raise NotWholeError(f"{answer.detail}; try a larger --max-tokens, a --think-budget or --no-think.", answer)
     try:
         if hasattr(model, "model_validate_json"):
             return model.model_validate_json(text)
         return json.loads(text)
     except ValueError as error:
-        raise UsageError(
-            f"the answer is no whole {_name(model)} ({str(error).splitlines()[0]}); try a larger --max-tokens."
+        raise NotWholeError(
+            f"the answer is no whole {_name(model)} ({str(error).splitlines()[0]}); try a larger --max-tokens.", answer
         ) from None
 
 
@@ -54,7 +62,8 @@ def _name(model: Any) -> str:
 def frame_of(answer: Any) -> Any:
     """A DataFrame of a `TABLE_SCHEMA` answer; short rows are filled, long ones cut.
 
-    :raises UsageError: pandas is missing, or the answer was cut.
+    :raises UsageError: pandas is missing.
+    :raises NotWholeError: the answer was cut.
     """
     try:
         import pandas

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,13 +20,13 @@ from ..work.tools import KIT, SERVER, Tool, kit, of_function, schemas
 from .arguments import resolve_source
 
 
-def with_tools(shell: Any, args: Any, request: run.Ask) -> Result:
+def with_tools(shell: Any, args: Any, request: run.Ask, names: Mapping[str, Any]) -> Result:
     """Ask, run the calls that the model makes, ask again: at most five rounds.
 
     :raises UsageError: a name that is no tool.
     """
     pictures = list(_pictures(request.messages))
-    found = named(shell, args.tools, pictures)
+    found = named(names, args.tools, pictures)
     request.tools, tools = schemas(found), {tool.name: tool for tool in found}
     by_setting = {name.strip() for name in settings().allowed_tools.split(",")}
     confirm = tool_loop.confirmer(set(tools) if args.yes else by_setting)
@@ -46,26 +46,26 @@ def with_tools(shell: Any, args: Any, request: run.Ask) -> Result:
     return run.ask(shell, replace(request, tools=None))
 
 
-def named(shell: Any, words: str, pictures: Sequence[DecodedImage]) -> list[Tool]:
+def named(names: Mapping[str, Any], words: str, pictures: Sequence[DecodedImage]) -> list[Tool]:
     """The tools of `f,obj.method,pictures,mcp:NAME`.
 
     :raises UsageError: a name that is nothing, can't be called, or isn't there twice.
     """
     found: list[Tool] = []
     for word in (word.strip() for word in words.split(",")):
-        if word == KIT and KIT not in shell.user_ns:
+        if word == KIT and KIT not in names:
             found += kit(pictures)
         elif word.startswith(SERVER):
             found += mcp_servers.tools_of(word.removeprefix(SERVER))
         elif word:
-            found.append(of_function(_function(shell, word), word))
+            found.append(of_function(_function(names, word), word))
     if not found:
         raise UsageError("--tools names nothing; give functions, pictures, or mcp:NAME.")
     return found
 
 
-def _function(shell: Any, word: str) -> Any:
-    value = resolve_source(word, shell.user_ns)
+def _function(names: Mapping[str, Any], word: str) -> Any:
+    value = resolve_source(word, names)
     if isinstance(value, str) and value == word:
         raise UsageError(
             f"--tools: there is no function {word}; name functions of the notebook, pictures, or mcp:NAME."

@@ -99,6 +99,7 @@ export function draw(el, state) {
 function render({ model, el }) {
   const view = () => draw(el, model.get("state"));
   model.on("change:state", view);
+  model.send({ here: true });
   view();
   return () => {
     model.off("change:state", view);

@@ -28,12 +28,25 @@ def make() -> Any:
             self.watcher = Watcher()
             super().__init__(state=self.watcher.snapshot())
             self.stopped = threading.Event()
+            self.views = 0
             self.on_msg(self._on_message)
-            threading.Thread(target=self._update, name="omlx-dashboard", daemon=True).start()
+            self._begin()
+
+        def _begin(self) -> None:
+            self.stopped.clear()
+            self.thread = threading.Thread(target=self._update, name="omlx-dashboard", daemon=True)
+            self.thread.start()
 
         def _on_message(self, _: Any, content: Any, __: Any) -> None:
-            if isinstance(content, dict) and content.get("gone"):
+            """A view came or went; without any of them nothing is watched."""
+            if not isinstance(content, dict):
+                return
+            self.views = max(0, self.views + bool(content.get("here")) - bool(content.get("gone")))
+            if not self.views:
                 self.stopped.set()
+            elif self.stopped.is_set():
+                self.thread.join()
+                self._begin()
 
         def _update(self) -> None:
             while not self.stopped.wait(1 / UPDATES_PER_S):

@@ -55,22 +55,29 @@ def listing() -> list[Chat]:
     return [_chats[name] for name in names()]
 
 
-def begin(name: str, cell: str) -> tuple[list[Message], str]:
-    """The messages to go on from. A cell that asked before forks there: what came after it is kept under
-    another name, which is returned."""
+def before(name: str, cell: str) -> list[Message]:
+    """The messages that a cell's question goes on from: of a cell that asked before, what came before it then."""
     chat = _chats.setdefault(name, Chat(name))
-    at = next((i for i, turn in enumerate(chat.turns) if cell and turn.cell == cell), None)
-    kept = ""
-    if at is not None:
-        if at < len(chat.turns) - 1:
-            kept = next(f"{name}~{n}" for n in range(1, 10_000) if f"{name}~{n}" not in _chats)
-            _chats[kept] = Chat(kept, list(chat.turns))
-        del chat.turns[at:]
-    return chat.messages, kept
+    at = _turn_of(chat, cell)
+    return [message for turn in chat.turns[:at] for message in (turn.user, turn.answer)]
 
 
-def add(name: str, cell: str, user: Message, answer: str, thinking: str = "") -> None:
-    _chats.setdefault(name, Chat(name)).turns.append(Turn(cell, user, Message("assistant", [answer]), thinking))
+def add(name: str, cell: str, user: Message, answer: str, thinking: str = "") -> str:
+    """Keep a turn, in the place of the same cell's earlier one. What came after that is kept under another name, which
+    comes back; "" where nothing did."""
+    chat = _chats.setdefault(name, Chat(name))
+    at = _turn_of(chat, cell)
+    forked = ""
+    if at < len(chat.turns) - 1:
+        forked = next(f"{name}~{n}" for n in range(1, 10_000) if f"{name}~{n}" not in _chats)
+        _chats[forked] = Chat(forked, list(chat.turns))
+    chat.turns[at:] = [Turn(cell, user, Message("assistant", [answer]), thinking)]
+    return forked
+
+
+def _turn_of(chat: Chat, cell: str) -> int:
+    """The place of a cell's turn; behind the last one where it has none."""
+    return next((i for i, turn in enumerate(chat.turns) if cell and turn.cell == cell), len(chat.turns))
 
 
 def find(name: str) -> Chat:

@@ -31,6 +31,7 @@ class Job:
         self._handle, self._view, self._make_result = handle.in_background(), view, make_result
         self._result: Result | None = None
         self._error: BaseException | None = None
+        self._lock = threading.Lock()
         self._callbacks: list[Callable[[Result], None]] = []
         _jobs[self.number] = self
         self._thread = threading.Thread(target=self._watch, name=f"omlx-job-{self.number}", daemon=True)
@@ -41,15 +42,24 @@ class Job:
         try:
             while not ended:
                 ended = hear(self._handle, self._view, heard)
-            self._result = self._make_result(heard.thought_s)
-            self._view.finish(self._result)
-            for callback in self._callbacks:
-                callback(self._result)
-        except OmlxError as error:
+            result = self._make_result(heard.thought_s)
+        except BaseException as error:
             self._error = error
-            self._view.status(str(error))
-        except BaseException as error:  # a display that has gone must not lose the answer
-            self._error = error
+            if isinstance(error, OmlxError):
+                self._view.status(str(error))
+            return
+        with self._lock:
+            self._result, callbacks = result, list(self._callbacks)
+        self._view.finish(result)
+        for callback in callbacks:
+            self._tell(callback, result)
+
+    def _tell(self, callback: Callable[[Result], None], result: Result) -> None:
+        """One that fails keeps neither the answer nor the others from their turn."""
+        try:
+            callback(result)
+        except Exception as error:
+            tell(name(f"Job {self.number}: {type(error).__name__}: {error}"), error=True)
 
     @property
     def done(self) -> bool:
@@ -87,9 +97,12 @@ class Job:
 
     def then(self, callback: Callable[[Result], None]) -> None:
         """Call `callback(result)` when the answer is there."""
-        self._callbacks.append(callback)
-        if self.done and self._result is not None:
-            callback(self._result)
+        with self._lock:
+            result = self._result
+            if result is None:
+                self._callbacks.append(callback)
+        if result is not None:
+            self._tell(callback, result)
 
     def __await__(self) -> Generator[Any, None, Result]:
         import asyncio

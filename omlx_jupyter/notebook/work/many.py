@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +17,7 @@ from ...images.pdf import PdfPage
 from ...images.source import open_images
 from ...types import Generation, SamplingParams
 from ..answers.result import Failure, Result, ResultList
+from ..settings import per_model
 from ..settings.config import settings
 from ..settings.per_model import for_model
 from . import session
@@ -44,6 +47,7 @@ def read_many(
     made: dict[int, Result | Failure] = {}
     running: dict[int, Any] = {}
     waiting = list(enumerate(items))
+    session.engine(say=None)  # what is kept is of one model
     keys = _keys(items, prompt, sampling, whole)
     began = time.monotonic()
     try:
@@ -81,8 +85,12 @@ def finished_of(items: Sequence[Any], prompt: str | None, sampling: SamplingPara
 
 
 def _keys(items: Sequence[Any], prompt: str | None, sampling: SamplingParams, whole: bool) -> list[Any]:
-    """What makes each request the same in a second run."""
-    return [(_identity(item), prompt, repr(sampling), whole) for item in items]
+    """What makes each request the same in a second run: its model and all that is set for it, too."""
+    engine, config = session.current_engine(), settings()
+    model = engine.name if engine else per_model.resolve(config.model) or "tiny-ocr"
+    said = repr(for_model(config, sampling, model, bool(engine and engine.thinks)))
+    asked = (str(engine.path) if engine else model, prompt, said, config.reads_whole(whole), config.pixel_budget)
+    return [(_identity(item), *asked) for item in items]
 
 
 class _Opening:
@@ -144,12 +152,19 @@ def name_of(item: Any) -> str:
 
 
 def _identity(item: Any) -> Any:
-    """What makes an item the same in a second run: a file by its path and time, a picture by its pixels."""
+    """What makes an item the same in a second run: a file by its path, size and time, all else by its content."""
     path = item.path if isinstance(item, PdfPage) else item
     if isinstance(path, str | Path):
         try:
             status = Path(path).expanduser().stat()
-            return (str(item), status.st_mtime_ns, status.st_size)
+            return (os.path.abspath(path), str(item), status.st_mtime_ns, status.st_size)
         except (OSError, ValueError):
             return str(item)
-    return getattr(item, "digest", None) or id(item)
+    if isinstance(item, bytes | bytearray):
+        return hashlib.blake2b(item).digest()
+    if digest := getattr(item, "digest", None):
+        return digest
+    try:
+        return open_images(item, settings().image_limits())[0].digest
+    except OmlxError:
+        return object()  # never the same: it fails again, or is another thing by then

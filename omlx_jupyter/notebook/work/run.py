@@ -10,8 +10,9 @@ from ...chat.pages import read_picture
 from ...errors import OmlxError
 from ...types import ImagePart, Message, SamplingParams
 from ..answers.result import Result
-from ..answers.stream_view import View, hear, make_view
+from ..answers.stream_view import hear, make_view
 from ..answers.thoughts import Heard
+from ..answers.view import Unfailing, View
 from ..settings.config import settings
 from ..settings.per_model import for_model
 from . import session
@@ -88,7 +89,7 @@ def open_view(shell: Any, request: Ask) -> tuple[Any, View]:
 
     :raises OmlxError: as `start`.
     """
-    view = make_view(shell, request.images, request.stoppable)
+    view = Unfailing(make_view(shell, request.images, request.stoppable))
     try:
         handle = start(request, view)
         if not request.stoppable and (engine := session.current_engine()) is not None and engine.thinks:
