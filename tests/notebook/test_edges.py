@@ -250,9 +250,10 @@ def test_functions_for_async_code(shell: InteractiveShell) -> None:
     assert made[0] == {"n": 7}
     assert made[1].text == run(shell, "ocr(img)").text
     assert len(shell.user_ns["ticks"]) > 3
+    ends = dict.fromkeys(session.current_engine()._loop.model.end_tokens, -1e9)
     run(
         shell,
-        "task = asyncio.ensure_future(vlm.aio('go', max_tokens=100000, logit_bias={70: 100.0}))\n"
+        f"task = asyncio.ensure_future(vlm.aio('go', max_tokens=100000, temperature=9, logit_bias={ends}))\n"
         "await asyncio.sleep(0.3)\ntask.cancel()\nawait asyncio.wait([task])",
     )
     assert shell.user_ns["task"].cancelled()

@@ -31,9 +31,9 @@ def vlm(
     """Ask about pictures: `vlm("What is this?", img)`. Keyword arguments are SamplingParams' fields, such as
     `think=False` or `think_budget=500`; the settings about thoughts hold here as well.
 
-    With `json` (a pydantic model or a JSON schema) the answer is an instance of it. In async code
-    `await vlm.aio(...)` is the same and keeps the event loop going. `hint` is text, or an answer, that this one may repeat; `draft=False` puts nothing that is known
-    already before the model (None: as set). `begin` is what the answer begins with.
+    With `json` (a pydantic model or a JSON schema) the answer is an instance of it. `hint` is text, or an answer, that
+    this one may repeat; `draft=False` puts nothing that is known already before the model (None: as set). `begin` is
+    what the answer begins with. In async code `await vlm.aio(...)` is the same and keeps the event loop going.
 
     :raises OmlxError: one sentence that names the mend.
     """
