@@ -39,3 +39,7 @@ class EngineFaultError(OmlxError):
 
 class ProcessError(OmlxError):
     """An engine was used in a process that it doesn't live in: after a fork, or pickled into another."""
+
+
+class RunError(OmlxError):
+    """A run can't be saved or gone on with where it was to be."""

@@ -10,7 +10,7 @@ from importlib.metadata import packages_distributions
 
 from .test_rooms import PACKAGE, ROOT
 
-OPTIONAL = {"openai", "pandas", "pydantic", "mcp", "pillow_heif"}  # imported where a person has them
+OPTIONAL = {"openai", "pandas", "pydantic", "mcp", "pillow_heif", "pyarrow"}  # imported where a person has them
 
 
 def normal(name: str) -> str:

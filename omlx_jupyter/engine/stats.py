@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..cache.prefix_cache import CacheStats
+from ..models.identity import identity_of
 from ..types import SamplingParams
 from .budget import MemoryStats
 from .guard import FaultCounts, Guard
@@ -52,6 +53,7 @@ class Capabilities:
     drafts: bool = False
     together_to: int = 0
     why: dict[str, str] = field(default_factory=dict)
+    identity: str = ""  # of the weights and what else makes its answers
     sampling: SamplingParams = field(default_factory=SamplingParams)  # what the checkpoint says of its requests
 
 
@@ -70,9 +72,8 @@ def capabilities_of(model: Any, runner: Any) -> Capabilities:
     own = rows is not None and rows.grouping.handles
     if not own:
         why["drafts"] = "a refused draft couldn't be forgotten"
-    return Capabilities(
-        batched, cached, own, runner.drafting.possible, rows.shared_to if rows else 0, why, model.defaults
-    )
+    together, identity = rows.shared_to if rows else 0, identity_of(model.checkpoint, model.dtype)
+    return Capabilities(batched, cached, own, runner.drafting.possible, together, why, identity, model.defaults)
 
 
 def snapshot(

@@ -224,13 +224,13 @@ def _matches(pattern: str) -> list[Path]:
     :raises ImageError: there are none.
     """
     found = [Path(p) for p in glob.glob(os.path.expanduser(pattern), recursive=True)]
-    paths = sorted((p for p in found if p.is_file()), key=_natural)
+    paths = sorted((p for p in found if p.is_file()), key=natural)
     if not paths:
         raise ImageError(f"no file matches {pattern} in {Path.cwd()}.")
     return paths
 
 
-def _natural(path: Path) -> list[tuple[int, int, str]]:
+def natural(path: Path) -> list[tuple[int, int, str]]:
     """page2 before page10."""
     parts = re.split(r"(\d+)", str(path))
     return [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in parts]

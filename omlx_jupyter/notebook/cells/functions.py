@@ -8,11 +8,13 @@ from typing import Any
 
 from ...chat.pages import Reading, read_picture
 from ...images.source import open_images
+from ...runs.question import Question
+from ...runs.run import Run
 from ...types import Generation, ImagePart, Message, SamplingParams
 from ..answers.result import Result, ResultList
 from ..settings.config import settings
 from ..settings.per_model import for_model
-from ..work import session
+from ..work import runs, session
 from ..work.hints import hint_text, hints_for
 from ..work.many import read_many
 from . import structured
@@ -64,20 +66,58 @@ def ocr(
 
 
 def _map(
-    pictures: Iterable[Any],
+    pictures: Any,
     concurrency: int = 16,
     prompt: str | None = None,
     whole: bool = False,
     hint: Any = None,
     draft: bool | None = None,
+    save: Any = None,
+    wait: bool = True,
+    engine: Any = None,
     **sampling: Any,
-) -> ResultList:
+) -> Any:
     """Read many pictures through the batch, `concurrency` of them under way at a time.
 
     One result per picture, in order; a picture that fails is a `Failure` in its place. `hint` is text that all of
     them may say, or a list or column with one for each.
+
+    With `save` (a file that ends in .jsonl, .sqlite or .parquet) it is a `Run`: sources may be a folder, a glob, a
+    generator, `file.parquet::column`, or more pages than fit in memory; each answer is in the file as soon as it is
+    there, and after a kill or an interrupt the same call goes on. `wait=False` lets it run in the background.
+    `ocr.map("scans/", save="scans.jsonl").df` is a table of all of them.
     """
-    return read_pictures(pictures, concurrency, prompt, whole, hint, draft, sampling)
+    if save is None:
+        return read_pictures(pictures, concurrency, prompt, whole, hint, draft, sampling)
+    asked = runs.question(prompt, SamplingParams(**sampling), whole=whole, draft=draft)
+    return _run(pictures, asked, save, wait, engine, concurrency)
+
+
+def _vlm_map(
+    prompt: str,
+    sources: Any,
+    *,
+    save: Any,
+    json: Any = None,
+    system: str | None = None,
+    concurrency: int = 16,
+    draft: bool | None = None,
+    wait: bool = True,
+    engine: Any = None,
+    **sampling: Any,
+) -> Any:
+    """Ask the same of many sources, as a `Run` (see `ocr.map`): `vlm.map("What is the total?", "receipts/",
+    json=Receipt, save="receipts.jsonl").df`. An answer that the schema's validators refuse is asked for once more, with
+    the reason."""
+    asked = runs.question(prompt, SamplingParams(**sampling), json=json, system=system, whole=True, draft=draft)
+    return _run(sources, asked, save, wait, engine, concurrency)
+
+
+def _run(sources: Any, asked: Question, save: Any, wait: bool, engine: Any, ahead: int) -> Run:
+    from IPython.core.getipython import get_ipython
+
+    run = runs.begin(sources, asked, save, engine, ahead)
+    return runs.follow(run, get_ipython()) if wait else run
 
 
 def read_pictures(
@@ -103,6 +143,7 @@ def read_pictures(
 
 
 ocr.map = _map  # type: ignore[attr-defined]
+vlm.map = _vlm_map  # type: ignore[attr-defined]
 
 
 async def _vlm_aio(prompt: str, *images: Any, json: Any = None, **options: Any) -> Any:

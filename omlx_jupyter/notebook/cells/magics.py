@@ -15,6 +15,7 @@ from ..plain import shown
 from .arguments import MagicParser, is_name, not_negative, positive
 
 if TYPE_CHECKING:
+    from ...runs.run import Run
     from ..answers.result import Result, ResultList
 
 
@@ -26,6 +27,8 @@ def _ocr_parser() -> MagicParser:
     parser.add_argument("--all-frames", action="store_true")
     parser.add_argument("--whole", action="store_true")
     parser.add_argument("--boxes", action="store_true")
+    parser.add_argument("--save", metavar="FILE")
+    parser.add_argument("--background", action="store_true")
     _add_drafts(parser)
     parser.add_argument("-o", "--out", type=is_name, metavar="NAME")
     return parser
@@ -87,17 +90,20 @@ class OmlxMagics(Magics):
 
     @no_var_expand
     @line_magic
-    def ocr(self, line: str) -> Result | ResultList:
+    def ocr(self, line: str) -> Result | ResultList | Run:
         """Read the text in pictures.
 
             %ocr SOURCE... [--prompt TEXT] [--max-tokens N] [--all-frames] [--whole] [--boxes] [-o NAME]
-                           [--hint TEXT] [--no-draft]
+                           [--hint TEXT] [--no-draft] [--save FILE [--background]]
 
         SOURCE is a Python name or expression of the notebook, a path, a glob, a URL or pages of a PDF.
         Pages run in one batch and the answers come back in order. The embedded model reads a page line by
         line (turned upright, columns one after another, cells of a table with tabs between them); --whole
         hands it over as it is, and --boxes draws the lines on the page.
 
+        --save FILE        (.jsonl, .sqlite or .parquet) each answer is in the file as soon as it is there, and after a
+                           kill or an interrupt the same line goes on; SOURCE may also be a folder; the value is a Run
+        --background       with --save: return at once
         --hint TEXT        what the pages may say, in quotes, or a name or expression with the text (of several
                            pages also a list with one for each); the model checks it: same answer, fewer steps
         --no-draft         nothing that is known already is put before the model
@@ -106,6 +112,7 @@ class OmlxMagics(Magics):
 
             %ocr receipt.png
             %ocr scans/*.png report.pdf[1-3,7] -o pages
+            %ocr scans/ --save scans.jsonl -o run
             %ocr fig
             %ocr letter.png --boxes
             %ocr images[0] "a name with blanks.png"

@@ -10,24 +10,30 @@ from IPython.core.error import UsageError
 
 from ...images.decoded import DecodedImage
 from ...images.source import expand, open_images
+from ...runs.run import Run
 from ...types import SamplingParams
 from ..answers.boxes import show_boxes
 from ..answers.result import Result, ResultList
 from ..answers.stream_view import make_view, tell_many
+from ..plain import tell
 from ..settings.config import settings
-from ..work import run
+from ..work import run, runs
 from ..work.hints import hints_for
 from ..work.many import finished_of, read_many
 from .arguments import drafting_from, resolve_source
 
 
-def read_cell(shell: Any, args: Any, names: Mapping[str, Any]) -> Result | ResultList:
+def read_cell(shell: Any, args: Any, names: Mapping[str, Any]) -> Result | ResultList | Run:
     """The line's value, bound to its name. `names` are those that its expressions see.
 
     :raises UsageError: a source that is nothing.
     :raises OmlxError: it can't be read.
     :raises Interrupted: stopped; what was read is kept.
     """
+    if args.save:
+        return _saved(shell, args, names)
+    if args.background:
+        raise UsageError("%ocr: --background needs --save FILE, which then has the answers.")
     sampling = run.sampling_from(args)
     draft, hint = drafting_from(names, args)
     items = _items(names, args.source, args.all_frames)
@@ -42,6 +48,33 @@ def read_cell(shell: Any, args: Any, names: Mapping[str, Any]) -> Result | Resul
     value.shown(shell)
     run.keep(shell, value, args.out)
     return value
+
+
+def _saved(shell: Any, args: Any, names: Mapping[str, Any]) -> Run:
+    """`--save`: the line's sources as a run.
+
+    :raises UsageError: flags that a run doesn't have.
+    :raises RunError: the file is written by somebody else, or can't be.
+    """
+    if args.boxes or args.hint is not None:
+        raise UsageError("%ocr: --save doesn't go together with --boxes or --hint; leave them out.")
+    sources = [value for word in args.source for value in _listed(_value(names, word))]
+    asked = runs.question(args.prompt, run.sampling_from(args), whole=args.whole, draft=not args.no_draft and None)
+    made = runs.begin(sources[0] if len(sources) == 1 else sources, asked, args.save)
+    run.keep(shell, made, args.out)
+    if args.background:
+        tell(f"It runs in the background; its answers come into {made.path}.")
+        return made
+    try:
+        return runs.follow(made, shell)
+    except KeyboardInterrupt:
+        run.keep_as_last(shell, made, args.out)
+        told = f"Paused: {made.figures().line()} are in {made.path}; run it again to go on."
+        raise run.Interrupted(None, told) from None
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def _items(names: Mapping[str, Any], words: list[str], all_frames: bool) -> list[Any]:

@@ -1,0 +1,82 @@
+"""`save=` and `--save`: runs over many sources in the notebook, with a progress line and the kernel's settings."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ...runs.question import Question
+from ...runs.run import AHEAD, Figures, Run
+from ...types import SamplingParams
+from ..answers.stream_view import make_view
+from ..answers.view import Unfailing
+from ..plain import bar, tell
+from ..settings.config import settings
+from ..settings.per_model import for_model
+from . import session
+
+
+def question(
+    prompt: str | None,
+    sampling: SamplingParams,
+    *,
+    json: Any = None,
+    system: str | None = None,
+    whole: bool = False,
+    draft: bool | None = None,
+) -> Question:
+    """What a run asks, under the notebook's settings.
+
+    :raises RequestError: `json` is no schema.
+    """
+
+    def fill(asked: SamplingParams, engine: Any) -> SamplingParams:
+        return for_model(settings(), settings().filled(asked), engine.name, engine.thinks)
+
+    drafts = settings().drafts if draft is None else draft
+    return Question(prompt, sampling, json, system, settings().reads_whole(whole), drafts, fill)
+
+
+def begin(sources: Any, asked: Question, save: str | Path, engine: Any = None, ahead: int = AHEAD) -> Run:
+    """A run that has begun, in the background. `engine` None is the kernel's.
+
+    :raises RunError: the file is being written by somebody else, or can't be.
+    :raises ModelError: the model can't be loaded.
+    """
+    answers: Callable[[], Any] = session.engine if engine is None else lambda: engine
+    answers()  # a model that can't be loaded is told here, not by the run
+    return Run(sources, asked, save, answers, settings().image_limits(), ahead).start()
+
+
+def follow(run: Run, shell: Any = None) -> Run:
+    """Show how far a run is until it has ended.
+
+    :raises KeyboardInterrupt: it was paused; the same call goes on.
+    :raises RunError: it could not go on.
+    """
+    view = Unfailing(make_view(shell)) if shell is not None else None
+    said: list[str] = [""]
+    when = [0.0]
+
+    def show(figures: Figures) -> None:
+        line = figures.line()
+        if figures.total:
+            line = f"{bar(figures.done / figures.total)} {line}"
+        if view is not None and line != said[0] and time.monotonic() - when[0] > 0.2:
+            said[0], when[0] = line, time.monotonic()
+            view.status(line)
+
+    try:
+        run.wait(show)
+    except BaseException:
+        if view is not None:
+            view.fail()
+        raise
+    if view is not None:
+        view.fail()
+        tell(f"{run.figures().line()} · saved in {run.path}")
+        for note in run.notes:
+            tell(f"Note: {note}.")
+    return run

@@ -1,0 +1,106 @@
+"""Runs from the notebook: `%ocr --save`, `ocr.map(save=)`, `vlm.map`, pausing and going on."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from pydantic import BaseModel
+
+from omlx_jupyter.notebook.settings.config import settings
+from omlx_jupyter.runs.run import Run
+
+from ..conftest import draw_text, noise_image
+from .test_cells import run
+from .test_magics import complaint
+
+
+class Total(BaseModel):
+    total: float
+
+
+@pytest.fixture
+def scans(shell: InteractiveShell, tmp_path: Path) -> Path:
+    place = tmp_path / "scans"
+    place.mkdir()
+    for number in range(4):
+        draw_text(f"page {number}").save(place / f"{number}.png")
+    return place
+
+
+def test_a_folder_by_the_magic(shell: InteractiveShell, scans: Path, capsys: Any) -> None:
+    made = run(shell, "%ocr scans/ --save out/scans.jsonl -o pages")
+    assert isinstance(made, Run)
+    assert shell.user_ns["pages"] is made
+    assert [Path(record.source).name for record in made.records()] == ["0.png", "1.png", "2.png", "3.png"]
+    assert "4 of 4" in capsys.readouterr().out
+    assert [record.text for record in made.records()] == [run(shell, f"%ocr scans/{n}.png").text for n in range(4)]
+    run(shell, "%ocr scans/ --save out/scans.jsonl")
+    assert "4 of 4 · 4 from before · saved in out/scans.jsonl" in capsys.readouterr().out
+    assert "needs --save" in complaint(shell, "%ocr scans/0.png --background", capsys)
+    assert "doesn't go together" in complaint(shell, "%ocr scans/ --save a.jsonl --boxes", capsys)
+    assert "name it .jsonl" in complaint(shell, "%ocr scans/ --save a.csv", capsys)
+    other = run(shell, "%ocr scans/*.png hello.png --save a.sqlite --background")
+    other.wait()
+    assert len(other) == 5
+
+
+def test_functions_and_tables(shell: InteractiveShell, scans: Path) -> None:
+    shell.user_ns["Total"] = Total
+    table = run(
+        shell,
+        "from omlx_jupyter import ocr, vlm\n"
+        "vlm.map('Total?', 'scans/', json=Total, save='totals.jsonl', max_tokens=400, seed=1).df",
+    )
+    assert {"source", "text", "error", "seconds"} <= set(table.columns)
+    assert len(table) == 4
+    lazily = run(shell, "later = ocr.map((p for p in ['scans/0.png']), save='b.jsonl', wait=False)\nlater")
+    assert [record.error for record in lazily.wait()] == [""]
+
+
+def test_settings_are_part_of_what_was_asked(
+    shell: InteractiveShell, scans: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    run(shell, "%ocr scans/ --save s.jsonl --whole")
+    monkeypatch.setattr(settings(), "max_tokens", 3)
+    made = run(shell, "%ocr scans/ --save s.jsonl --whole")
+    assert made.notes == ["4 were done again: model, prompt or settings have changed"]
+    assert "Note: 4 were done again" in capsys.readouterr().out
+
+
+def test_an_interrupt_pauses_and_the_same_line_goes_on(
+    shell: InteractiveShell, monkeypatch: Any, capsys: Any, tmp_path: Path
+) -> None:
+    pictures = [noise_image(120, 90, n) for n in range(300)]
+    shell.user_ns["pictures"] = pictures
+    from omlx_jupyter.runs import run as runs
+
+    real, begun = runs.Run.wait, threading.Event()
+
+    def pressed(self: Any, tell: Any = None) -> Any:
+        def told(figures: Any) -> None:
+            if figures.done >= 5 and not begun.is_set():
+                begun.set()
+                raise KeyboardInterrupt
+            if tell is not None:
+                tell(figures)
+
+        return real(self, told)
+
+    monkeypatch.setattr(runs.Run, "wait", pressed)
+    done = shell.run_cell("%ocr pictures --save p.jsonl --whole --max-tokens 2 -o half")
+    assert not done.success
+    half = shell.user_ns["half"]
+    assert half.state == "paused"
+    kept = len(half)
+    assert 5 <= kept < 300
+    shown = capsys.readouterr()
+    assert "Paused: " in shown.out + shown.err
+    began = time.monotonic()
+    whole = run(shell, "%ocr pictures --save p.jsonl --whole --max-tokens 2")
+    assert len(whole) == 300
+    assert whole.figures().kept == kept, time.monotonic() - began
