@@ -1,0 +1,102 @@
+"""What a run asks of each source."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ..chat.pages import Reading, read_picture
+from ..errors import RequestError
+from ..images.decoded import DecodedImage
+from ..types import ImagePart, Message, SamplingParams
+
+
+@dataclass(frozen=True)
+class Question:
+    """`prompt` None reads pages as the model's checkpoint wants it, unless `whole`. `schema` is a pydantic model or a
+    JSON schema. `fill` makes a request's sampling for the engine that is asked (settings of the notebook, say)."""
+
+    prompt: str | None = None
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    schema: Any = None
+    system: str | None = None
+    whole: bool = False
+    draft: bool = True
+    fill: Callable[[SamplingParams, Any], SamplingParams] = lambda sampling, _: sampling
+
+    def __post_init__(self) -> None:
+        if self.schema is not None and not (
+            hasattr(self.schema, "model_json_schema") or isinstance(self.schema, Mapping)
+        ):
+            raise RequestError(f"json is a {type(self.schema).__name__}; give a pydantic model or a JSON schema.")
+
+    def json_schema(self) -> dict[str, Any] | None:
+        """The schema as JSON has it."""
+        if self.schema is None:
+            return None
+        made = getattr(self.schema, "model_json_schema", None)
+        return dict(made()) if made is not None else dict(self.schema)
+
+    def sampling_for(self, engine: Any) -> SamplingParams:
+        made = self.fill(self.sampling, engine)
+        return made if self.schema is None else _with_schema(made, self.json_schema())
+
+    def ask(self, engine: Any, pictures: Sequence[DecodedImage]) -> Reading:
+        """Queue it for one source."""
+        return read_picture(
+            engine, pictures, self.prompt, self.sampling_for(engine), self.whole, self.system, draft=self.draft
+        )
+
+    def ask_again(self, engine: Any, pictures: Sequence[DecodedImage], said: str, why: str) -> Reading:
+        """Once more, with what was wrong with the answer."""
+        first = Message("user", [*(ImagePart(picture) for picture in pictures), *([self.prompt] if self.prompt else [])])
+        again = Message("user", [f"That answer doesn't fit: {why}\nLook again and correct it."])
+        system = [Message("system", [self.system])] if self.system else []
+        talk = [*system, first, Message("assistant", [said]), again]
+        made: Reading = engine.submit(talk, sampling=self.sampling_for(engine), draft=self.draft)
+        return made
+
+    def value(self, text: str) -> Any:
+        """What the schema makes of an answer, as JSON has it; None where nothing was asked.
+
+        :raises ValueError: it doesn't fit; the text says why.
+        """
+        if self.schema is None:
+            return None
+        if hasattr(self.schema, "model_validate_json"):
+            return self.schema.model_validate_json(text).model_dump(mode="json")
+        return json.loads(text)
+
+    def digest(self, engine: Any) -> str:
+        """What makes an answer another one: model, prompt, sampling, schema, and how pages are read."""
+        said = {
+            "model": identity_of(engine),
+            "prompt": self.prompt,
+            "system": self.system,
+            "sampling": shown_sampling(self.sampling_for(engine)),
+            "schema": self.json_schema(),
+            "whole": self.whole,
+        }
+        text = json.dumps(said, sort_keys=True, default=str)
+        return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).hexdigest()
+
+
+def _with_schema(sampling: SamplingParams, schema: dict[str, Any] | None) -> SamplingParams:
+    from dataclasses import replace
+
+    return replace(sampling, json_schema=schema)
+
+
+def identity_of(engine: Any) -> str:
+    """A model by what its files are; by its name where an engine elsewhere doesn't tell."""
+    return str(getattr(engine.capabilities, "identity", "") or engine.name)
+
+
+def shown_sampling(sampling: SamplingParams) -> dict[str, Any]:
+    """What isn't left open, without the schema."""
+    made = asdict(sampling)
+    made.pop("json_schema")
+    return {name: value for name, value in made.items() if value not in (None, ())}

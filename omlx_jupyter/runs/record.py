@@ -1,0 +1,78 @@
+"""One source's answer, as a run keeps it: a JSON object on a line."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+Key = tuple[str, int | None]  # a source and the page of it, counted from 1
+
+
+@dataclass(frozen=True)
+class Record:
+    """`content` is a digest of what was read; `stamp` a file's time (ns) and size then. `asked` is a digest of model,
+    prompt, sampling and schema. `text` is the answer, `value` what a schema makes of it; `error` says why there is
+    none. `seconds` from opening the source to its answer's end; `at` is the Unix time of that."""
+
+    source: str
+    page: int | None = None
+    content: str = ""
+    stamp: tuple[int, int] | None = None
+    asked: str = ""
+    model: str = ""
+    prompt: str = ""
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    text: str = ""
+    value: Any = None
+    lines: Sequence[Mapping[str, Any]] = ()
+    finish_reason: str = ""
+    usage: Mapping[str, Any] = field(default_factory=dict)
+    error: str = ""
+    seconds: float = 0.0
+    at: float = field(default_factory=time.time)
+    kind: str = "answer"  # or "correction": by a person, over what the model said
+
+    @property
+    def key(self) -> Key:
+        return self.source, self.page
+
+    @property
+    def name(self) -> str:
+        return self.source if self.page is None else f"{self.source}[{self.page}]"
+
+    def line(self) -> bytes:
+        """The record as it stands in a file, its line feed included."""
+        held = ((name, getattr(self, name)) for name in _NAMES)
+        made = {name: value for name, value in held if value not in (None, "", (), [], {})}
+        return json.dumps(made, ensure_ascii=False, separators=(",", ":"), default=str).encode() + b"\n"
+
+    @classmethod
+    def of_line(cls, line: bytes | str) -> Record:
+        """:raises ValueError: it is no record."""
+        held = json.loads(line)
+        if not isinstance(held, dict) or not isinstance(held.get("source"), str):
+            raise ValueError("a record is a JSON object with a source")
+        known = {name: held[name] for name in _NAMES if name in held}
+        if stamp := known.get("stamp"):
+            known["stamp"] = (int(stamp[0]), int(stamp[1]))
+        return cls(**known)
+
+
+_NAMES = tuple(f.name for f in fields(Record))
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is kept in memory of a record: enough to see whether its source has to be read again."""
+
+    asked: str
+    content: str
+    stamp: tuple[int, int] | None
+    failed: bool
+
+    @classmethod
+    def of(cls, record: Record) -> Known:
+        return cls(record.asked, record.content, record.stamp, bool(record.error))

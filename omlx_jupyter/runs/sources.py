@@ -1,0 +1,126 @@
+"""What a run reads: anything that `omlx_jupyter.images` takes, by many, one after the other as there is room."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import RunError
+from ..images.decoded import DecodedImage, Limits
+from ..images.pdf import PdfPage, pdf_pages
+from ..images.source import is_image_source, natural, open_images
+
+KINDS = {".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif", ".ppm", ".pdf"}
+COLUMN = "::"  # between a Parquet file and the column of it that holds pictures
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing to read. `open` gives its pictures, on any thread; `stamp` is a file's time (ns) and size now."""
+
+    source: str
+    page: int | None
+    open: Callable[[], list[DecodedImage]]
+    stamp: tuple[int, int] | None = None
+
+
+def items(sources: Any, limits: Limits) -> Iterator[Item]:
+    """The items of sources, lazily: of a path, a folder, a glob, a PDF (each of its pages), a URL, `file.parquet::column`,
+    a column, or any iterable of these and of pictures. A picture without a name is called by its place, `#3`.
+
+    :raises ImageError: a PDF that can't be opened.
+    :raises RunError: sources that are nothing of these.
+    """
+    several = isinstance(sources, Iterable) and not isinstance(sources, str | bytes | bytearray)
+    if not several or (not isinstance(sources, list | tuple) and is_image_source(sources)):
+        sources = [sources]
+    if isinstance(sources, Mapping):
+        raise RunError("sources are a dict; give its values, or a list.")
+    for number, source in enumerate(sources, 1):
+        yield from _items(source, number, limits)
+
+
+def _items(source: Any, number: int, limits: Limits) -> Iterator[Item]:
+    if isinstance(source, Item):
+        yield source
+    elif isinstance(source, PdfPage):
+        yield _page(source, limits)
+    elif isinstance(source, str | os.PathLike):
+        yield from _of_text(os.fspath(source), limits)
+    else:
+        name = str(getattr(source, "source", "") or f"#{number}")
+        yield Item(name, None, lambda: open_images(source, limits))
+
+
+def _of_text(text: str, limits: Limits) -> Iterator[Item]:
+    if "://" in text[:12] or text.startswith("data:"):
+        yield Item(text if len(text) <= 500 else f"{text[:480]}…{hash(text) & 0xFFFFFFFF:08x}", None,
+                   lambda: open_images(text, limits))  # fmt: skip
+        return
+    file, column, name = text.partition(COLUMN)
+    if column and file.lower().endswith(".parquet"):
+        yield from _of_column(Path(file).expanduser(), name, limits)
+        return
+    path = Path(text).expanduser()
+    if path.is_dir():
+        found = sorted((entry for entry in path.iterdir() if entry.suffix.lower() in KINDS), key=natural)
+        if not found:
+            raise RunError(f"{path} holds no pictures and no PDFs; name files in it, or use a glob like {path}/**/*.png.")
+        for entry in found:
+            yield from _file(str(entry), limits)
+    elif glob.has_magic(text) and not path.exists() and not text.lower().endswith("]"):
+        for match in sorted((Path(m) for m in glob.iglob(str(path), recursive=True)), key=natural):
+            if match.is_file():
+                yield from _file(str(match), limits)
+    else:
+        yield from _file(text, limits)
+
+
+def _file(text: str, limits: Limits) -> Iterator[Item]:
+    pages = pdf_pages(text, limits) if ".pdf" in text.lower() else None
+    if pages is not None:
+        for page in pages:
+            yield _page(page, limits)
+        return
+    yield Item(text, None, lambda: open_images(text, limits), stamp_of(text))
+
+
+def _page(page: PdfPage, limits: Limits) -> Item:
+    return Item(str(page.path), page.number, lambda: [page.decoded(limits)], stamp_of(str(page.path)))
+
+
+def _of_column(path: Path, column: str, limits: Limits) -> Iterator[Item]:
+    """A row group at a time. :raises RunError: no pyarrow, no such file or column."""
+    try:
+        import pyarrow.parquet as parquet
+    except ImportError:
+        raise RunError("reading a Parquet column needs pyarrow: pip install pyarrow.") from None
+    try:
+        file = parquet.ParquetFile(path)
+        if column not in file.schema_arrow.names:
+            raise RunError(f"{path} has no column {column}; it has {', '.join(file.schema_arrow.names)}.")
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} can't be read as Parquet ({error}).") from None
+    row = 0
+    for batch in file.iter_batches(64, columns=[column]):
+        for value in batch.column(0).to_pylist():
+            row += 1
+            held = value.get("bytes") or value.get("path") if isinstance(value, dict) else value  # as datasets have it
+            yield Item(f"{path}{COLUMN}{column}#{row}", None, _opener(held, limits))
+
+
+def _opener(held: Any, limits: Limits) -> Callable[[], list[DecodedImage]]:
+    return lambda: open_images(held, limits)
+
+
+def stamp_of(text: str) -> tuple[int, int] | None:
+    """A file's time and size; None where it is none."""
+    try:
+        status = os.stat(os.path.expanduser(text))
+    except (OSError, ValueError):
+        return None
+    return status.st_mtime_ns, status.st_size

@@ -1,0 +1,112 @@
+"""One source on its way through a run: opened on a thread, asked, and made a record."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+from ..chat.pages import Reading
+from ..errors import EngineClosedError, OmlxError
+from ..images.decoded import DecodedImage
+from ..types import Generation
+from .question import Question, shown_sampling
+from .record import Record
+from .sources import Item
+
+
+class Task:
+    """`poll` until it gives a record, or `unchanged` is set."""
+
+    def __init__(
+        self, item: Item, question: Question, engine: Callable[[], Any], pool: ThreadPoolExecutor, unless: str, asked: str
+    ) -> None:
+        """`unless`: the digest of content that needs no asking; "" asks in any case."""
+        self.item, self._question, self._engine, self._asked = item, question, engine, asked
+        self._began = time.monotonic()
+        self._unless, self._content = unless, ""
+        self._pictures: list[DecodedImage] = []
+        self._reading: Reading | None = None
+        self._again = False
+        self._cancelled = False
+        self.unchanged = False
+        self._opening: Future[None] | None = pool.submit(self._open)
+
+    def _open(self) -> None:
+        """On a thread of the pool."""
+        pictures = self.item.open()
+        self._content = "+".join(picture.digest for picture in pictures)
+        if self._unless and self._content == self._unless:
+            self.unchanged = True
+            return
+        self._pictures = pictures
+        reading = self._question.ask(self._engine(), pictures)
+        if self._cancelled:
+            reading.cancel()
+        self._reading = reading
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        if self._opening is not None:
+            self._opening.cancel()
+        if self._reading is not None:
+            self._reading.cancel()
+
+    def poll(self) -> Record | None:
+        """The record, once the answer is whole.
+
+        :raises EngineClosedError: nobody answers any longer.
+        """
+        try:
+            if self._opening is not None:
+                if not self._opening.done():
+                    return None
+                opening, self._opening = self._opening, None
+                opening.result()
+            if self.unchanged or self._reading is None or not self._reading.done:
+                return None
+            return self._answered(self._reading.result())
+        except EngineClosedError:
+            raise
+        except OmlxError as error:
+            return self._record(error=str(error))
+        except Exception as error:  # of a source's own code, say
+            return self._record(error=f"{type(error).__name__}: {error}")
+
+    def _answered(self, answer: Generation) -> Record | None:
+        try:
+            value = self._question.value(answer.text)
+        except ValueError as error:
+            why = " ".join(str(error).split())[:500]
+            if self._again or answer.finish_reason == "length":
+                return self._record(answer, error=f"the answer doesn't fit: {why}")
+            self._again = True
+            self._reading = self._question.ask_again(self._engine(), self._pictures, answer.text, why)
+            return None
+        return self._record(answer, value)
+
+    def _record(self, answer: Generation | None = None, value: Any = None, error: str = "") -> Record:
+        engine, question = self._engine(), self._question
+        made = Record(
+            self.item.source,
+            self.item.page,
+            self._content,
+            self.item.stamp,
+            asked=self._asked,
+            model=engine.name,
+            prompt=question.prompt or "",
+            sampling=shown_sampling(question.sampling_for(engine)),
+            error=error,
+            seconds=round(time.monotonic() - self._began, 3),
+        )
+        if answer is None:
+            return made
+        lines = [{"text": ln.text, "box": ln.box, "logprob": round(ln.logprob, 4)} for ln in getattr(answer, "lines", ())]
+        usage = {name: held for name, held in vars(answer.usage).items() if held}
+        if drafted := usage.get("accepted_from"):
+            usage["accepted_from"] = dict(drafted)
+        return replace(
+            made, text=answer.text, value=value, lines=lines, usage=usage, finish_reason=answer.finish_reason
+        )
