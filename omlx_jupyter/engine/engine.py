@@ -58,6 +58,7 @@ class Engine:
         self.thinks: bool = loop.model.tokenizer.markers is not None  # its thoughts can be told from its answers
         self.path: Path = loop.model.checkpoint.path
         self.family: str = loop.model.checkpoint.model_type
+        self.drafter = ""  # the one that was named, whether or not it serves
         self.warnings: tuple[str, ...] = loop.model.warnings
         _LOOPS.add(loop)
         weakref.finalize(self, loop.retire).atexit = False
@@ -73,6 +74,7 @@ class Engine:
         pixel_budget: int = 4_000_000,
         cache: CacheSettings | None = None,
         memory_bytes: int = 0,
+        drafter: str | Path | None = None,
         trust_code: bool = False,
         on_wait: Callable[[float, float], None] | None = None,
     ) -> Self:
@@ -81,6 +83,8 @@ class Engine:
         `cache` holds the prefix cache's budgets and folder (`cache_settings()` makes one); None is
         the default, RAM over the folder that all kernels of this user share.
         `memory_bytes` bounds all that `stats().memory` has an account of; 0 is what `limits` says.
+        `drafter` is the folder or hub id of a drafter model that was trained for this one (DFlash); one that doesn't
+        fit is left out, which `warnings` say.
         A picture with more pixels than `pixel_budget` is shrunk, and its answer's `notes` say so.
         `on_wait` is called about twenty times a second while loading, with the seconds so far and the
         share of the weights, 0 to 1, that is in memory.
@@ -95,7 +99,7 @@ class Engine:
         def load() -> Any:
             from ..models.loader import load_model
 
-            return load_model(name, trust_code, lambda share: read.__setitem__(0, share))
+            return load_model(name, trust_code, lambda share: read.__setitem__(0, share), drafter)
 
         def run(model: Any, limits: Limits) -> Any:
             from .runner import Runner
@@ -111,7 +115,9 @@ class Engine:
         except BaseException:
             loop.close(wait=False)  # an interrupted load ends by itself
             raise
-        return cls(loop, image_limits or ImageLimits(), pixel_budget)
+        made = cls(loop, image_limits or ImageLimits(), pixel_budget)
+        made.drafter = str(drafter or "")
+        return made
 
     def submit(
         self,

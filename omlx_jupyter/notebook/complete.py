@@ -76,6 +76,12 @@ def _omlx(begun: list[str], commands: list[str]) -> list[str]:
             from ..models.hub import EMBEDDED, cached_models
 
             return [EMBEDDED, *cached_models()]
+        case ["load" | "model", _]:
+            return ["--drafter"]
+        case ["load" | "model", _, "--drafter"]:
+            from ..models.hub import cached_models
+
+            return cached_models()
         case ["cache"]:
             return ["clear", "verify"]
         case ["chats"]:

@@ -21,20 +21,23 @@ def current_engine() -> Any | None:
     return _engine[0] if _engine else None
 
 
-def engine(model: str | None = None, say: Callable[[str], None] | None = None) -> Any:
-    """The loaded engine; loads `model` (or the configured one) where there is none or another.
+def engine(model: str | None = None, say: Callable[[str], None] | None = None, drafter: str | None = None) -> Any:
+    """The loaded engine; loads `model` (or the configured one) where there is none or another. `drafter` is the one it
+    has to have, None the configured one, which goes with the configured model.
 
     :raises ModelError: one sentence that names the mend. A model that is running stays.
     """
     with _lock:
         running = current_engine()
-        if running is not None and (model is None or model == running.name):
+        if running is not None and (model is None or (model == running.name and drafter in (None, running.drafter))):
             return running
         from ..chat.client import Engine
 
         wanted = model or settings().model or None
         made = Engine.load(
             wanted,
+            drafter=(settings().drafter if drafter is None and wanted == (settings().model or None) else drafter)
+            or None,
             memory_bytes=settings().memory_mib * 2**20,
             image_limits=settings().image_limits(),
             cache=settings().cache_settings(),
