@@ -153,7 +153,7 @@ class DrafterSource:
         for at, f in enumerate(fed):
             room = min(drafter.widest, f.row.draft_room(widest), left + len(f.tokens))
             heard = f.row.heard
-            if heard is None or not heard.knows or room < 1:
+            if heard is None or not heard.tokens or room < 1:
                 continue
             width, gain = self.source.promise(0, room, self._costs, 0.0, extra)
             if f.draft is None or gain > f.draft.gain:

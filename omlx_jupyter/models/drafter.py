@@ -36,12 +36,7 @@ class Heard:
 
     cache: list[Any]
     waiting: list[mx.array] = field(default_factory=list)  # (1, n, width) each
-    tokens: int = 0  # that wait
-
-    @property
-    def knows(self) -> bool:
-        """Whether there is anything to draft from."""
-        return bool(self.tokens or self.cache[0].offset)
+    tokens: int = 0  # that wait; a draft needs one
 
     @property
     def nbytes(self) -> int:
@@ -108,10 +103,12 @@ class Drafter:
             heard.cache, heard.waiting, heard.tokens = self._model.make_cache(), [kept], MOST_WAITING
 
     def read(self, heard: Heard) -> None:
-        """Read what waits, so that hidden states needn't be kept: a prompt's, chunk by chunk."""
-        if heard.tokens:
-            self._model(self._block(0, 0), self._read(heard), heard.cache)  # only its cache is evaluated
-            mx.eval([part.state for part in heard.cache])
+        """Read what waits but the last, so that hidden states needn't be kept: a prompt's, chunk by chunk."""
+        if heard.tokens > 1:
+            hidden = self._read(heard)
+            self._model(self._block(0, 0), hidden[:, :-1], heard.cache)  # only its cache is evaluated
+            heard.waiting, heard.tokens = [mx.contiguous(hidden[:, -1:])], 1
+            mx.eval(heard.waiting, [part.state for part in heard.cache])
 
     def draft(self, asked: Sequence[tuple[Heard, int, int]]) -> list[list[int]]:
         """The tokens that may follow, for each (state, last token, how many): each row by itself, read together."""
@@ -123,9 +120,7 @@ class Drafter:
         return [[int(token) for token in np.array(tokens)] for tokens in made]
 
     def _read(self, heard: Heard) -> mx.array:
-        """What waits, (1, n, width); n may be 0."""
-        if not heard.waiting:
-            return mx.zeros((1, 0, self._width))
+        """What waits, (1, n, width)."""
         hidden = heard.waiting[0] if len(heard.waiting) == 1 else mx.concatenate(heard.waiting, axis=1)
         heard.waiting, heard.tokens = [], 0
         return hidden
