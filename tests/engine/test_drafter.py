@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from omlx_jupyter import Engine, Message, SamplingParams
 from omlx_jupyter.cache.prefix_cache import CacheSettings
 from omlx_jupyter.engine.drafter import Balance
 from omlx_jupyter.engine.drafts import Costs
+from omlx_jupyter.engine.scheduler import Limits
 from omlx_jupyter.errors import ModelError
 from omlx_jupyter.models.loader import load_model
 from omlx_jupyter.models.row_proof import plain_positions
@@ -69,14 +71,18 @@ def test_a_tap_hears_what_the_layer_puts_out(checkpoint: Callable[..., Path], fa
     """The last layer's output gives the logits of the same pass."""
     model = load_model(checkpoint(family))
     inner = model.language_model
-    taps = Taps(inner.layers, [2])
+    taps, both = Taps(inner.layers, [2]), Taps(inner.layers, [0, 2])
     ids = mx.array([[5, 6, 7, 8]])
     positions = plain_positions(model, [[0, 1, 2, 3]])
     silent = model.forward(ids, model.new_cache(), None, positions)
     taps.open()
+    both.open()
     logits = model.forward(ids, model.new_cache(), None, positions)
-    hidden = taps.close()
+    hidden, side_by_side = taps.close(), both.close()
     assert hidden is not None
+    assert side_by_side is not None
+    assert mx.array_equal(side_by_side[..., 64:], hidden)
+    assert not mx.allclose(side_by_side[..., :64], hidden, atol=0.1)
     assert mx.array_equal(logits, silent)
     assert mx.allclose(inner.lm_head(inner.model.norm(hidden)), logits, atol=1e-5)
     taps.open()
@@ -126,10 +132,10 @@ class Whole:
 
     def __init__(self, model: Any, messages: list[Message], answer: tuple[int, ...]) -> None:
         from omlx_jupyter.engine.prompt import preparation
-        from omlx_jupyter.images.decoded import Limits
+        from omlx_jupyter.images.decoded import Limits as ImageLimits
         from omlx_jupyter.models.switches import PLAIN
 
-        ready = preparation(model, messages, PLAIN, Limits(), 4_000_000)()
+        ready = preparation(model, messages, PLAIN, ImageLimits(), 4_000_000)()
         features = [model.encode_image(image) for image in ready.images]
         self._drafter, self._ids = model.drafter, [*ready.ids, *answer]
         positions = model.positions(ready)
@@ -236,6 +242,32 @@ def test_after_a_restore_from_ram_and_from_disk(pair: tuple[Path, Path], tmp_pat
         found = said(engine, asked + "!", max_tokens=30)
         assert found.usage.cached_tokens_ssd
         assert found.token_ids == plain.token_ids
+
+
+@pytest.mark.usefixtures("always")
+def test_a_row_that_was_put_aside_drafts_again(pair: tuple[Path, Path]) -> None:
+    with Engine.load(pair[0], cache=no_cache(), drafter=pair[1], limits=Limits(max_rows=1)) as engine:
+        plain = said(engine, "hello", draft=False)
+        drafting, held = engine._loop._runner.drafting, engine._loop._held
+        own, sent, lasts = drafting.offered, threading.Event(), []
+
+        def offered(rows: Any, tokens: Any) -> Any:
+            if len(rows[0].request.answer.token_ids) > 5 and not lasts:
+                lasts.append(rows[0])
+                sent.wait(60)  # somebody waits for the other request
+            return own(rows, tokens)
+
+        drafting.offered = offered
+        later = engine.submit("hello", sampling=SamplingParams(temperature=0, max_tokens=60)).in_background()
+        now = engine.submit("hello, now", sampling=SamplingParams(temperature=0, max_tokens=8), draft=False)
+        while held.figures()["preparing"]:
+            time.sleep(0.001)
+        sent.set()
+        found = later.result(60)
+        assert now.result(60).token_ids == plain.token_ids[:8]
+        assert found.token_ids == plain.token_ids
+        assert found.usage.accepted_from["drafter"] > 20
+        assert found.usage.total_s > now.result().usage.total_s
 
 
 # -- while it pays ------------------------------------------------------------------------------
