@@ -54,26 +54,31 @@ def random(folder: Path, target: Path, seed: int = 0, **more: Any) -> Path:
 
 
 def scripted_pair(folder: Path, words: int = 40, layers: int = 4) -> tuple[Path, Path]:
-    """A target whose answer is `words` tokens that never repeat, and a drafter that is right about the next `layers`.
-
-    In each layer a place of the block looks at the one before it. The first layer copies that one's token, the others
-    put the token that follows in its place, so that after n layers the first n places know what they come behind.
-    """
+    """A target that says `words` tokens, none twice, and a drafter that is right about the next `layers`."""
     said = [f" w{number}" for number in range(words)]
     target = scripted.write(folder / "target", [["\n", *said, scripted.END]])
     names = json.loads((target / "tokenizer.json").read_text(encoding="utf-8"))
     ids = {token["content"]: token["id"] for token in names["added_tokens"]}
     chain = [names["model"]["vocab"]["Ċ"], *(ids[word] for word in said), ids[scripted.END]]
-    embedded = _with_mask(target, chain, ids[MASK])
-    drafter = folder / "drafter"
-    drafter.mkdir()
+    return target, right(folder / "drafter", target, chain, ids[MASK], layers)
+
+
+def right(folder: Path, target: Path, chain: list[int], mask: int, layers: int) -> Path:
+    """A drafter that is right about the next `layers` tokens of a target that says `chain`; modifies its mask's row.
+
+    In each layer a place of the block looks at the one before it. The first layer copies that one's token, the others
+    put the token that follows in its place, so that after n layers the first n places know what they come behind.
+    """
+    folder.mkdir()
+    embedded = _with_mask(target, chain, mask)
     size = embedded.shape[1]
     heads = {"num_attention_heads": 1, "num_key_value_heads": 1, "head_dim": size}
     config = config_for(target, layers, layers + 1, rope_theta=_THETA, **heads)
-    write_json(drafter, "config.json", config)
-    weights = _right(config, embedded, chain, ids[MASK])
-    mx.save_safetensors(str(drafter / "model.safetensors"), {k: mx.array(v) for k, v in weights.items()})
-    return target, drafter
+    config["dflash_config"]["mask_token_id"] = mask
+    write_json(folder, "config.json", config)
+    weights = _right(config, embedded, chain, mask)
+    mx.save_safetensors(str(folder / "model.safetensors"), {k: mx.array(v) for k, v in weights.items()})
+    return folder
 
 
 def _with_mask(target: Path, chain: list[int], mask: int) -> np.ndarray:
