@@ -106,8 +106,6 @@ class DrafterSource:
             logits = model.forward(ids, caches, *more)
         finally:
             hidden = drafter.taps.close()
-        if hidden is None:
-            self.off(rows, RuntimeError("the model calls its layers in a way of its own"))
         return logits, hidden
 
     def prefilled(self, row: Row, hidden: mx.array | None, seconds: float) -> None:

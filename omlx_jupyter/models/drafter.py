@@ -18,6 +18,7 @@ from mlx.utils import tree_flatten
 from ..errors import ModelError
 from .detect import Checkpoint, inspect_checkpoint
 from .memory import RowCost
+from .row_proof import plain_positions
 from .taps import Taps
 from .trust import gate
 
@@ -66,7 +67,24 @@ class Drafter:
         self._width = len(self._ids) * config.hidden_size  # of a token's hidden states
         self._hidden_bytes = self._width * size
         self._try(_vocabulary(target.checkpoint.config))
-        self._taps = Taps(target.language_model.layers, self._ids)
+        self.taps = Taps(target.language_model.layers, self._ids)
+        self._listen(target)
+
+    def _listen(self, target: LoadedModel) -> None:
+        """To one token: a family that calls its layers in a way of its own shows at once."""
+        self.taps.open()
+        try:
+            target.forward(mx.array([[0]]), target.new_cache(), None, plain_positions(target, [[0]]))
+            hidden = self.taps.close()
+            right = hidden is not None and hidden.shape == (1, 1, self._width)
+        except Exception as error:
+            raise ModelError(f"{target.name} can't be listened to ({type(error).__name__}: {error})") from error
+        finally:
+            self.taps.close()
+        if not right:
+            raise ModelError(
+                f"{target.name} calls its layers in a way of its own, and the drafter {self.name} hears none"
+            )
 
     def _try(self, vocabulary: int) -> None:
         """One draft of nothing: shapes and damaged weights show at once."""
@@ -79,11 +97,6 @@ class Drafter:
             raise ModelError(f"the drafter {self.name} can't be used ({type(error).__name__}: {error})") from error
         if not right:
             raise ModelError(f"the drafter {self.name} gives no usable logits; its weights are damaged, get them again")
-
-    @property
-    def taps(self) -> Taps:
-        """Where the target's forward passes are listened to."""
-        return self._taps
 
     def beside(self, cost: RowCost) -> RowCost:
         """What a row of the target costs with its drafter's keys, values and hidden states."""

@@ -399,6 +399,16 @@ def test_a_family_whose_rows_cannot_forget_takes_none(checkpoint: Callable[..., 
         assert ask(engine, prompt("qwen2", 5), tokens=5).token_ids
 
 
+def test_a_model_that_calls_its_layers_in_a_way_of_its_own(
+    checkpoint: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = checkpoint("qwen2")
+    monkeypatch.setattr(Taps, "put", lambda *_: None)
+    model = load_model(target, drafter=dflash.random(tmp_path, target))
+    assert model.drafter is None
+    assert "no drafter can hear them" in model.warnings[0]
+
+
 def test_one_that_is_not_there_is_an_error(checkpoint: Callable[..., Path]) -> None:
     with pytest.raises(ModelError, match=r"there is no model folder \./nowhere"):
         Engine.load(checkpoint("qwen2"), drafter="./nowhere")
