@@ -76,26 +76,17 @@ class Drafter:
         try:
             target.forward(mx.array([[0]]), target.new_cache(), None, plain_positions(target, [[0]]))
             hidden = self.taps.close()
-            right = hidden is not None and hidden.shape == (1, 1, self._width)
-        except Exception as error:
-            raise ModelError(f"{target.name} can't be listened to ({type(error).__name__}: {error})") from error
         finally:
             self.taps.close()
-        if not right:
-            raise ModelError(
-                f"{target.name} calls its layers in a way of its own, and the drafter {self.name} hears none"
-            )
+        if hidden is None or hidden.shape != (1, 1, self._width):
+            raise ModelError(f"{target.name} calls its layers in a way of its own, so that no drafter can hear them")
 
     def _try(self, vocabulary: int) -> None:
         """One draft of nothing: shapes and damaged weights show at once."""
         heard = self.hear()
         self.take(heard, mx.ones((1, 3, self._width)))
-        try:
-            logits = self._model(self._block(0, self.widest), self._read(heard), heard.cache)
-            right = logits.shape == (1, self.widest + 1, vocabulary) and bool(mx.all(mx.isfinite(logits)))
-        except Exception as error:
-            raise ModelError(f"the drafter {self.name} can't be used ({type(error).__name__}: {error})") from error
-        if not right:
+        logits = self._model(self._block(0, self.widest), self._read(heard), heard.cache)
+        if logits.shape != (1, self.widest + 1, vocabulary) or not bool(mx.all(mx.isfinite(logits))):
             raise ModelError(f"the drafter {self.name} gives no usable logits; its weights are damaged, get them again")
 
     def beside(self, cost: RowCost) -> RowCost:
@@ -152,7 +143,13 @@ def load_drafter(name: str, path: Path, target: LoadedModel, trust_code: bool = 
     if rows is None or not rows.grouping.handles:
         raise ModelError(f"{target.name} takes no drafts: a refused one couldn't be forgotten")
     checkpoint = inspect_checkpoint(path, trust_code)
-    return Drafter(name, _load(name, checkpoint, trust_code), target)
+    model = _load(name, checkpoint, trust_code)
+    try:
+        return Drafter(name, model, target)
+    except ModelError:
+        raise
+    except Exception as error:  # whatever its config made of it
+        raise ModelError(f"the drafter {name} can't be used ({type(error).__name__}: {error})") from error
 
 
 def _load(name: str, checkpoint: Checkpoint, trust_code: bool) -> Any:

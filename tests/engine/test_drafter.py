@@ -370,6 +370,7 @@ def set_to(**values: Any) -> Callable[[Path], None]:
         (set_to(target_layer_ids=[0, 7]), "reads layers that"),
         (set_to(mask_token_id=99999), "damaged config"),
         (set_to(model_type="gone", dflash_config=None), "can't be loaded"),
+        (set_to(layer_types=["sliding_attention"] * 2), "can't be used"),
     ],
 )
 def test_one_that_does_not_fit_is_left_out(
