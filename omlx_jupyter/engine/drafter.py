@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _SHARE = 0.02  # of the time without it that it may cost where it doesn't pay
 _CREDIT = 8  # steps that it may cost before anything is known
-_MOST = 16  # steps saved that count for later
+_MOST = 16  # steps saved, or lost, that count for later
 _MEASURE = 128  # steps with it before it is compared anew with steps without
 _log = logging.getLogger(__name__)
 
@@ -61,7 +61,8 @@ class Balance:
     def with_it(self, rows: int, said: int, seconds: float) -> None:
         """A step with its drafts gave `said` tokens to so many rows, its own time included."""
         narrow = self._costs.by_rows[rows]
-        self.seconds = min(_MOST * narrow, self.seconds + narrow * said / rows - seconds)
+        made = self.seconds + narrow * said / rows - seconds
+        self.seconds = max(-_MOST * narrow, min(_MOST * narrow, made))  # also where the machine stalled once
         self._since += 1
 
 

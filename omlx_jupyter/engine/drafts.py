@@ -77,7 +77,8 @@ class Costs:
 
     def narrow(self, rows: int, seconds: float) -> None:
         self.narrow_s = _followed(self.narrow_s, seconds)
-        self.by_rows[rows] = _followed(self.by_rows.get(rows, 0.0), seconds)
+        known = self.by_rows.get(rows, 0.0)
+        self.by_rows[rows] = _followed(known, min(seconds, 2 * known) if known else seconds)  # a stall is no step
 
     def drafted(self, rows: int, tokens: int, seconds: float) -> None:
         """A step with drafts fed `tokens` in all to so many rows."""

@@ -67,6 +67,7 @@ class Drafter:
         self._width = len(self._ids) * config.hidden_size  # of a token's hidden states
         self._hidden_bytes = self._width * size
         self._try(_vocabulary(target.checkpoint.config))
+        self.nbytes += sum(int(value.nbytes) for value in model.values() if isinstance(value, mx.array))  # copied there
         self.taps = Taps(target.language_model.layers, self._ids)
         self._listen(target)
 
