@@ -1,6 +1,6 @@
 """What drafts save: the same answers with and without them, in turns on one engine.
 
-    python -m benchmarks.drafts [--only again edited eight nothing] [--json]
+    python -m benchmarks.drafts [--only again eight nothing drafter steps] [--json]
 
 The model is the benchmarks' random one, pointed at one answer of 200 tokens where an answer has to come again.
 """
@@ -27,7 +27,7 @@ from omlx_jupyter.chat.pages import read_picture  # noqa: E402
 from omlx_jupyter.images.source import open_images  # noqa: E402
 from tests.chat.test_hints import pdf  # noqa: E402
 
-from .model import make, make_saying  # noqa: E402
+from .model import make, make_random_drafter, make_saying, make_with_drafter  # noqa: E402
 from .pairs import Pair, alternate  # noqa: E402
 
 ANSWER = 200
@@ -38,6 +38,9 @@ AIMS = {
     "one word of the question changed": 0.35,
     "eight rows": 1 / 1.5,
     "nothing to draft from": 1 / 0.97,
+    "drafter that is right about four": 1.0,
+    "the same, eight rows": 1.0,
+    "drafter that is never right": 1.03,
 }
 
 
@@ -140,6 +143,37 @@ def nothing() -> dict[str, Any]:
         return {"nothing to draft from": (alternate(lambda: ask(True), lambda: ask(False), 9), note)}
 
 
+def drafter() -> dict[str, Any]:
+    """A drafter model alone, against none: other sources know nothing."""
+    made, note = {}, dict[str, Any]()
+    target, right = make_with_drafter(ANSWER)
+    with Engine.load(target, cache=CacheSettings(0), drafter=right) as engine:
+        asked = [question(200, 60 + i) for i in range(8)]
+
+        def ask(draft: bool, rows: int, note: dict[str, Any]) -> float:
+            engine._loop._runner.drafting.others.texts.clear()
+            handles = [engine.submit(messages, sampling=greedy(), draft=draft) for messages in asked[:rows]]
+            found = [handle.result(600) for handle in handles]
+            assert all(len(f.token_ids) == ANSWER for f in found)
+            if draft:
+                note["steps"], note["tokens"] = max(f.usage.steps for f in found), ANSWER
+            return max(float(f.usage.total_s) for f in found)
+
+        for name, rows in (("drafter that is right about four", 1), ("the same, eight rows", 8)):
+            counted = dict[str, Any]()
+            pair = alternate(lambda n=rows, c=counted: ask(True, n, c), lambda n=rows, c=counted: ask(False, n, c))
+            made[name] = pair, counted
+    seeds, target = iter(range(100_000)), make()
+    with Engine.load(target, cache=CacheSettings(0), drafter=make_random_drafter(target)) as engine:
+
+        def sampled(draft: bool) -> float:
+            options = greedy(150, temperature=1.0, seed=next(seeds) // 2)
+            return once(engine, question(300), draft, options, note)
+
+        made["drafter that is never right"] = alternate(lambda: sampled(True), lambda: sampled(False), 9), note
+    return made
+
+
 FORM = {
     "type": "object",
     "properties": {
@@ -156,11 +190,11 @@ FORM = {
 def tokens_a_step() -> dict[str, float]:
     """Tokens a decode step where each answer is new: forms of one schema from the fifth on, pages with a text layer."""
     made = {}
-    with Engine.load(make(), cache=CacheSettings(0)) as engine:
-        found = [
-            engine.generate(question(120, 50 + i), sampling=SamplingParams(json_schema=FORM, max_tokens=200, seed=i))
-            for i in range(30)
-        ]
+    folder = make()
+    with Engine.load(folder, cache=CacheSettings(0)) as engine:
+        options = {"json_schema": FORM, "max_tokens": 200, "logit_bias": without_blanks(folder)}
+        found = [engine.generate(question(120, 50 + i), sampling=SamplingParams(seed=i, **options)) for i in range(30)]
+        assert all(json.loads(f.text) for f in found)
         made["JSON of 30 forms, from the fifth on"] = rate_of(found[4:])
     rng = random.Random(4)
     words = ["invoice", "paint", "brushes", "harbour", "total", "boxes", "seven", "received", "paid", "in", "full"]
@@ -175,11 +209,22 @@ def tokens_a_step() -> dict[str, float]:
     return made
 
 
+def without_blanks(folder: Path) -> dict[int, float]:
+    """A random model says blanks between the parts of a form for ever; models that know JSON don't."""
+    names = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+    return {names[blank]: -1e9 for blank in "ĠĊĉč"}
+
+
 def rate_of(found: list[Any]) -> float:
     return sum(f.usage.completion_tokens for f in found) / sum(f.usage.steps for f in found)
 
 
-PARTS: dict[str, Callable[[], dict[str, Any]]] = {"again": again, "eight": eight, "nothing": nothing}
+PARTS: dict[str, Callable[[], dict[str, Any]]] = {
+    "again": again,
+    "eight": eight,
+    "nothing": nothing,
+    "drafter": drafter,
+}
 
 
 def main() -> None:

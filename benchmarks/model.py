@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.checkpoints import families, scripted
+from tests.checkpoints import dflash, families, scripted
 
 _LAYERS: dict[str, Any] = {
     "hidden_size": 512,
@@ -53,12 +53,29 @@ def make(folder: Path | None = None) -> Path:
 def make_saying(count: int) -> Path:
     """The same model, whose answer to everything is the same `count` tokens."""
     folder = make(Path(tempfile.mkdtemp(prefix="omlx-bench-saying-")))
+    scripted.point(folder, dict(itertools.pairwise(_chain(folder, count))))
+    return folder
+
+
+def _chain(folder: Path, count: int) -> list[int]:
     names = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     line_feed, end = names["model"]["vocab"]["Ċ"], families.qwen_ids()["eos_token_id"]
     said = [token["id"] for token in names["added_tokens"] if token["id"] > end][100 : 100 + count - 1]
-    chain = [line_feed, *said, end]
-    scripted.point(folder, dict(itertools.pairwise(chain)))
-    return folder
+    return [line_feed, *said, end]
+
+
+def make_with_drafter(count: int, layers: int = 4) -> tuple[Path, Path]:
+    """The same, and a drafter of so many layers that is right about as many tokens: about 5 M parameters."""
+    folder = make_saying(count)
+    beside = Path(tempfile.mkdtemp(prefix="omlx-bench-drafter-")) / "drafter"
+    return folder, dflash.right(beside, folder, _chain(folder, count), _LAYERS["vocab_size"] - 1, layers)
+
+
+def make_random_drafter(target: Path) -> Path:
+    """One that knows nothing, two layers wide enough to cost something."""
+    folder = Path(tempfile.mkdtemp(prefix="omlx-bench-drafter-"))
+    heads = {"num_attention_heads": 8, "num_key_value_heads": 8, "head_dim": 64, "intermediate_size": 1536}
+    return dflash.random(folder, target, **heads)
 
 
 def make_text() -> Path:

@@ -217,6 +217,7 @@ _DRAFTED = {
     "hint": "the hint",
     "text": "text before",
     "grammar": "the schema",
+    "drafter": "the drafter",
 }
 
 

@@ -15,7 +15,7 @@ from ..models.row_store import RowStore, own_copies
 from ..models.sampling import Chosen, choose, choose_ahead
 from ..types import TokenLogprob
 from .row import Row, Slot
-from .verify import Fed, agreed, offers, settle
+from .verify import Fed, agreed
 
 if TYPE_CHECKING:
     from .drafting import Drafting
@@ -46,7 +46,7 @@ class DecodeBatch:
 
     @property
     def nbytes(self) -> int:
-        return self._store.nbytes if self._store else 0
+        return (self._store.nbytes if self._store else 0) + sum(row.heard_bytes for row in self.rows)
 
     def join(self, row: Row) -> None:
         """Move a prefilled row into the batch; modifies the row's cache."""
@@ -105,7 +105,7 @@ class DecodeBatch:
         """
         assert self._store is not None
         self._follow()
-        fed = self._drafted()
+        fed = self._drafting.offered(self.rows, self._tokens) if self._drafting is not None else None
         if failed := [Sampled(row, error=row.failed) for row in self.rows if row.failed is not None]:
             return failed  # the others go on in the next step, without them
         return self._plain() if fed is None else self._verify(fed)
@@ -115,19 +115,28 @@ class DecodeBatch:
         began, in_flight = time.perf_counter(), not any(row.last_known for row in self.rows)
         positions = self._positions([1] * len(self.rows))
         self._store.begin()
-        logits = self._model.forward(self._tokens[:, None], self._store.caches, None, positions)[:, -1]
+        logits, hidden = self._forward(self._tokens[:, None], positions)
         tokens, chosen = choose(logits, [row.sampler for row in self.rows])
         tokens = tokens.astype(mx.int32)
-        mx.async_eval(tokens, *_lazy(chosen))
+        mx.async_eval(tokens, *_lazy(chosen), *([] if hidden is None else [hidden]))
         first = all(row.slot.fresh for row in self.rows)
         ready = self._read()
         self._tokens = tokens
         for row, made in zip(self.rows, chosen, strict=True):
             row.slot = Slot(made, fresh=False, told=first)
         self._count_step()
-        if in_flight and self._drafting is not None:  # it took as long as the step before needed
-            self._drafting.costs.narrow(time.perf_counter() - began)
+        if self._drafting is not None:  # one in flight took as long as the step before needed
+            self._drafting.stepped(self.rows, hidden, time.perf_counter() - began if in_flight else 0.0)
         return self._sampled(self.rows) if first else ready  # nobody waits for a first token through a second step
+
+    def _forward(self, ids: mx.array, positions: Any) -> tuple[mx.array, mx.array | None]:
+        """Logits (tokens, V) of the rows' next tokens, and what a drafter hears of the pass."""
+        assert self._store is not None
+        caches = self._store.caches
+        if self._drafting is None:
+            return self._model.forward(ids, caches, None, positions)[:, -1], None
+        logits, hidden = self._drafting.forward(self.rows, ids, caches, None, positions)
+        return logits[:, -1], hidden
 
     def _follow(self) -> None:
         """Guides that wait need their row's last token on the host first: no overlap while there are any."""
@@ -149,25 +158,6 @@ class DecodeBatch:
 
     # -- drafts -----------------------------------------------------------------------------
 
-    def _drafted(self) -> list[Fed] | None:
-        """What each row is fed where one has a draft worth trying. Reads the tokens in flight if so."""
-        drafting = self._drafting
-        if drafting is None or not drafting.possible or not any(row.drafts for row in self.rows):
-            return None
-        offered = offers(self.rows, drafting.widest)
-        guided = any(row.drafts and not row.last_known and row.waits_for_guide for row in self.rows)
-        if not (guided or any(offered)):
-            return None
-        values = self._tokens.tolist()
-        if guided:  # their tokens are read at each step anyhow
-            offered = [o or row.offer(drafting.widest, v) for row, o, v in zip(self.rows, offered, values, strict=True)]
-        fed = settle(self.rows, offered, values, drafting.widest, drafting.most_tokens)
-        if not any(f.draft for f in fed):
-            return None
-        for f in fed:
-            f.row.follow_to(f.last)
-        return fed
-
     def _verify(self, fed: list[Fed]) -> list[Sampled]:
         """Feed drafts, and return what was ready and what the model says to them."""
         assert isinstance(self._store, RowStore)
@@ -177,26 +167,25 @@ class DecodeBatch:
         positions = self._positions(widths)
         self._store.begin(widths)
         ids = mx.array([token for f in fed for token in (f.last, *f.tokens)])
-        logits = self._model.forward(ids[:, None], self._store.caches, None, positions)[:, -1]
+        logits, hidden = self._forward(ids[:, None], positions)
         tokens, chosen = choose_ahead(logits, [f.row.sampler for f in fed], [f.tokens for f in fed])
-        mx.eval(tokens, *_lazy(c for made in chosen for c in made))
+        mx.eval(tokens, *_lazy(c for made in chosen for c in made), *([] if hidden is None else [hidden]))
         values, at = [int(token) for token in np.array(tokens)], 0
         kept: list[int] = []
+        counts: list[int] = []
         said: list[Sampled] = []
         for place, (f, width, made) in enumerate(zip(fed, widths, chosen, strict=True)):
             mine = values[at : at + width]
             count = agreed(f, mine, made)
             self._store.shorten(place, width - 1 - count)
             f.row.sampler.took(mine[: count + 1])
-            self._drafting.verified(f, count)
+            counts.append(count)
             sources = [*[f.source] * count, ""]
             said += [sampled_of(f.row, *said_so) for said_so in zip(mine, made, sources, strict=False)]
             f.row.slot = Slot(made[count], fresh=False, told=True)
             kept.append(mine[count])
             at += width
-        seconds = time.perf_counter() - began
-        self._drafting.costs.wide(sum(widths) - len(fed), seconds)
-        self._drafting.costs.fed(sum(widths), seconds)
+        self._drafting.checked(fed, hidden, counts, time.perf_counter() - began)
         self._tokens = mx.array(kept, mx.int32)
         self._count_step()
         return [*ready, *said]

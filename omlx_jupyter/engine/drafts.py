@@ -6,6 +6,7 @@ of the row; what follows them there is the draft.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -71,20 +72,20 @@ class Costs:
 
     slope: float = 0.12
     narrow_s: float = 0.0  # a step of one token a row
+    by_rows: dict[int, float] = field(default_factory=dict)  # the same, by the number of rows
     token_s: float = 0.0  # of the last step with drafts, a token
 
-    def narrow(self, seconds: float) -> None:
-        self.narrow_s = seconds if not self.narrow_s else 0.8 * self.narrow_s + 0.2 * seconds
+    def narrow(self, rows: int, seconds: float) -> None:
+        self.narrow_s = _followed(self.narrow_s, seconds)
+        known = self.by_rows.get(rows, 0.0)
+        self.by_rows[rows] = _followed(known, min(seconds, 2 * known) if known else seconds)  # a stall is no step
 
-    def wide(self, extra: int, seconds: float) -> None:
-        """A step with `extra` drafted tokens."""
-        if self.narrow_s and extra:
-            slope = min(2.0, max(0.002, (seconds / self.narrow_s - 1) / extra))
-            self.slope = 0.8 * self.slope + 0.2 * slope
-
-    def fed(self, tokens: int, seconds: float) -> None:
-        """A step with drafts had so many tokens in all."""
+    def drafted(self, rows: int, tokens: int, seconds: float) -> None:
+        """A step with drafts fed `tokens` in all to so many rows."""
         self.token_s = seconds / tokens
+        if self.narrow_s and tokens > rows:
+            slope = min(2.0, max(0.002, (seconds / self.narrow_s - 1) / (tokens - rows)))
+            self.slope = 0.8 * self.slope + 0.2 * slope
 
     def within(self, seconds: float, most: int) -> int:
         """Tokens that a step may have to end in time, as the last one went: a long context makes it longer."""
@@ -92,6 +93,10 @@ class Costs:
 
     def of(self, drafted: int) -> float:
         return 1 + self.slope * drafted
+
+
+def _followed(known: float, seconds: float) -> float:
+    return 0.8 * known + 0.2 * seconds if known else seconds
 
 
 @dataclass
@@ -118,16 +123,19 @@ class Source:
                 found = made
         return found
 
-    def width(self, agreement: int, have: int, costs: Costs) -> int:
-        """How many tokens of a draft are worth trying; 0: none."""
+    def promise(
+        self, agreement: int, have: int, costs: Costs, least: float = _GAIN, extra: float = 0.0
+    ) -> tuple[int, float]:
+        """(How many tokens of a draft are worth trying, 0: none; how many tokens it promises for those of the same
+        time without). `extra` is what making the draft costs, in steps."""
         right = self.right + min(agreement, 16) / 4
         chance = right / (right + self.wrong)
-        best, width = _GAIN, 0
+        best, width = least, 0
         for count in (*(w for w in _WIDTHS if w < have), min(have, _WIDTHS[-1])):
-            gain = (1 - chance ** (count + 1)) / (1 - chance) / costs.of(count)
+            gain = (1 - chance ** (count + 1)) / (1 - chance) / (costs.of(count) + extra)
             if gain > best:
                 best, width = gain, count
-        return width
+        return width, best
 
     def told(self, drafted: int, accepted: int) -> None:
         """Learn from a draft; what was long ago counts less."""
@@ -146,6 +154,7 @@ class Source:
 class Draft:
     tokens: list[int]
     source: Source
+    gain: float = math.inf  # what its source promises: tokens for those of the same time without
 
 
 class RowDrafts:
@@ -184,7 +193,7 @@ class RowDrafts:
             return None
         for source in self.sources:
             found, agreement = source.offer(said, min(most, _WIDTHS[-1]))
-            width = source.width(agreement, len(found), self._costs) if found else 0
+            width, gain = source.promise(agreement, len(found), self._costs) if found else (0, 0.0)
             if width:
-                return Draft(found[:width], source)
+                return Draft(found[:width], source, gain)
         return None

@@ -57,6 +57,7 @@ class Engine:
         self.thinks: bool = loop.model.tokenizer.markers is not None  # its thoughts can be told from its answers
         self.path: Path = loop.model.checkpoint.path
         self.family: str = loop.model.checkpoint.model_type
+        self.drafter = ""  # the one that was named, whether or not it serves
         self.warnings: tuple[str, ...] = loop.model.warnings
         _LOOPS.add(loop)
         weakref.finalize(self, loop.retire).atexit = False
@@ -72,6 +73,7 @@ class Engine:
         pixel_budget: int = 4_000_000,
         cache: CacheSettings | None = None,
         memory_bytes: int = 0,
+        drafter: str | Path | None = None,
         trust_code: bool = False,
         sampling: SamplingParams | None = None,
         on_wait: Callable[[float, float], None] | None = None,
@@ -81,6 +83,8 @@ class Engine:
         `cache` holds the prefix cache's budgets and folder (`cache_settings()` makes one); None is
         the default, RAM over the folder that all kernels of this user share.
         `memory_bytes` bounds all that `stats().memory` has an account of; 0 is what `limits` says.
+        `drafter` is the folder or hub id of a drafter model that was trained for this one (DFlash); one that doesn't
+        fit is left out, which `warnings` say.
         A picture with more pixels than `pixel_budget` is shrunk, and its answer's `notes` say so.
         `sampling` is what requests take where they say nothing, before the checkpoint's own defaults.
         `on_wait` is called about twenty times a second while loading, with the seconds so far and the
@@ -96,7 +100,7 @@ class Engine:
         def load() -> Any:
             from ..models.loader import load_model
 
-            return load_model(name, trust_code, lambda share: read.__setitem__(0, share))
+            return load_model(name, trust_code, lambda share: read.__setitem__(0, share), drafter)
 
         def run(model: Any, limits: Limits) -> Any:
             from .runner import Runner
@@ -114,6 +118,7 @@ class Engine:
             raise
         made = cls(loop, image_limits or ImageLimits(), pixel_budget)
         made._sampling = sampling or made._sampling
+        made.drafter = str(drafter or "")
         return made
 
     def submit(

@@ -15,6 +15,7 @@ from .request import Request
 from .stops import StopMatcher
 
 if TYPE_CHECKING:
+    from ..models.drafter import Heard
     from ..models.loaded import LoadedModel
     from ..models.sampling import RowSampler
     from .drafts import Draft, RowDrafts
@@ -56,6 +57,7 @@ class Row:
         self.aside = 0  # bytes of its caches while it is put aside
         self.failed: Exception | None = None  # its guide's fault, which ends the request at the next step
         self.drafts: RowDrafts | None = None  # what may come next, where it is known from elsewhere
+        self.heard: Heard | None = None  # what a drafter model knows of the row, where one follows it
         self.delta = 0
         self._end_tokens = model.end_tokens | set(request.wants.sampling.stop_token_ids)
         self._stream = TextStream(model.tokenizer)
@@ -94,17 +96,28 @@ class Row:
         """Whether the token to feed next was heard here already."""
         return self.slot.fresh or self.slot.told
 
+    @property
+    def chosen(self) -> int:
+        """Tokens of the answer, the one to feed next included."""
+        return len(self.request.answer.token_ids) + (not self.last_known)
+
+    def draft_room(self, widest: int) -> int:
+        """The most tokens that a draft may have."""
+        guide = self.sampler.guide
+        if guide is not None and guide.answer_waits:
+            return 0  # penalties are about to begin anew
+        return max(0, min(widest - 1, self.request.max_tokens - self.chosen - 1))
+
     def offer(self, widest: int, last: int | None = None) -> Draft | None:
         """What may follow; `last` is the token to feed next, where it wasn't heard yet. None: nothing is worth it."""
         if self.drafts is None:
             return None
-        chosen = len(self.request.answer.token_ids) + (not self.last_known)
-        most = min(widest - 1, self.request.max_tokens - chosen - 1)
+        most, chosen = self.draft_room(widest), self.chosen
         guide = self.sampler.guide
         if guide is not None and (guide.answer_waits or (guide.waits(chosen) and not self.last_known and last is None)):
-            return None  # penalties are about to begin anew, or the guide has to know the last token first
+            return None  # or the guide has to know the last token first
         if guide is not None and guide.waits(chosen) and self.follow_to(last):
-            certain = guide.certain()[: max(0, most)]
+            certain = guide.certain()[:most]
             if certain:
                 return self.drafts.certain(certain)
         return self.drafts.offer(most, last)
@@ -165,7 +178,12 @@ class Row:
     @property
     def nbytes(self) -> int:
         """Of its own caches: while it prefills, or is put aside."""
-        return sum(_bytes_of(part) for part in self.cache or ())
+        return sum(_bytes_of(part) for part in self.cache or ()) + self.heard_bytes
+
+    @property
+    def heard_bytes(self) -> int:
+        """Of what a drafter model knows of it."""
+        return self.heard.nbytes if self.heard is not None else 0
 
     def flush(self) -> None:
         """Say what was held back, the beginning of a stop string. The answer was cut: half a character is left out."""

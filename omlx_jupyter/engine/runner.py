@@ -68,6 +68,9 @@ class Runner:
         self._context = model.context
         self._on_gpu, self._dtype, self._cost = on_gpu, model.dtype, memory.row_cost(model)
         self.weights, self._kv_limit = model.nbytes, limits.kv_bytes
+        if model.drafter is not None:
+            self.weights += model.drafter.nbytes
+            self._cost = model.drafter.beside(self._cost)
         self.together = 0 if limits.memory_bytes else memory.shared_bytes()
         self.bound = limits.memory_bytes or max(self.together, self.weights + _LEAST_ROOM)
         self.own_kv = self.rows is not None and self.rows.grouping.handles
@@ -218,10 +221,12 @@ class Runner:
         at = row.embeds_from
         embeds = None if row.embeds is None else row.embeds[:, start - at : end - at]
         began = time.perf_counter()
-        logits = self.model.forward(ids, row.cache, embeds, positions)
-        mx.eval([c.state for c in row.cache])
+        logits, hidden = self.drafting.forward([row], ids, row.cache, embeds, positions)
+        mx.eval([c.state for c in row.cache], *([] if hidden is None else [hidden]))
         del logits  # never evaluated: only the last prompt token's logits are wanted
-        self.reuse.measured(row, end - start, time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        self.reuse.measured(row, end - start, seconds)
+        self.drafting.prefilled(row, hidden, seconds)
         self.reuse.prefilled(row, start, end, last=end == row.request.prompt.tokens - 1)
 
     def decode(self) -> list[Sampled]:

@@ -43,14 +43,15 @@ class Capabilities:
     """What the loaded model may do, as it was shown on its weights when it was loaded.
 
     `batched`: requests share decode steps; `cached`: prompts are reused; `own_kv`: a row costs its own tokens, not the
-    longest row's; `drafts`: what is known already is only checked. Rows longer than `together_to` tokens run
-    alone (0: no such length). `why` says why not, by name.
+    longest row's; `drafts`: what is known already is only checked; `drafter`: a drafter model is asked too, the one
+    that was named. Rows longer than `together_to` tokens run alone (0: no such length). `why` says why not, by name.
     """
 
     batched: bool
     cached: bool
     own_kv: bool
     drafts: bool = False
+    drafter: bool = False
     together_to: int = 0
     why: dict[str, str] = field(default_factory=dict)
     identity: str = ""  # of the weights and what else makes its answers
@@ -72,8 +73,20 @@ def capabilities_of(model: Any, runner: Any) -> Capabilities:
     own = rows is not None and rows.grouping.handles
     if not own:
         why["drafts"] = "a refused draft couldn't be forgotten"
-    together, identity = rows.shared_to if rows else 0, identity_of(model.checkpoint, model.dtype)
-    return Capabilities(batched, cached, own, runner.drafting.possible, together, why, identity, model.defaults)
+    drafter = runner.drafting.drafter
+    if model.drafter_why or (drafter is not None and drafter.why):
+        why["drafter"] = model.drafter_why or drafter.why
+    return Capabilities(
+        batched,
+        cached,
+        own,
+        runner.drafting.possible,
+        drafter is not None and not drafter.why,
+        rows.shared_to if rows else 0,
+        why,
+        identity_of(model.checkpoint, model.dtype),
+        model.defaults,
+    )
 
 
 def snapshot(

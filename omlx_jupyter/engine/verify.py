@@ -7,7 +7,7 @@ it: as far as they agree the places behind are right, and the first that differs
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..models.sampling import Chosen
 from .drafts import Draft
@@ -33,22 +33,18 @@ class Fed:
         return self.draft.tokens if self.draft is not None else []
 
 
-def offers(rows: Sequence[Row], widest: int) -> list[Draft | None]:
-    """What may follow what is known of each row. Of rows whose last token isn't read yet, it is a draft's first."""
-    return [row.offer(widest) for row in rows]
-
-
 def settle(
     rows: Sequence[Row], offered: Sequence[Draft | None], values: Sequence[int], widest: int, most: int
 ) -> list[Fed]:
-    """The drafts that stand now that the last tokens are known, so that the step has at most `most` tokens."""
+    """The drafts that stand now that the last tokens are known, so that the step has at most `most` tokens. Of rows
+    whose last token wasn't read yet, it is what their draft begins with."""
     left, made = max(0, most - len(rows)), []
     for row, draft, value in zip(rows, offered, values, strict=True):
         if draft is not None and not row.last_known:
             agrees = draft.tokens[0] == value
-            draft = Draft(draft.tokens[1:], draft.source) if agrees else row.offer(widest, value)
+            draft = replace(draft, tokens=draft.tokens[1:]) if agrees else row.offer(widest, value)
         if draft is not None:
-            draft = Draft(draft.tokens[:left], draft.source)
+            draft = replace(draft, tokens=draft.tokens[:left])
             left -= len(draft.tokens)
         made.append(Fed(row, value, draft if draft is not None and draft.tokens else None))
     return made

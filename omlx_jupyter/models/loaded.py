@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import mlx.core as mx
 import numpy as np
@@ -26,6 +26,9 @@ from .tokenizer import ChatTokenizer, require_template_pictures
 from .tools import ToolParser
 from .vision import VisionProcessor
 from .whole import WholeProcessor
+
+if TYPE_CHECKING:
+    from .drafter import Drafter
 
 
 class PreparesWhole(Protocol):
@@ -55,6 +58,8 @@ class LoadedModel:
     end_tokens: frozenset[int]
     warnings: tuple[str, ...] = ()
     alone_because: str = ""  # why its requests run one at a time, where they do
+    drafter: Drafter | None = None  # a small model that drafts for it
+    drafter_why: str = ""  # why there is none, where one was named
 
     @property
     def dtype(self) -> str:

@@ -24,14 +24,18 @@ _READ_AT_ONCE = 64 * 2**20
 
 
 def load_model(
-    name: str | Path | None, trust_code: bool = False, on_progress: Callable[[float], None] | None = None
+    name: str | Path | None,
+    trust_code: bool = False,
+    on_progress: Callable[[float], None] | None = None,
+    drafter: str | Path | None = None,
 ) -> Any:
     """Load a model by folder, hub id or None for the embedded one; `on_progress` gets the share of its weights
-    that is in memory.
+    that is in memory. A `drafter` that is there but can't serve is left out, which its `warnings` say.
 
     :raises ModelError: one sentence with the mend.
     """
     path = resolve_model(name, trust_code)
+    beside = resolve_model(drafter, trust_code) if drafter is not None else None
     checkpoint = inspect_checkpoint(path, trust_code)
     preload_openblas()
     _import_transformers()
@@ -48,7 +52,21 @@ def load_model(
         told = f"{type(error).__name__}: {error}"
         raise ModelError(f"{shown} can't be loaded ({told}); a file of it is missing or damaged.") from error
     as_products(model.model)
-    return shared_if_shown(model)
+    model = shared_if_shown(model)
+    if beside is not None:
+        _add_drafter(model, str(drafter), beside, trust_code)
+    return model
+
+
+def _add_drafter(model: Any, name: str, path: Path, trust_code: bool) -> None:
+    from .drafter import load_drafter
+
+    try:
+        model.drafter = load_drafter(name, path, model, trust_code)
+    except ModelError as error:
+        model.drafter_why = f"{str(error).removesuffix('.')}; it goes without one"
+        model.warnings = (*model.warnings, f"{model.drafter_why}.")
+        _log.warning(model.drafter_why)
 
 
 def _load_gated(name: str, checkpoint: Checkpoint, trust_code: bool) -> Any:

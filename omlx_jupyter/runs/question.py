@@ -52,7 +52,9 @@ class Question:
 
     def ask_again(self, engine: Any, pictures: Sequence[DecodedImage], said: str, why: str) -> Reading:
         """Once more, with what was wrong with the answer."""
-        first = Message("user", [*(ImagePart(picture) for picture in pictures), *([self.prompt] if self.prompt else [])])
+        first = Message(
+            "user", [*(ImagePart(picture) for picture in pictures), *([self.prompt] if self.prompt else [])]
+        )
         again = Message("user", [f"That answer doesn't fit: {why}\nLook again and correct it."])
         system = [Message("system", [self.system])] if self.system else []
         talk = [*system, first, Message("assistant", [said]), again]

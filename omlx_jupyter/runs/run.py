@@ -2,54 +2,19 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
 from collections.abc import Callable, Iterator, Sized
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import OmlxError, RunError
+from ..errors import RunError
 from ..images.decoded import Limits
-from .lock import RunLock
+from .passing import Asked, Figures, Passing
 from .question import Question
-from .record import Key, Record
-from .sources import Item, items
-from .store import Store, open_store
-from .task import Task
+from .record import Record
+from .store import open_store
 
-_log = logging.getLogger("omlx_jupyter")
 AHEAD = 16  # sources that are opened, queued or running at a time
-_TICK_S = 0.01
-_OPENERS = 4
-
-
-@dataclass(frozen=True)
-class Figures:
-    """How far a run is. `total` None: sources that nobody has counted. `kept` of the `done` were there already."""
-
-    done: int
-    kept: int
-    failed: int
-    tokens: int
-    total: int | None
-    seconds: float
-
-    def line(self) -> str:
-        """In words: 120 of 300 · 2 failed · 3.1 a second · 58 s left · 20,113 tokens."""
-        fresh = self.done - self.kept
-        rate = fresh / self.seconds if fresh and self.seconds > 0.5 else 0.0
-        parts = [f"{self.done:,} of {self.total:,}" if self.total is not None else f"{self.done:,} done"]
-        parts += [f"{self.kept:,} from before"] if self.kept else []
-        parts += [f"{self.failed:,} failed"] if self.failed else []
-        parts += [f"{rate:.1f} a second"] if rate else []
-        if rate and self.total is not None and self.total > self.done:
-            left = (self.total - self.done) / rate
-            parts.append(f"{left:.0f} s left" if left < 120 else f"{left / 60:.0f} min left")
-        parts += [f"{self.tokens:,} tokens"] if self.tokens else []
-        return " · ".join(parts)
 
 
 class Run:
@@ -69,50 +34,17 @@ class Run:
         ahead: int = AHEAD,
     ) -> None:
         self.path = Path(save).expanduser()
-        self.notes: list[str] = []
-        self.state = "new"  # running, paused, finished
-        self.problem = ""  # why it paused, where nobody asked for it
-        self._sources, self._question, self._engine = sources, question, engine
-        self._limits, self._ahead = limits or Limits(), max(1, ahead)
-        self._order: list[Key] = []
-        self._places: dict[Key, int] = {}  # in the order of the sources
-        self._changed = threading.Condition()
-        self._stop = threading.Event()
-        self._store: Store | None = None
-        self._thread: threading.Thread | None = None
-        self._counts = dict.fromkeys(("done", "kept", "failed", "tokens", "edited", "asked"), 0)
-        self._began = time.monotonic()
-
-    # -- running ----------------------------------------------------------------------------
+        self._asked = Asked(sources, question, engine, limits or Limits(), max(1, ahead))
+        self._passing: Passing | None = None
 
     def start(self, only_failed: bool = False) -> Run:
         """Begin or go on, in a thread of its own.
 
         :raises RunError: somebody else writes the file, or it can't be written.
         """
-        if self._thread is not None and self._thread.is_alive():
-            return self
-        lock = RunLock(self._made_folder())
-        try:
-            self._store = open_store(self.path, writes=True)
-        except BaseException:
-            lock.close()
-            raise
-        self.notes, self.problem, self.state = list(self._store.notes), "", "running"
-        self._order = list(self._store.known())
-        self._counts = dict.fromkeys(self._counts, 0)
-        self._stop.clear()
-        self._began = time.monotonic()
-        self._thread = threading.Thread(target=self._work, args=(lock, only_failed), name="omlx-run", daemon=True)
-        self._thread.start()
+        if not self.running:
+            self._passing = Passing(self.path, self._asked, only_failed)
         return self
-
-    def _made_folder(self) -> Path:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(f"{self.path.parent} can't be made ({error.strerror}); name another place.") from None
-        return self.path
 
     def wait(self, tell: Callable[[Figures], None] | None = None) -> Run:
         """Until it has ended. An interrupt pauses it; the same call goes on.
@@ -121,8 +53,8 @@ class Run:
         :raises RunError: it could not go on; what is done is kept.
         """
         try:
-            while self._thread is not None and self._thread.is_alive():
-                self._thread.join(0.05)
+            while self._passing is not None and self._passing.running:
+                self._passing.thread.join(0.05)
                 if tell is not None:
                     tell(self.figures())
         except BaseException:
@@ -134,146 +66,69 @@ class Run:
 
     def pause(self) -> None:
         """End what is under way; what is done is kept. `start`, or the same call, goes on."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
+        if self._passing is not None:
+            self._passing.stop.set()
+            self._passing.thread.join()
 
     def retry(self, tell: Callable[[Figures], None] | None = None) -> Run:
-        """Ask again for the sources that failed, and wait. Sources that were a generator can't be gone through again."""
-        if iter(self._sources) is self._sources:
+        """Ask again for the sources that failed, and wait.
+
+        :raises RunError: the sources were a generator, which can't be gone through again; or as `wait`.
+        """
+        sources = self._asked.sources
+        if hasattr(sources, "__next__"):
             raise RunError("the sources were a generator, which is used up; call it again with new ones.")
         return self.start(only_failed=True).wait(tell)
 
     @property
     def running(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()
+        return self._passing is not None and self._passing.running
 
-    def _work(self, lock: RunLock, only_failed: bool) -> None:
-        assert self._store is not None
-        try:
-            with ThreadPoolExecutor(_OPENERS, "omlx-run") as pool:
-                self._go_through(pool, only_failed)
-            self.state = "paused" if self._stop.is_set() else "finished"
-        except OmlxError as error:
-            self.problem, self.state = str(error), "paused"
-        except Exception as error:  # of a generator of the user's, say
-            _log.warning("the run %s has stopped", self.path, exc_info=True)
-            self.problem, self.state = f"{type(error).__name__}: {error}.", "paused"
-        finally:
-            if self._counts["edited"]:
-                self.notes.append(f"{self._counts['edited']} were done again: their sources have changed")
-            if self._counts["asked"]:
-                self.notes.append(f"{self._counts['asked']} were done again: model, prompt or settings have changed")
-            with self._changed:
-                store, self._store = self._store, None
-                store.close()
-                lock.close()
-                self._changed.notify_all()
+    @property
+    def state(self) -> str:
+        """new, running, paused or finished."""
+        return self._passing.state if self._passing else "new"
 
-    def _go_through(self, pool: ThreadPoolExecutor, only_failed: bool) -> None:
-        engine = self._engine()
-        asked = self._question.digest(engine)
-        waiting, tasks, seen = items(self._sources, self._limits), list[Task](), self._places
-        seen.clear()
-        more = True
-        try:
-            while (more or tasks) and not self._stop.is_set():
-                while more and len(tasks) < self._ahead and not self._stop.is_set():
-                    item = next(waiting, None)
-                    more = item is not None
-                    if item is not None and (item.source, item.page) not in seen:
-                        seen[item.source, item.page] = len(seen)
-                        task = self._task(item, asked, pool, only_failed)
-                        tasks += [task] if task is not None else []
-                self._collect(tasks)
-                if tasks:
-                    time.sleep(_TICK_S)
-        finally:
-            for task in tasks:
-                task.cancel()
+    @property
+    def problem(self) -> str:
+        """Why it paused, where nobody asked for it."""
+        return self._passing.problem if self._passing else ""
 
-    def _task(self, item: Item, asked: str, pool: ThreadPoolExecutor, only_failed: bool) -> Task | None:
-        """None: what is kept of it still holds."""
-        assert self._store is not None
-        known = self._store.known().get((item.source, item.page))
-        unless = ""
-        if known is not None and known.asked == asked:
-            again = known.failed and only_failed
-            if not again and known.stamp == item.stamp and (item.stamp is not None or known.failed):
-                self._keep(known.failed)
-                return None
-            unless = "" if known.failed else known.content
-        elif known is not None:
-            self._counts["asked"] += 1
-        return Task(item, self._question, self._engine, pool, unless, asked)
-
-    def _keep(self, failed: bool) -> None:
-        with self._changed:
-            self._counts["done"] += 1
-            self._counts["kept"] += 1
-            self._counts["failed"] += failed
-
-    def _collect(self, tasks: list[Task]) -> None:
-        assert self._store is not None
-        for task in list(tasks):
-            record = task.poll()
-            if record is None and not task.unchanged:
-                continue
-            tasks.remove(task)
-            if record is None:
-                self._keep(False)
-                continue
-            if self._stop.is_set() and record.finish_reason == "cancelled":
-                continue
-            with self._changed:
-                known = self._store.known().get(record.key)
-                self._counts["edited"] += bool(known and known.content and known.content != record.content)
-                self._store.add(record)
-                self._order.append(record.key)
-                self._counts["done"] += 1
-                self._counts["failed"] += bool(record.error)
-                self._counts["tokens"] += int(record.usage.get("completion_tokens", 0))
-                self._changed.notify_all()
-
-    # -- what is there ----------------------------------------------------------------------
+    @property
+    def notes(self) -> list[str]:
+        """What was mended in the file, and what was done again and why."""
+        return self._passing.notes if self._passing else []
 
     def figures(self) -> Figures:
-        counts = self._counts
-        total = _counted(self._sources)
-        if self.state == "finished":
-            total = counts["done"]
-        seconds = time.monotonic() - self._began
+        passing = self._passing
+        if passing is None:
+            return Figures(0, 0, 0, 0, _counted(self._asked.sources), 0.0)
+        counts, seconds = passing.counts, time.monotonic() - passing.began
+        total = counts["done"] if passing.state == "finished" else _counted(self._asked.sources)
         return Figures(counts["done"], counts["kept"], counts["failed"], counts["tokens"], total, seconds)
 
     def __iter__(self) -> Iterator[Record]:
         """The records, as they come where it runs; a source that is done again comes twice."""
-        at = 0
+        passing, at = self._passing, 0
+        if passing is None:
+            yield from self.records()
+            return
         while True:
-            with self._changed:
-                self._changed.wait_for(lambda: at < len(self._order) or not self.running, timeout=0.2)
-                ended = not self.running and at >= len(self._order)
-                record = self._get(self._order[at]) if at < len(self._order) else None
-            if record is not None:
+            with passing.changed:
+                if at >= len(passing.order) and passing.running:
+                    passing.changed.wait(0.2)
+            if at < len(passing.order):
+                yield passing.get(passing.order[at])
                 at += 1
-                yield record
-            elif ended:
+            elif not passing.running:
                 return
-
-    def _get(self, key: Key) -> Record:
-        if self._store is not None:
-            return self._store.get(key)
-        store = open_store(self.path, writes=False)
-        try:
-            return store.get(key)
-        finally:
-            store.close()
 
     def records(self) -> Iterator[Record]:
         """The last record of each source in the file: those of this run in the order of its sources, then others."""
-        store = open_store(self.path, writes=False)
+        places = self._passing.places if self._passing else {}
+        store, last = open_store(self.path, writes=False), len(places)
         try:
-            last = len(self._places)
-            for key in sorted(store.known(), key=lambda key: self._places.get(key, last)):
+            for key in sorted(store.known(), key=lambda key: places.get(key, last)):
                 yield store.get(key)
         finally:
             store.close()

@@ -13,8 +13,10 @@ from ..errors import RunError
 from ..images.decoded import DecodedImage, Limits
 from ..images.pdf import PdfPage, pdf_pages
 from ..images.source import is_image_source, natural, open_images
+from .record import Key
 
 KINDS = {".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif", ".ppm", ".pdf"}
+_FETCHED = (0, 0)  # the stamp of what is fetched: it isn't fetched again to see whether it has changed
 COLUMN = "::"  # between a Parquet file and the column of it that holds pictures
 
 
@@ -27,10 +29,15 @@ class Item:
     open: Callable[[], list[DecodedImage]]
     stamp: tuple[int, int] | None = None
 
+    @property
+    def key(self) -> Key:
+        return self.source, self.page
+
 
 def items(sources: Any, limits: Limits) -> Iterator[Item]:
-    """The items of sources, lazily: of a path, a folder, a glob, a PDF (each of its pages), a URL, `file.parquet::column`,
-    a column, or any iterable of these and of pictures. A picture without a name is called by its place, `#3`.
+    """The items of sources, lazily: of a path, a folder, a glob, a PDF (each of its pages), a URL,
+    `file.parquet::column`, a column, or any iterable of these and of pictures. A picture without a name is called by
+    its place, `#3`.
 
     :raises ImageError: a PDF that can't be opened.
     :raises RunError: sources that are nothing of these.
@@ -59,7 +66,7 @@ def _items(source: Any, number: int, limits: Limits) -> Iterator[Item]:
 def _of_text(text: str, limits: Limits) -> Iterator[Item]:
     if "://" in text[:12] or text.startswith("data:"):
         yield Item(text if len(text) <= 500 else f"{text[:480]}…{hash(text) & 0xFFFFFFFF:08x}", None,
-                   lambda: open_images(text, limits))  # fmt: skip
+                   lambda: open_images(text, limits), _FETCHED)  # fmt: skip
         return
     file, column, name = text.partition(COLUMN)
     if column and file.lower().endswith(".parquet"):
@@ -69,7 +76,9 @@ def _of_text(text: str, limits: Limits) -> Iterator[Item]:
     if path.is_dir():
         found = sorted((entry for entry in path.iterdir() if entry.suffix.lower() in KINDS), key=natural)
         if not found:
-            raise RunError(f"{path} holds no pictures and no PDFs; name files in it, or use a glob like {path}/**/*.png.")
+            raise RunError(
+                f"{path} holds no pictures and no PDFs; name files in it, or use a glob like {path}/**/*.png."
+            )
         for entry in found:
             yield from _file(str(entry), limits)
     elif glob.has_magic(text) and not path.exists() and not text.lower().endswith("]"):

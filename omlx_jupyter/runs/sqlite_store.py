@@ -11,8 +11,8 @@ from ..errors import RunError
 from .record import Key, Known, Record
 
 _SCHEMA = """CREATE TABLE IF NOT EXISTS records (
-  n INTEGER PRIMARY KEY AUTOINCREMENT, source TEXT NOT NULL, page INTEGER, text TEXT, error TEXT, record TEXT NOT NULL)"""
-_LAST = "SELECT record FROM records WHERE n IN (SELECT max(n) FROM records GROUP BY source, page) ORDER BY n"
+  n INTEGER PRIMARY KEY AUTOINCREMENT, source TEXT NOT NULL, page INTEGER, text TEXT, error TEXT,
+  record TEXT NOT NULL)"""
 
 
 class SQLiteStore:

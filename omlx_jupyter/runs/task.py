@@ -21,7 +21,13 @@ class Task:
     """`poll` until it gives a record, or `unchanged` is set."""
 
     def __init__(
-        self, item: Item, question: Question, engine: Callable[[], Any], pool: ThreadPoolExecutor, unless: str, asked: str
+        self,
+        item: Item,
+        question: Question,
+        engine: Callable[[], Any],
+        pool: ThreadPoolExecutor,
+        unless: str,
+        asked: str,
     ) -> None:
         """`unless`: the digest of content that needs no asking; "" asks in any case."""
         self.item, self._question, self._engine, self._asked = item, question, engine, asked
@@ -103,7 +109,9 @@ class Task:
         )
         if answer is None:
             return made
-        lines = [{"text": ln.text, "box": ln.box, "logprob": round(ln.logprob, 4)} for ln in getattr(answer, "lines", ())]
+        lines = [
+            {"text": ln.text, "box": ln.box, "logprob": round(ln.logprob, 4)} for ln in getattr(answer, "lines", ())
+        ]
         usage = {name: held for name, held in vars(answer.usage).items() if held}
         if drafted := usage.get("accepted_from"):
             usage["accepted_from"] = dict(drafted)

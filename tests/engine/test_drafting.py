@@ -237,10 +237,13 @@ def test_what_a_schema_refuses_of_a_draft_is_not_printed(checkpoint: Callable[..
 def test_what_was_drafted_behind_the_end_is_not_counted(engine: Any, family: str) -> None:
     """A stop string inside a draft ends the answer; the usage counts the answer's tokens only."""
     schema = {"type": "object", "properties": {"alphabet": {"type": "integer"}}, "required": ["alphabet"]}
+    drafted = 0
     for options in ({"json_schema": schema, "stop": ("lp",)}, {"stop": ("e",)}):
         for _ in range(2):
+            engine._loop.runner.drafting.costs.slope = 0.1  # whatever a busy machine made it think of drafts
             found = ask(engine, prompt(family, 95), hint="eeeeeeeeeeee", tokens=60, **options)
             counted = found.usage
             assert counted.accepted <= min(counted.drafted, len(found.token_ids))
             assert sum(counted.accepted_from.values()) == counted.accepted
-    assert found.usage.drafted
+            drafted += counted.drafted
+    assert drafted

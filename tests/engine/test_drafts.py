@@ -73,26 +73,26 @@ def test_text_that_nothing_is_known_of_is_hardly_drafted() -> None:
 @pytest.mark.parametrize(("slope", "least", "most"), [(0.01, 32, 64), (0.1, 8, 32), (1.0, 0, 0)])
 def test_a_width_follows_from_what_it_costs(slope: float, least: int, most: int) -> None:
     source = Source("text", 9.0, 0.5)
-    assert least <= source.width(8, 64, Costs(slope)) <= most
+    assert least <= source.promise(8, 64, Costs(slope))[0] <= most
 
 
 def test_a_step_ends_in_time() -> None:
     costs = Costs()
     assert costs.within(0.2, 128) == 128  # nothing was measured
-    costs.fed(64, 0.64)
+    costs.drafted(2, 64, 0.64)
     assert costs.within(0.2, 128) == 20
-    costs.fed(64, 64.0)
+    costs.drafted(2, 64, 64.0)
     assert costs.within(0.2, 128) == 8
-    costs.fed(64, 0.001)
+    costs.drafted(2, 64, 0.001)
     assert costs.within(0.2, 128) == 128
 
 
 def test_costs_are_measured() -> None:
     costs = Costs()
     for _ in range(30):
-        costs.narrow(0.01)
-        costs.wide(10, 0.03)
+        costs.narrow(2, 0.01)
+        costs.drafted(2, 12, 0.03)
     assert costs.of(10) == pytest.approx(3, rel=0.05)
     costs = Costs()
-    costs.wide(10, 5.0)  # nothing to compare with
+    costs.drafted(2, 12, 5.0)  # nothing to compare with
     assert costs.slope == 0.12

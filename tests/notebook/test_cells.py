@@ -351,6 +351,8 @@ def test_completion(shell: InteractiveShell) -> None:
     chats.add("trip", "", Message("user", ["x"]), "y")
     assert _omlx(["chats", "clear"], []) == ["trip"]
     assert "tiny-ocr" in _omlx(["load"], [])
+    assert _omlx(["load", "tiny-ocr"], []) == _omlx(["model", "tiny-ocr"], []) == ["--drafter"]
+    assert isinstance(_omlx(["load", "tiny-ocr", "--drafter"], []), list)
 
 
 def test_doctor_dashboard_and_settings(shell: InteractiveShell, capsys: Any) -> None:

@@ -14,6 +14,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from omlx_jupyter.notebook.answers.boxes import boxes_html
 from omlx_jupyter.notebook.work import session
 
+from ..checkpoints import dflash
 from ..conftest import draw_text
 
 
@@ -48,6 +49,30 @@ def test_what_the_model_may_do_and_why_not(
     run(shell, "%omlx unload")
     run(shell, "%omlx model")
     assert "No model is loaded" in capsys.readouterr().out
+
+
+def test_a_drafter_is_loaded_beside_the_model(shell: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target, drafter = dflash.scripted_pair(tmp_path, words=8)
+    run(shell, f"%omlx load {target} --drafter {drafter}")
+    run(shell, "%omlx model")
+    told = capsys.readouterr().out
+    assert f"yes  {drafter} drafts while that saves time" in told
+    assert "Note" not in told
+    run(shell, "%omlx model --prove")
+    assert f"yes  {drafter} drafts" in capsys.readouterr().out
+    running = session.current_engine()
+    run(shell, f"%omlx load {target}")  # it runs, and goes on
+    assert session.current_engine() is running
+    run(shell, f"%omlx model {target} --drafter {target}")
+    told = capsys.readouterr().out
+    assert told.count("not a plain DFlash drafter; it goes without one") == 2
+    assert f"no   {target} drafts" in told
+    with_setting = f"%config Omlx.model = {str(target)!r}\n%config Omlx.drafter = {str(drafter)!r}\n%omlx unload"
+    run(shell, with_setting)
+    answer = run(shell, "%%vlm\nhello")
+    assert answer.text.startswith(" w0 w1")
+    assert session.current_engine().capabilities.drafter
+    run(shell, "%config Omlx.model = ''\n%config Omlx.drafter = ''\n%omlx unload")
 
 
 def test_ocr_prints_once_and_gives_a_result(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
@@ -136,6 +161,8 @@ def test_flags_reach_the_engine(shell: InteractiveShell) -> None:
         ("%omlx fly", "has no command fly"),
         ("%omlx load", "takes one model"),
         ("%omlx load /no/such", "no model folder"),
+        ("%omlx load tiny-ocr --drafter", "takes one model"),
+        ("%omlx load tiny-ocr --drafter /no/such", "no model folder"),
         ('%ocr "open', "isn't closed"),
     ],
 )

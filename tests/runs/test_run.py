@@ -97,7 +97,7 @@ def test_sources_of_all_kinds(folder: Path, tmp_path: Path) -> None:
     limits = Limits()
     assert [i.source for i in items(str(folder / "*.png"), limits)] == [str(folder / f"{n}.png") for n in (1, 2, 10)]
     assert [i.page for i in items(str(folder / "two.pdf[2]"), limits)] == [2]
-    assert [i.source for i in items([noise_image(8, 8), str(folder / "1.png")], limits)][0] == "#1"
+    assert next(items([noise_image(8, 8), str(folder / "1.png")], limits)).source == "#1"
     assert [i.source for i in items(pandas.Series([str(folder / "1.png")]), limits)] == [str(folder / "1.png")]
     table = pyarrow.table({"image": [{"bytes": (folder / "1.png").read_bytes()}, {"path": str(folder / "2.png")}]})
     pyarrow.parquet.write_table(table, tmp_path / "data.parquet")
@@ -123,19 +123,24 @@ def test_sources_of_all_kinds(folder: Path, tmp_path: Path) -> None:
 
 def test_failures_stay_with_their_reason_and_can_be_tried_again(folder: Path, tmp_path: Path, tiny: Any) -> None:
     (folder / "3.png").write_bytes(b"nonsense")
-    run = run_of([folder / "1.png", folder / "3.png", folder / "nowhere.png"], tmp_path / "r.jsonl", tiny).start().wait()
+    run = (
+        run_of([folder / "1.png", folder / "3.png", folder / "nowhere.png"], tmp_path / "r.jsonl", tiny).start().wait()
+    )
     assert names(run.errors) == ["3.png", "nowhere.png"]
     assert "is not a picture" in run.errors[0].error
     assert "there is no file" in run.errors[1].error
     assert run.figures().failed == 2
     before = (tmp_path / "r.jsonl").read_bytes()
-    assert run_of(run._sources, tmp_path / "r.jsonl", tiny).start().wait().figures().line() == "3 of 3 · 3 from before · 2 failed"
+    assert (
+        run_of(run._asked.sources, tmp_path / "r.jsonl", tiny).start().wait().figures().line()
+        == "3 of 3 · 3 from before · 2 failed"
+    )
     assert (tmp_path / "r.jsonl").read_bytes() == before
     run.retry()
     assert (tmp_path / "r.jsonl").read_bytes() != before
     assert len(run.errors) == 2
     draw_text("there now").save(folder / "3.png")
-    run_of(run._sources, tmp_path / "r.jsonl", tiny).start().wait()
+    run_of(run._asked.sources, tmp_path / "r.jsonl", tiny).start().wait()
     assert names(run.errors) == ["nowhere.png"]
     with pytest.raises(RunError, match="generator, which is used up"):
         run_of(iter([]), tmp_path / "x.jsonl", tiny).retry()
@@ -146,7 +151,9 @@ def test_records_come_as_they_are_made_and_a_pause_keeps_them(folder: Path, tmp_
         for number in range(500):
             yield noise_image(40, 30, number)
 
-    run = Run(slowly(), Question("Read.", SamplingParams(max_tokens=3)), tmp_path / "p.jsonl", lambda: tiny, ahead=4).start()
+    run = Run(
+        slowly(), Question("Read.", SamplingParams(max_tokens=3)), tmp_path / "p.jsonl", lambda: tiny, ahead=4
+    ).start()
     seen = []
     for record in run:
         seen.append(record.name)
@@ -172,7 +179,7 @@ def test_one_writer_a_file(folder: Path, tmp_path: Path, tiny: Any) -> None:
     lock.close()
     run_of(folder, save, tiny).start().wait()
     assert len(list(read_run(save))) == 5
-    with pytest.raises(RunError, match="name it .jsonl, .parquet or .sqlite"):
+    with pytest.raises(RunError, match=r"name it \.jsonl, \.parquet or \.sqlite"):
         run_of(folder, tmp_path / "run.txt", tiny).start()
     with pytest.raises(RunError, match="can't be made"):
         run_of(folder, Path("/proc/none/run.jsonl"), tiny).start()
@@ -184,7 +191,10 @@ def test_torn_and_damaged_lines_are_mended_and_told(folder: Path, tmp_path: Path
     lines = save.read_bytes().splitlines(keepends=True)
     save.write_bytes(b"".join(lines[:2]) + b"nonsense\n" + b"[1]\n" + lines[3] + lines[4][:20])
     run = run_of(folder, save, tiny).start().wait()
-    assert run.notes[:2] == ["the last line was torn and is done again", "2 lines are no records; their sources are done again"]
+    assert run.notes[:2] == [
+        "the last line was torn and is done again",
+        "2 lines are no records; their sources are done again",
+    ]
     assert run.figures().kept == 3
     assert len(run) == 5
     assert len({record.name for record in run.records()}) == 5
@@ -235,7 +245,9 @@ def test_a_failed_check_is_asked_again_once_with_the_reason(folder: Path, tmp_pa
 
 
 def test_a_record_is_the_same_in_every_file() -> None:
-    made = Record("a", 2, "c", (1, 2), "q", "m", "p", {"seed": 1}, "tëxt", {"a": [1]}, ({"text": "x"},), "stop", {"n": 1})
+    made = Record(
+        "a", 2, "c", (1, 2), "q", "m", "p", {"seed": 1}, "tëxt", {"a": [1]}, ({"text": "x"},), "stop", {"n": 1}
+    )
     again = Record.of_line(made.line())
     assert json.loads(again.line()) == json.loads(made.line())
 

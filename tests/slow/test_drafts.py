@@ -14,7 +14,9 @@ import pytest
 
 from omlx_jupyter import Engine, ImagePart, Message, SamplingParams
 from omlx_jupyter.cache.prefix_cache import CacheSettings
+from omlx_jupyter.engine.drafter import Balance
 
+from ..checkpoints import dflash
 from ..conftest import endless, no_cache, noise_image
 
 pytestmark = pytest.mark.slow
@@ -63,12 +65,18 @@ def spoilt(rng: random.Random, tokens: list[int]) -> list[int]:
 
 
 @pytest.mark.timeout(3600)
+@pytest.mark.parametrize("drafter", [False, True])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_tokens_are_those_without(checkpoint: Callable[..., Path], family: str) -> None:
+def test_the_tokens_are_those_without(
+    checkpoint: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, drafter: bool
+) -> None:
+    """Also beside a drafter model that knows nothing and is asked whenever it can be."""
+    monkeypatch.setattr(Balance, "open", lambda self, rows: rows in self._costs.by_rows)
     rng, accepted = random.Random(FAMILIES.index(family)), 0
+    beside = dflash.random(tmp_path, checkpoint(family)) if drafter else None
     with (
         Engine.load(checkpoint(family), cache=no_cache()) as plain,
-        Engine.load(checkpoint(family), cache=CacheSettings(2**25)) as drafting,
+        Engine.load(checkpoint(family), cache=CacheSettings(2**25), drafter=beside) as drafting,
     ):
         for _ in range(CASES // TOGETHER):
             asked = [(messages_of(rng, family), sampling_of(rng, plain)) for _ in range(TOGETHER)]
@@ -80,6 +88,9 @@ def test_the_tokens_are_those_without(checkpoint: Callable[..., Path], family: s
                 assert [f.token_ids for f in found] == [w.token_ids for w in wanted]
                 assert [(f.text, f.finish_reason) for f in found] == [(w.text, w.finish_reason) for w in wanted]
                 accepted += sum(f.usage.accepted for f in found)
+        if drafter:
+            assert drafting.capabilities.drafter
+            assert drafting._loop._runner.drafting.drafter.source.drafted > CASES / 4
     assert accepted > 10 * CASES
 
 

@@ -98,6 +98,12 @@ def _omlx(begun: list[str], commands: list[str]) -> list[str]:
             from ..settings.per_model import ALIAS, KINDS
 
             return [f"{key}=" for key in (*KINDS, ALIAS)]
+        case ["load" | "model", _]:
+            return ["--drafter"]
+        case ["load" | "model", _, "--drafter"]:
+            from ...models.hub import cached_models
+
+            return cached_models()
         case ["cache"]:
             return ["clear", "verify"]
         case ["chats"]:

@@ -200,7 +200,8 @@ class OmlxMagics(Magics):
             %omlx doctor         what works on this machine
             %omlx settings       every setting, its value and where it comes from
             %omlx set [MODEL] KEY=VALUE ...   keep temperature, max_tokens, think, alias and more for a model
-            %omlx load MODEL     load a folder or a hub id (tiny-ocr is the embedded model)
+            %omlx load MODEL     load a folder or a hub id (tiny-ocr is the embedded model); --drafter NAME: with a
+                                 drafter model that was made for it
             %omlx unload         end the engine and free its memory
             %omlx status         what is loaded and what it is doing
             %omlx model          what the loaded model may do, and why not; --prove shows it anew
@@ -215,6 +216,7 @@ class OmlxMagics(Magics):
             %omlx load mlx-community/Qwen2.5-VL-3B-Instruct-4bit
             %omlx load ~/models/glm-ocr
             %omlx set mlx-community/Qwen2.5-VL-3B-Instruct-4bit temperature=0.2 alias=qwen
+            %omlx load Qwen/Qwen3-4B --drafter z-lab/Qwen3-4B-DFlash-b16
             %omlx status
         """
         try:

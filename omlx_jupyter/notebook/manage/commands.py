@@ -28,9 +28,15 @@ def run_command(shell: Any, line: str) -> Any:
 
 
 def _load(rest: list[str]) -> None:
-    if len(rest) != 1:
-        raise UsageError("%omlx load takes one model: a folder, a hub id like org/name, or tiny-ocr.")
-    engine = session.engine(rest[0], tell)
+    match rest:
+        case [model] | [model, "--drafter", _] | ["--drafter", _, model] if not model.startswith("-"):
+            drafter = rest[rest.index("--drafter") + 1] if "--drafter" in rest else None
+        case _:
+            raise UsageError(
+                "%omlx load takes one model: a folder, a hub id like org/name, or tiny-ocr; --drafter NAME names a "
+                "drafter model for it."
+            )
+    engine = session.engine(model, tell, drafter)
     tell(f"{name(engine.name)} is loaded ({engine.family}{', reads text by itself' if engine.is_ocr else ''}).")
     for warning in engine.warnings:
         tell(f"Note: {warning}")
@@ -81,6 +87,9 @@ def _memory(rest: list[str]) -> None:
 
 def _model(rest: list[str]) -> None:
     engine = session.current_engine()
+    if "--drafter" in rest:
+        _load(rest)
+        engine, rest = session.current_engine(), []
     if rest not in ([], ["--prove"]):
         raise UsageError("%omlx model shows what the model may do; %omlx model --prove shows it anew.")
     if engine is None:
@@ -88,9 +97,9 @@ def _model(rest: list[str]) -> None:
         return
     if rest:
         engine.forget_proofs()
-        model = engine.name
+        model, drafter = engine.name, engine.drafter
         session.unload()
-        engine = session.engine(model, tell)
+        engine = session.engine(model, tell, drafter)
     able = engine.capabilities
     tell(f"{name(engine.name)} · {engine.family}")
     for label, key, yes in (
@@ -100,6 +109,9 @@ def _model(rest: list[str]) -> None:
         ("what is known already is drafted", "drafts", able.drafts),
     ):
         tell(f"  {'yes' if yes else 'no '}  {label}" + (f" ({name(able.why[key])})" if key in able.why else ""))
+    if engine.drafter:
+        why = f" ({name(able.why['drafter'])})" if "drafter" in able.why else ""
+        tell(f"  {'yes' if able.drafter else 'no '}  {name(engine.drafter)} drafts while that saves time{why}")
     if able.together_to:
         tell(f"  rows longer than {able.together_to:,} tokens run alone: they would change their neighbours")
 

@@ -41,6 +41,7 @@ class Omlx(SingletonConfigurable):
         {-1: "no such limit"},
     )
     save_thoughts = Switch(True, "Thoughts are saved in the notebook, folded, and in exported chats.")
+    drafter = Words("Drafter model of the model that is set: a folder or a hub id of a DFlash drafter. Empty: none.")
     drafts = Switch(True, "What an answer may repeat is only checked by the model: the same answer in fewer steps.")
     allow_private_urls = Switch(False, "Fetch pictures from private and loopback addresses.")
     max_image_mib = Number(64, 1, 65_536, "MiB", "Largest picture file or download.")

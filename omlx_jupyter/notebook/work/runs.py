@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ...runs.passing import Figures
 from ...runs.question import Question
-from ...runs.run import AHEAD, Figures, Run
+from ...runs.run import AHEAD, Run
 from ...types import SamplingParams
 from ..answers.stream_view import make_view
 from ..answers.view import Unfailing

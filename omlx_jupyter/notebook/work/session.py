@@ -22,20 +22,24 @@ def current_engine() -> Any | None:
     return _engine[0] if _engine else None
 
 
-def engine(model: str | None = None, say: Callable[[str], None] | None = None) -> Any:
-    """The loaded engine; loads `model` (or the configured one) where there is none or another.
+def engine(model: str | None = None, say: Callable[[str], None] | None = None, drafter: str | None = None) -> Any:
+    """The loaded engine; loads `model` (or the configured one) where there is none or another. `drafter` is the one it
+    has to have, None the configured one, which goes with the configured model.
 
     :raises ModelError: one sentence that names the mend. A model that is running stays.
     """
     with _lock:
         running = current_engine()
-        wanted = per_model.resolve(model or settings().model) or None
-        if running is not None and (model is None or wanted == running.name):
+        configured = per_model.resolve(settings().model) or None
+        wanted = (per_model.resolve(model) if model else configured) or None
+        same = running is not None and wanted == running.name and drafter in (None, running.drafter)
+        if running is not None and (model is None or same):
             return running
         from ...chat.client import Engine
 
         made = Engine.load(
             wanted,
+            drafter=(settings().drafter if drafter is None and wanted == configured else drafter) or None,
             memory_bytes=settings().memory_mib * 2**20,
             image_limits=settings().image_limits(),
             cache=settings().cache_settings(),
