@@ -16,7 +16,7 @@ from ..models.guide import Guides
 from ..models.kv_state import MergedBatch
 from ..models.row_proof import RowProof
 from ..models.row_store import RowStore
-from ..models.sampling import RowSampler
+from ..models.sampling import RowSampler, choose
 from ..types import SamplingParams
 from ..visible import size
 from .batch import Aside, DecodeBatch, Sampled
@@ -27,7 +27,7 @@ from .phase import Phase
 from .pictures import Pictures
 from .request import Request
 from .reuse import Reuse
-from .row import Row
+from .row import Row, Slot
 from .scheduler import Limits, next_chunk
 from .solo import SoloBatch
 from .state import PromptState
@@ -58,7 +58,7 @@ class Runner:
         self._chunks = fixed or chunks_for(model.parameters, attention, on_gpu)
         self.gap_s = limits.gap_s or gap_target(on_gpu)
         self.rows: RowProof | None = model.rows
-        settings = CacheSettings(0) if alone or cache is None else cache
+        settings = CacheSettings(0) if alone or model.whole_because or cache is None else cache
         self.reuse = Reuse(model, settings, lambda: bool(self.batch.rows), self.guard, self._chunks.size)
         self.drafting = Drafting(model, self.reuse, self.guard, self.gap_s)
         self.batch: Any = SoloBatch(model) if alone else DecodeBatch(model, self._new_store, self.drafting)
@@ -205,11 +205,22 @@ class Runner:
         return Advance.JOINED
 
     def _prefill_whole(self, row: Row) -> Advance:
-        self.batch.prefill(row)
+        if isinstance(self.batch, SoloBatch):
+            self.batch.prefill(row)
+        else:
+            self._join_whole(row)
         row.request.course.prefilled = row.request.prompt.tokens
         row.request.course.images_encoded = row.request.prompt.images
         self.pictures.encoded += row.request.prompt.images
         return Advance.JOINED
+
+    def _join_whole(self, row: Row) -> None:
+        """A prompt that goes through the family's code at once: its row joins with its first token."""
+        assert row.cache is not None
+        logits, row.delta = self.model.prefill_whole(row.prompt, row.cache)
+        tokens, chosen = choose(logits, [row.sampler])
+        row.slot = Slot(chosen[0], fresh=False, token=tokens.astype(mx.int32))
+        self.batch.join(row)
 
     def _prefill(self, row: Row, start: int, end: int) -> None:
         assert row.cache is not None

@@ -60,7 +60,8 @@ def capabilities_of(model: Any, runner: Any) -> Capabilities:
     if not batched:
         why["batched"] = model.alone_because or "its family's requests run one at a time"
     if not cached:
-        why["cached"] = "it runs alone" if not batched else "the cache is off, or a layer's cache is of an unknown kind"
+        off = model.whole_because or "the cache is off, or a layer's cache is of an unknown kind"
+        why["cached"] = off if batched else "it runs alone"
     if rows is None:
         why["own_kv"] = "its layers keep more than plain KV" if batched else "it runs alone"
     elif rows.why:

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import ModelError
 from ..types import ImagePart, Message
+from . import whole
 from .loaded import LoadedModel
 from .positions import Positions
 from .prepared import ImageSpan, Prepared, VisionInput
@@ -28,31 +29,59 @@ class NotFound(ModelError):
 
 
 class FoundVision(PictureProcessor):
-    """A checkpoint's processor, picture by picture. Any thread."""
+    """A checkpoint's processor, picture by picture. Any thread.
 
-    def __init__(self, whole: WholeProcessor, sample: Any) -> None:
-        """`sample` is any decoded picture.
+    A picture's tokens are all that only pictures bring; where pictures side by side share some of those, from the
+    first to the last that its features stand at.
+    """
+
+    def __init__(self, whole: WholeProcessor, pictures: Sequence[Any]) -> None:
+        """`pictures` are any two decoded ones.
 
         :raises NotFound: no token stands for a picture alone.
         """
         super().__init__()
         self.whole = whole
+        self.most = 0  # pictures that a prompt may have, to be taken apart; 0: any number
+        self.lost = ""  # why the last prompt that wasn't taken apart wasn't
         texts = ("x", "yes or no")
-        bare = {token for text in texts for token in self._asked(None, text)[0]}
-        seen = [set(self._asked(sample, text)[0]) - bare for text in texts]
+        try:
+            bare = {token for text in texts for token in self._asked(None, text)[0]}
+        except ModelError:
+            raise NotFound("it takes no prompt without a picture") from None
+        seen = [set(self._asked(pictures[0], text)[0]) - bare for text in texts]
         self._pictures = seen[0] & seen[1]  # tokens that only pictures bring
         if not self._pictures:
             raise NotFound("no token of the prompt stands for a picture")
+        beside = [Message("user", [*(ImagePart(picture) for picture in pictures), "x"])]
+        try:
+            if self.prepare(beside, pictures, PLAIN, ()).inputs is None:
+                return
+        except ModelError:  # of its processor: one picture at a time is what it takes
+            return
+        tokens = [t for t in self._asked(pictures[0], "x")[0] if t in self._pictures]
+        self._pictures = {max(set(tokens), key=tokens.count)}
+        self.forget()
 
     def prepare(
         self, messages: Sequence[Message], images: Sequence[Any], use: TemplateUse, notes: tuple[str, ...]
     ) -> Prepared:
-        """As `WholeProcessor.prepare`, and where each picture's tokens lie.
+        """As `WholeProcessor.prepare`, and where each picture's tokens lie, in place of `inputs`.
 
-        :raises NotFound: a picture's tokens don't lie in the prompt as they do in one of its own.
+        With `inputs`, as the whole processor's, where a picture's tokens don't lie in the prompt as in one of its own.
         """
-        ids = self.whole.prepare(messages, images, use, notes).ids
-        seen = [self.process(image) for image in images]
+        made = self.whole.prepare(messages, images, use, notes)
+        try:
+            if self.most and len(images) > self.most:
+                raise NotFound(f"more pictures than {self.most} were never tried")
+            ids = _plain(made.ids)
+            seen = [self.process(image) for image in images]
+            return Prepared(ids, seen, self._spans(ids, seen), notes)
+        except NotFound as error:
+            self.lost = str(error)
+            return made
+
+    def _spans(self, ids: list[int], seen: Sequence[VisionInput]) -> list[ImageSpan]:
         spans, at = [], 0
         for image in seen:
             at = _find(ids, image.tokens, at)
@@ -61,7 +90,7 @@ class FoundVision(PictureProcessor):
         rest = [token for i, token in enumerate(ids) if not any(s.start <= i < s.start + s.length for s in spans)]
         if self._pictures & set(rest):
             raise NotFound("tokens of a picture are left over in the prompt")
-        return Prepared(ids, seen, spans, notes)
+        return spans
 
     def _run(self, image: Any) -> VisionInput:
         """One picture in a prompt of its own; `arrays` are that prompt's, and `start` where its tokens begin."""
@@ -77,7 +106,12 @@ class FoundVision(PictureProcessor):
         parts: list[Any] = [text] if image is None else [ImagePart(image), text]
         made = self.whole.prepare([Message("user", parts)], [] if image is None else [image], PLAIN, ())
         assert made.inputs is not None
-        return made.ids, made.inputs
+        return _plain(made.ids), made.inputs
+
+
+def _plain(ids: list[int]) -> list[int]:
+    """Token ids, where those of pictures may be their numbers in the prompt, less than 0: all of them -1."""
+    return [max(token, -1) for token in ids]
 
 
 def _find(ids: list[int], tokens: tuple[int, ...], start: int) -> int:
@@ -141,7 +175,7 @@ class FoundModel(LoadedModel):
 
     def positions(self, prompt: Prepared) -> Positions | None:
         """By the family's own index of the whole prompt, pictures' grids included."""
-        if not self.family.mrope:
+        if not self.family.mrope or prompt.inputs is not None:
             return None
         self._forget()
         grids = [g.reshape(-1, 3) for g in (i.arrays.get("image_grid_thw") for i in prompt.images) if g is not None]
@@ -180,6 +214,13 @@ class FoundModel(LoadedModel):
     def _hidden(self) -> int:
         text = {**self.checkpoint.config, **(self.checkpoint.config.get("text_config") or {})}
         return int(text["hidden_size"])
+
+    def prefill_whole(self, prompt: Prepared, caches: list[Any]) -> tuple[mx.array, int]:
+        """Logits (1, V) behind a prompt that goes through the family's own code at once, and what the positions of
+        what follows are ahead of its tokens by."""
+        self._forget()
+        logits, _ = whole.prefill(self.model, prompt, caches)
+        return logits, whole.delta_of(self.model)
 
     def _forget(self) -> None:
         """What the last call left on the model would go before what this one is given."""

@@ -1,25 +1,24 @@
 """Whether a family that nothing is listed of may share the batch and the cache: shown on the checkpoint itself.
 
-Three prompts with one, two and no made-up pictures run whole and alone, by the family's own code, and then as the
-engine would run them: pictures one by one, prefill in uneven chunks, the KV cut and put together again, all rows in
-one batch. The logits of every step must agree within the noise between batch sizes. As a negative control the same with
-one picture's features taken from the other must not.
+Prompts with one, two and no made-up pictures run whole and alone, by the family's own code, and then as the engine
+would run them: whole and then all in one batch; and with pictures one by one, prefill in uneven chunks and the KV cut and
+put together again in between. The logits of every step must agree within the noise between batch sizes. As negative
+controls the same with one picture in place of another must not.
 """
 
 from __future__ import annotations
 
-import hashlib
+import copy
 import logging
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
 from ..errors import OmlxError
-from ..types import ImagePart, Message
-from . import kv_records, whole
+from . import kv_records, samples, whole
 from .families import Family
 from .found import FoundModel, FoundVision
 from .kv_state import MergedBatch
@@ -27,138 +26,194 @@ from .loaded import LoadedModel
 from .prepared import Prepared
 from .row_proof import noise_of
 from .row_store import RowStore
+from .samples import Asked
 
 _log = logging.getLogger(__name__)
 _DECODED = 6  # tokens a row
+_ROWS = 3
 _CHUNKS = (5, 17, 3)  # tokens, in turns
-_SIZES = ((84, 56), (56, 140))
+
+Filled = tuple[list[Any], int]  # a row's caches, and what its positions are ahead of its tokens by
 
 
-class Sample:
-    """A made-up picture, as the processors want them."""
+@dataclass
+class _Alone:
+    """A prompt as the family itself answers it: logits (V,) a token, and its caches behind the prompt."""
 
-    def __init__(self, width: int, height: int, seed: int) -> None:
-        made = np.random.default_rng(seed).integers(0, 256, (height // 14, width // 14, 3), np.uint8)
-        self._pixels = np.kron(made, np.ones((14, 14, 1), np.uint8))
-        self.width, self.height = width, height
-        self.digest = hashlib.blake2b(self._pixels.tobytes(), digest_size=16).hexdigest()
+    asked: Asked
+    prompt: Prepared
+    logits: list[mx.array]
+    filled: Filled
 
-    def pil(self) -> Any:
-        from PIL import Image
-
-        return Image.fromarray(self._pixels)
+    @property
+    def tokens(self) -> list[int]:
+        return [int(mx.argmax(logits)) for logits in self.logits]
 
 
 def shared_if_shown(model: LoadedModel) -> LoadedModel:
-    """`model`, or the same weights as a model that shares the batch. `warnings` say why not. Engine thread."""
+    """`model`, or the same weights as a model that shares the batch. `alone_because` and `whole_because` say why not,
+    or not in full. Engine thread."""
     if model.family.batchable or not isinstance(model.vision, whole.WholeProcessor):
         return model
-    known = model.remembered.get("alone")
-    if isinstance(known, str) and known:
-        model.alone_because = known
-        return model
-    found = None
-    try:
-        found = _found(model)
-        model.alone_because = "" if known == "" else _difference_shown(model, found)
-    except OmlxError as error:
-        model.alone_because = str(error).removesuffix(".")
-    except Exception as error:
-        _log.debug("the proof of %s met a fault", model.name, exc_info=error)
-        model.alone_because = f"{type(error).__name__}: {error}"
+    known = _known(model.remembered.get("sharing"))
+    alone, in_one = known if known is not None else _shown(model)
     if known is None:
-        model.remembered.put("alone", model.alone_because)
-    return model if model.alone_because or found is None else found
-
-
-def _found(model: LoadedModel) -> FoundModel:
-    assert isinstance(model.vision, whole.WholeProcessor)
-    vision = FoundVision(model.vision, _pictures()[0])
-    has_index = hasattr(model.language_model, "get_rope_index")
-    fields = {name: getattr(model, name) for name in model.__dataclass_fields__}
-    return FoundModel(**{**fields, "vision": vision, "family": Family(mrope=has_index)})
-
-
-@lru_cache(maxsize=1)
-def _pictures() -> list[Sample]:
-    return [Sample(*size, seed) for seed, size in enumerate(_SIZES)]
-
-
-def _prompts() -> list[tuple[list[Message], list[Sample]]]:
-    one, other = _pictures()
-    return [
-        ([Message("user", [ImagePart(one), "What is this, in a word?"])], [one]),
-        ([Message("user", [ImagePart(other), ImagePart(one), "Which of them is larger?"])], [other, one]),
-        ([Message("user", ["Say something."])], []),
-    ]
-
-
-def _difference_shown(model: LoadedModel, found: FoundModel) -> str:
-    """Why what the engine would do isn't what the family does; empty where it is."""
-    wanted = [_alone(model, *asked) for asked in _prompts()]
-    prepared = [found.prepare(messages, pictures) for messages, pictures in _prompts()]
-    for (messages, pictures), made in zip(_prompts(), prepared, strict=True):
-        if made.ids != model.prepare(messages, pictures).ids:
-            return "its prompt's tokens can't be found"
-    features = [[found.encode_image(image) for image in made.images] for made in prepared]
-    noise = noise_of(found)
-    right = _far(_together(found, prepared, features, wanted), wanted)
-    if not right <= noise:
-        return f"its logits differ by {right:.2g} from those of a request alone (noise {noise:.2g})"
-    swapped = [[_of_another(features)], *features[1:]]
-    wrong = _far(_together(found, prepared, swapped, wanted)[:1], wanted[:1])
-    if not wrong > 2 * noise:
-        return "the proof can't tell one picture from another"
-    return ""
-
-
-def _of_another(features: list[list[mx.array]]) -> mx.array:
-    """In place of the first picture's rows, as many of the other's."""
-    rows, other = features[0][0].shape[0], features[1][0]
-    return mx.concatenate([other] * -(-rows // other.shape[0]), axis=0)[:rows]
-
-
-def _alone(model: LoadedModel, messages: Sequence[Message], pictures: Sequence[Sample]) -> list[mx.array]:
-    """Logits (V,) of the family's own greedy answer, and the tokens it was fed, from one whole prefill."""
-    prompt, caches = model.prepare(messages, pictures), model.new_cache()
-    logits, carried = whole.prefill(model.model, prompt, caches)
-    made = [logits[0].astype(mx.float32)]
-    for _ in range(_DECODED):
-        token = mx.argmax(made[-1])[None]
-        logits, carried = whole.decode(model.model, token, caches, carried)
-        made.append(logits[0].astype(mx.float32))
-    mx.eval(made)
+        model.remembered.put("sharing", [alone, in_one])
+    if alone:
+        model.alone_because = alone
+        return model
+    made = _sharing(model)
+    if not in_one:
+        why, vision = _tried(model, lambda: FoundVision(whole_of(model), samples.pictures()))
+        in_one = why
+        made = made if vision is None else _sharing(model, vision)
+    made.whole_because = in_one
     return made
 
 
-def _together(
-    model: FoundModel, prompts: list[Prepared], features: list[list[mx.array]], fed: list[list[mx.array]]
-) -> list[list[mx.array]]:
-    """The same logits as the engine computes them; every row is fed what the family said alone."""
+def _known(value: Any) -> tuple[str, str] | None:
+    if isinstance(value, list) and len(value) == 2 and all(isinstance(part, str) for part in value):
+        return value[0], value[1]
+    return None
+
+
+def _shown(model: LoadedModel) -> tuple[str, str]:
+    """Why its rows run alone, and why a prompt runs whole and uncached; empty where that needn't be."""
+    why, rows = _tried(model, lambda: _answers(model))
+    if rows is None:
+        return why, ""
+    alone, _ = _tried(model, lambda: _difference_together(_sharing(model), rows))
+    if alone:
+        return alone, ""
+    in_one, _ = _tried(model, lambda: _difference_shown(model, rows))
+    return "", in_one
+
+
+def _tried(model: LoadedModel, do: Callable[[], Any]) -> tuple[str, Any]:
+    """A sentence, empty where all is well, and what was made."""
+    try:
+        made = do()
+        return (made, None) if isinstance(made, str) else ("", made)
+    except OmlxError as error:
+        return str(error).removesuffix("."), None
+    except Exception as error:
+        _log.debug("the proof of %s met a fault", model.name, exc_info=error)
+        return _sentence(error), None
+
+
+def _sentence(error: Exception) -> str:
+    """For people: what a library's error comes to."""
+    if isinstance(error, AttributeError) and "merge" in str(error):
+        return "its layers keep what can't lie side by side with another row's"
+    if isinstance(error, MemoryError):
+        return "there was no memory to try it"
+    return "its code can't take prompts in the pieces that the engine would give it"
+
+
+def whole_of(model: LoadedModel) -> whole.WholeProcessor:
+    assert isinstance(model.vision, whole.WholeProcessor)
+    return model.vision
+
+
+def _sharing(model: LoadedModel, vision: Any = None) -> FoundModel:
+    has_index = hasattr(model.language_model, "get_rope_index")
+    fields = {name: getattr(model, name) for name in model.__dataclass_fields__}
+    return FoundModel(**{**fields, "vision": vision or model.vision, "family": Family(mrope=has_index)})
+
+
+def _answers(model: LoadedModel) -> list[_Alone]:
+    """By the family's own code. Prompts that it can't take are left out, if enough are left."""
+    made: list[_Alone] = []
+    for asked in samples.prompts():
+        if len(made) == _ROWS:
+            break
+        why, row = _tried(model, lambda asked=asked: _alone(model, asked))
+        if row is None and not made:
+            raise OmlxError(why)
+        made += [row] if row is not None else []
+    if len(made) < 2:
+        raise OmlxError("it takes too few kinds of prompts to try it")
+    return made
+
+
+def _alone(model: LoadedModel, asked: Asked) -> _Alone:
+    prompt, caches = model.prepare(*asked), model.new_cache()
+    logits, carried = whole.prefill(model.model, prompt, caches)
+    filled = copy.deepcopy(caches), whole.delta_of(model.model)
+    made = [logits[0].astype(mx.float32)]
+    for _ in range(_DECODED):
+        logits, carried = whole.decode(model.model, mx.argmax(made[-1])[None], caches, carried)
+        made.append(logits[0].astype(mx.float32))
+    mx.eval(made)
+    return _Alone(asked, prompt, made, filled)
+
+
+def _difference_together(model: FoundModel, rows: list[_Alone]) -> str:
+    """Why rows can't decode together behind prompts that ran whole; empty where they can."""
+    fed, wanted = [row.tokens[:-1] for row in rows], [row.logits[1:] for row in rows]
+    other, caches = model.prepare(*samples.swapped()), model.new_cache()
+    _, delta = model.prefill_whole(other, caches)
+    filled = [row.filled for row in rows]
+    wrong = _together(model, [(caches, delta), *copy.deepcopy(filled[1:])], fed)
+    return _judged(model, _far(_together(model, filled, fed), wanted), _far(wrong[:1], wanted[:1]))
+
+
+def _difference_shown(model: LoadedModel, rows: list[_Alone]) -> str:
+    """Why a prompt in pieces isn't what the family makes of it whole; empty where it is."""
+    vision = FoundVision(whole_of(model), samples.pictures())
+    found = _sharing(model, vision)
+    prepared = [found.prepare(*row.asked) for row in rows]
+    if not all(made.inputs is None for made in prepared):
+        return vision.lost or "its prompt's tokens can't be found"
+    if max(len(row.prompt.images) for row in rows) < 2:
+        vision.most = 1  # with more the family's own code fails, so that nothing is shown of them
+    features = [[found.encode_image(image) for image in made.images] for made in prepared]
+    fed = [[made.ids[-1], *row.tokens[:-1]] for made, row in zip(prepared, rows, strict=True)]
+    wanted = [row.logits for row in rows]
+    filled = [_prefilled(found, *pair) for pair in zip(prepared, features, strict=True)]
+    right = _far(_together(found, filled, fed), wanted)
+    changed = [_of_another(features), *features[1:]]
+    filled = [_prefilled(found, *pair) for pair in zip(prepared, changed, strict=True)]
+    return _judged(found, right, _far(_together(found, filled, fed)[:1], wanted[:1]))
+
+
+def _judged(model: FoundModel, right: float, wrong: float) -> str:
+    noise = noise_of(model)
+    if not right <= noise:
+        return f"its logits differ by {right:.2g} from those of a request alone (noise {noise:.2g})"
+    return "" if wrong > 2 * noise else "the proof can't tell one picture from another"
+
+
+def _of_another(features: list[list[mx.array]]) -> list[mx.array]:
+    """In place of the first picture's rows, as many of another's."""
+    rows = features[0][0].shape[0]
+    other = next(seen[0] for seen in features[1:] if seen)
+    return [mx.concatenate([other] * -(-rows // other.shape[0]), axis=0)[:rows]]
+
+
+def _together(model: FoundModel, rows: Sequence[Filled], fed: list[list[int]]) -> list[list[mx.array]]:
+    """Logits (V,) behind each token that a row is fed, all rows in one batch."""
     layers = model.new_cache()
     store: Any = RowStore(len(layers), model.rows.grouping) if model.rows else MergedBatch()
     order: list[int] = []
-    deltas: list[int] = []
-    for row, (prompt, seen) in enumerate(zip(prompts, features, strict=True)):
-        caches, delta = _prefilled(model, prompt, seen)
+    for row, (caches, _) in enumerate(rows):
         order.insert(store.put(caches), row)
-        deltas.append(delta)
-    made: list[list[mx.array]] = [[] for _ in prompts]
-    for step in range(_DECODED + 1):
-        tokens = [int(mx.argmax(fed[row][step - 1])) if step else prompts[row].ids[-1] for row in order]
-        places = [store.length(at) + deltas[row] for at, row in enumerate(order)]
+    made: list[list[mx.array]] = [[] for _ in rows]
+    for step in range(len(fed[0])):
+        places = [store.length(at) + rows[row][1] for at, row in enumerate(order)]
         positions = None
         if model.family.mrope:
             positions = mx.array(np.broadcast_to(np.array(places, np.int32)[None, :, None], (3, len(places), 1)))
         store.begin()
-        logits = model.forward(mx.array(tokens)[:, None], store.caches, None, positions)[:, -1].astype(mx.float32)
+        ids = mx.array([[fed[row][step]] for row in order])
+        logits = model.forward(ids, store.caches, None, positions)[:, -1].astype(mx.float32)
         mx.eval(logits)
         for at, row in enumerate(order):
             made[row].append(logits[at])
     return made
 
 
-def _prefilled(model: FoundModel, prompt: Prepared, features: list[mx.array]) -> tuple[list[Any], int]:
+def _prefilled(model: FoundModel, prompt: Prepared, features: list[mx.array]) -> Filled:
     """All but the last token in uneven chunks, with the cache cut and put together again in between."""
     caches, positions, embeds = model.new_cache(), model.positions(prompt), model.embed(prompt, features)
     assert embeds is not None
@@ -178,7 +233,7 @@ def _prefilled(model: FoundModel, prompt: Prepared, features: list[mx.array]) ->
 
 
 def _far(made: list[list[mx.array]], wanted: list[list[mx.array]]) -> float:
-    """The largest difference of a logit; infinite where a token differs though its lead was clear."""
+    """The largest difference of a logit; infinite where it is no number."""
     pairs = [(a, b) for mine, theirs in zip(made, wanted, strict=True) for a, b in zip(mine, theirs, strict=True)]
     found = max(float(mx.max(mx.abs(a - b))) for a, b in pairs)
     return found if found == found else float("inf")

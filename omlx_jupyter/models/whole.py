@@ -161,6 +161,16 @@ def prefill(model: Any, prompt: Prepared, caches: list[Any]) -> tuple[mx.array, 
     return output.logits[:, -1], _carried(output)
 
 
+def delta_of(model: Any) -> int:
+    """How far the positions behind the prompt that just ran are ahead of its tokens, where the family keeps that."""
+    for owner in (model.language_model, model):
+        for name in ("_rope_deltas", "rope_deltas"):
+            found = getattr(owner, name, None)
+            if found is not None:
+                return int(np.array(found).reshape(-1)[0])
+    return 0
+
+
 def decode(model: Any, tokens: mx.array, caches: list[Any], carried: dict[str, Any]) -> tuple[mx.array, dict[str, Any]]:
     """Logits (1, vocabulary) after one more token; `tokens` is (1,)."""
     output = model.language_model(tokens[:, None], cache=caches, logits_to_keep=1, **carried)
