@@ -7,6 +7,8 @@ Whether that gives what the family computes alone is for `proof` to show.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
+from inspect import signature
 from typing import Any
 
 import mlx.core as mx
@@ -126,6 +128,8 @@ class FoundModel(LoadedModel):
     own embedding gives at its tokens, (tokens, hidden), and beside them the rows that enter deeper layers, if any.
     """
 
+    _hidden = 0  # width of an embedding
+    _offset_rows = False  # rows for deeper layers are wanted from the prompt's first token on
     _by_layer: tuple[int, ...] | None = None  # (layers, width) of what each layer gets of every token, text's too
 
     def encode_image(self, image: VisionInput) -> mx.array:
@@ -141,7 +145,12 @@ class FoundModel(LoadedModel):
         if deep is not None:
             if mask is None or self._by_layer:
                 raise NotFound("rows enter deeper layers, and no mask says where")
-            made = _beside(made, [d.astype(made.dtype) for d in deep], mask.reshape(-1), rows)
+            self._offset_rows = isinstance(deep, mx.array)
+            deep = [d.astype(made.dtype) for d in getattr(deep, "embeddings", deep)]
+            if self._offset_rows:
+                seen = mx.array(np.flatnonzero(np.array(mask).reshape(-1)))
+                deep = [d[seen] for d in deep]
+            made = _beside(made, deep, mask.reshape(-1), rows)
         mx.eval(made)
         return made
 
@@ -168,6 +177,7 @@ class FoundModel(LoadedModel):
     def _with_layers(self, found: dict[str, Any]) -> mx.array:
         """An embedding's rows (1, N, hidden), wider where layers get rows of their own of every token."""
         rows, each = found["inputs_embeds"], found.get("per_layer_inputs")
+        self._hidden = rows.shape[-1]
         if each is None:
             return rows
         self._by_layer = each.shape[2:]
@@ -182,7 +192,9 @@ class FoundModel(LoadedModel):
         ids = mx.array([prompt.ids])
         grid = mx.array(np.concatenate(grids)) if grids else None
         try:
-            places, delta = self.language_model.get_rope_index(ids, grid, None, mx.ones(ids.shape, mx.int32))
+            index = self.language_model.get_rope_index
+            named = {"image_grid_thw": grid, "attention_mask": mx.ones(ids.shape, mx.int32)}
+            places, delta = index(ids, **{n: v for n, v in named.items() if n in signature(index).parameters})
         except AttributeError:  # an index taken over from another family, which its config doesn't fit
             places, delta = mx.arange(len(prompt.ids))[None], mx.zeros(1, mx.int32)
         made = np.array(places)
@@ -203,17 +215,23 @@ class FoundModel(LoadedModel):
                 embeds, each = mx.split(embeds, [self._hidden], axis=-1)
                 extra["per_layer_inputs"] = each.reshape(*each.shape[:2], *self._by_layer)
             else:
-                embeds, extra = _apart(embeds, self._hidden)
+                before = int(caches[0].offset) if self._offset_rows else None
+                embeds, extra = _apart(embeds, self._hidden, before)
             extra["inputs_embeds"] = embeds
         if positions is not None:
-            extra["position_ids"] = positions
+            extra["position_ids"] = positions if self.family.axes == 3 else positions[0]
+        elif self._crossed and ids.shape[1] > 1:  # its own code makes none of text
+            places = mx.arange(ids.shape[1], dtype=mx.int32)
+            extra["position_ids"] = mx.broadcast_to(places, (ids.shape[0], self._crossed, ids.shape[1]))
         output = self.language_model(ids, cache=caches, **extra)
         return getattr(output, "logits", output)
 
-    @property
-    def _hidden(self) -> int:
-        text = {**self.checkpoint.config, **(self.checkpoint.config.get("text_config") or {})}
-        return int(text["hidden_size"])
+    @cached_property
+    def _crossed(self) -> int:
+        """Axes of positions that a prompt's first chunk has, and none of what follows; 0 as a rule."""
+        if not hasattr(self.language_model, "get_xdrope_input_positions"):
+            return 0
+        return len(self.language_model.args.rope_scaling["xdrope_section"])
 
     def prefill_whole(self, prompt: Prepared, caches: list[Any]) -> tuple[mx.array, int]:
         """Logits (1, V) behind a prompt that goes through the family's own code at once, and what the positions of
@@ -243,14 +261,19 @@ def _beside(rows: mx.array, deep: list[mx.array], mask: mx.array, span: slice) -
     return mx.concatenate(columns, axis=-1)
 
 
-def _apart(embeds: mx.array, hidden: int) -> tuple[mx.array, dict[str, Any]]:
-    """The other way round for a chunk (1, tokens, wide): its embeddings, and what deeper layers get of it."""
+def _apart(embeds: mx.array, hidden: int, before: int | None = None) -> tuple[mx.array, dict[str, Any]]:
+    """The other way round for a chunk (1, tokens, wide): its embeddings, and what deeper layers get of it; where
+    `before` tokens of the prompt are to be counted, in full with zeros for these."""
     if embeds.shape[-1] <= hidden:
         return embeds, {}
     seen = np.array(embeds[0, :, -1].astype(mx.float32)) > 0.5
     rows, layers = embeds[..., :hidden], (embeds.shape[-1] - 1) // hidden - 1
     if not seen.any():
         return rows, {}
+    deep = [embeds[0, :, hidden * (i + 1) : hidden * (i + 2)] for i in range(layers)]
+    if before is not None:
+        whole = [mx.concatenate([mx.zeros((before, hidden), rows.dtype), layer]) for layer in deep]
+        mask = np.concatenate([np.zeros(before, bool), seen])
+        return rows, {"visual_pos_masks": mx.array(mask[None]), "deepstack_visual_embeds": mx.stack(whole)}
     place = mx.array(np.flatnonzero(seen))
-    deep = [embeds[0, :, hidden * (i + 1) : hidden * (i + 2)][place] for i in range(layers)]
-    return rows, {"visual_pos_masks": mx.array(seen[None]), "deepstack_visual_embeds": deep}
+    return rows, {"visual_pos_masks": mx.array(seen[None]), "deepstack_visual_embeds": [d[place] for d in deep]}

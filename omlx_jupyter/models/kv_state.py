@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import mlx.core as mx
@@ -77,6 +78,24 @@ def row_length(cache: Any) -> int:
     """Tokens that a single row's layer has seen; 0 for layers that don't count."""
     offset = getattr(cache, "offset", 0)
     return int(offset) if isinstance(offset, int) else 0
+
+
+_KNOWN = frozenset(("KVCache", "RotatingKVCache", "ArraysCache", "CacheList"))
+
+
+def unknown_kind(caches: list[Any]) -> str:
+    """The class of the first layer's cache that nothing is known of; empty where all are known. What is derived from a
+    known class departs from it."""
+    for part in parts_of(caches):
+        kind = type(part)
+        if kind.__name__ not in _KNOWN or not kind.__module__.endswith(".models.cache"):
+            return kind.__name__
+    return ""
+
+
+def parts_of(caches: Iterable[Any]) -> list[Any]:
+    """Every layer's cache, those of a layer that keeps several one by one."""
+    return [part for cache in caches for part in (parts_of(cache.caches) if hasattr(cache, "caches") else [cache])]
 
 
 def is_plain(caches: list[Any]) -> bool:

@@ -20,7 +20,7 @@ from .families import Family, OcrProfile
 from .positions import Positions, mrope_positions
 from .prepared import Prepared, VisionInput, assemble
 from .remembered import Remembered, rows_from_json, rows_to_json
-from .row_proof import RowProof, prove
+from .row_proof import RowProof, noise_of, prove
 from .switches import PLAIN, TemplateUse
 from .tokenizer import ChatTokenizer, require_template_pictures
 from .tools import ToolParser
@@ -86,6 +86,11 @@ class LoadedModel:
         elif known.grouping.handles:
             hook(self.language_model)
         return known
+
+    @cached_property
+    def noise(self) -> float:
+        """What logits may differ by and mean the same."""
+        return noise_of(self)
 
     @cached_property
     def remembered(self) -> Remembered:

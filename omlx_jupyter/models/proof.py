@@ -11,26 +11,24 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
 from ..errors import OmlxError
-from . import kv_records, samples, whole
+from . import kv_records, kv_state, samples, whole
 from .families import Family
-from .found import FoundModel, FoundVision
+from .found import FoundModel, FoundVision, NotFound
 from .kv_state import MergedBatch
 from .loaded import LoadedModel
 from .prepared import Prepared
-from .row_proof import noise_of
 from .row_store import RowStore
 from .samples import Asked
 
 _log = logging.getLogger(__name__)
 _DECODED = 6  # tokens a row
-_ROWS = 3
 _CHUNKS = (5, 17, 3)  # tokens, in turns
 
 Filled = tuple[list[Any], int]  # a row's caches, and what its positions are ahead of its tokens by
@@ -50,43 +48,73 @@ class _Alone:
         return [int(mx.argmax(logits)) for logits in self.logits]
 
 
+@dataclass(frozen=True)
+class Sharing:
+    """What was shown: why its rows run `alone` and why a prompt runs `whole` and uncached, empty where that needn't be.
+    Positions have so many `axes` (0: the caches' lengths say enough); prompts of up to `most` pictures (0: any number)
+    are taken apart."""
+
+    alone: str = ""
+    whole: str = ""
+    axes: int = 0
+    most: int = 0
+
+
 def shared_if_shown(model: LoadedModel) -> LoadedModel:
     """`model`, or the same weights as a model that shares the batch. `alone_because` and `whole_because` say why not,
     or not in full. Engine thread."""
     if model.family.batchable or not isinstance(model.vision, whole.WholeProcessor):
         return model
-    known = _known(model.remembered.get("sharing"))
-    alone, in_one = known if known is not None else _shown(model)
-    if known is None:
-        model.remembered.put("sharing", [alone, in_one])
-    if alone:
-        model.alone_because = alone
+    shown = _known(model.remembered.get("sharing"))
+    if shown is None:
+        shown = _shown(model)
+        model.remembered.put("sharing", list(astuple(shown)))
+    if shown.alone:
+        model.alone_because = shown.alone
         return model
-    made = _sharing(model)
-    if not in_one:
+    if not shown.whole:
         why, vision = _tried(model, lambda: FoundVision(whole_of(model), samples.pictures()))
-        in_one = why
-        made = made if vision is None else _sharing(model, vision)
-    made.whole_because = in_one
+        if vision is not None:
+            vision.most = shown.most
+            return _sharing(model, shown.axes, vision)
+        shown = replace(shown, whole=why)
+    made = _sharing(model, shown.axes)
+    made.whole_because = shown.whole
     return made
 
 
-def _known(value: Any) -> tuple[str, str] | None:
-    if isinstance(value, list) and len(value) == 2 and all(isinstance(part, str) for part in value):
-        return value[0], value[1]
+def _known(value: Any) -> Sharing | None:
+    kinds = (str, str, int, int)
+    if isinstance(value, list) and len(value) == len(kinds) and all(map(isinstance, value, kinds)):
+        return Sharing(*value)
     return None
 
 
-def _shown(model: LoadedModel) -> tuple[str, str]:
-    """Why its rows run alone, and why a prompt runs whole and uncached; empty where that needn't be."""
+def _shown(model: LoadedModel) -> Sharing:
+    unknown = kv_state.unknown_kind(model.new_cache())
+    if unknown:
+        return Sharing(f"its layers keep a {unknown}, a kind of cache that isn't known")
     why, rows = _tried(model, lambda: _answers(model))
     if rows is None:
-        return why, ""
-    alone, _ = _tried(model, lambda: _difference_together(_sharing(model), rows))
-    if alone:
-        return alone, ""
-    in_one, _ = _tried(model, lambda: _difference_shown(model, rows))
-    return "", in_one
+        return Sharing(why)
+    for axes in (3, 1) if hasattr(model.language_model, "get_rope_index") else (0,):
+        alone, _ = _tried(model, lambda axes=axes: _difference_together(_sharing(model, axes), rows))
+        if not alone:
+            return _pieces_shown(model, axes, rows)
+        why = why or alone
+    return Sharing(why)
+
+
+def _pieces_shown(model: LoadedModel, axes: int, rows: list[_Alone]) -> Sharing:
+    """Whether prompts may be taken apart: all that the family takes, or else those with one picture."""
+    most = 0 if any(len(row.prompt.images) > 1 for row in rows) else 1
+    first = ""
+    while True:
+        why, _ = _tried(model, lambda most=most, rows=rows: _difference_shown(model, axes, most, rows))
+        if not why or most:
+            return Sharing("", first or why if why else "", axes, most)
+        first, most = why, 1
+        rows = [row for row in rows if len(row.prompt.images) < 2]
 
 
 def _tried(model: LoadedModel, do: Callable[[], Any]) -> tuple[str, Any]:
@@ -115,30 +143,29 @@ def whole_of(model: LoadedModel) -> whole.WholeProcessor:
     return model.vision
 
 
-def _sharing(model: LoadedModel, vision: Any = None) -> FoundModel:
-    has_index = hasattr(model.language_model, "get_rope_index")
+def _sharing(model: LoadedModel, axes: int, vision: Any = None) -> FoundModel:
     fields = {name: getattr(model, name) for name in model.__dataclass_fields__}
-    return FoundModel(**{**fields, "vision": vision or model.vision, "family": Family(mrope=has_index)})
+    return FoundModel(**{**fields, "vision": vision or model.vision, "family": Family(mrope=axes > 0, axes=axes)})
 
 
 def _answers(model: LoadedModel) -> list[_Alone]:
     """By the family's own code. Prompts that it can't take are left out, if enough are left."""
     made: list[_Alone] = []
     for asked in samples.prompts():
-        if len(made) == _ROWS:
-            break
         why, row = _tried(model, lambda asked=asked: _alone(model, asked))
         if row is None and not made:
-            raise OmlxError(why)
+            raise NotFound(why)
         made += [row] if row is not None else []
     if len(made) < 2:
-        raise OmlxError("it takes too few kinds of prompts to try it")
+        raise NotFound("it takes too few kinds of prompts to try it")
     return made
 
 
 def _alone(model: LoadedModel, asked: Asked) -> _Alone:
     prompt, caches = model.prepare(*asked), model.new_cache()
     logits, carried = whole.prefill(model.model, prompt, caches)
+    if carried:
+        raise NotFound("what its pictures show is kept beside the tokens, which rows can't share")
     filled = copy.deepcopy(caches), whole.delta_of(model.model)
     made = [logits[0].astype(mx.float32)]
     for _ in range(_DECODED):
@@ -158,16 +185,16 @@ def _difference_together(model: FoundModel, rows: list[_Alone]) -> str:
     return _judged(model, _far(_together(model, filled, fed), wanted), _far(wrong[:1], wanted[:1]))
 
 
-def _difference_shown(model: LoadedModel, rows: list[_Alone]) -> str:
+def _difference_shown(model: LoadedModel, axes: int, most: int, rows: list[_Alone]) -> str:
     """Why a prompt in pieces isn't what the family makes of it whole; empty where it is."""
     vision = FoundVision(whole_of(model), samples.pictures())
-    found = _sharing(model, vision)
+    vision.most = most
+    found = _sharing(model, axes, vision)
     prepared = [found.prepare(*row.asked) for row in rows]
     if not all(made.inputs is None for made in prepared):
         return vision.lost or "its prompt's tokens can't be found"
-    if max(len(row.prompt.images) for row in rows) < 2:
-        vision.most = 1  # with more the family's own code fails, so that nothing is shown of them
-    features = [[found.encode_image(image) for image in made.images] for made in prepared]
+    encoded = {i.digest: found.encode_image(i) for i in {i.digest: i for made in prepared for i in made.images}.values()}
+    features = [[encoded[image.digest] for image in made.images] for made in prepared]
     fed = [[made.ids[-1], *row.tokens[:-1]] for made, row in zip(prepared, rows, strict=True)]
     wanted = [row.logits for row in rows]
     filled = [_prefilled(found, *pair) for pair in zip(prepared, features, strict=True)]
@@ -178,7 +205,7 @@ def _difference_shown(model: LoadedModel, rows: list[_Alone]) -> str:
 
 
 def _judged(model: FoundModel, right: float, wrong: float) -> str:
-    noise = noise_of(model)
+    noise = model.noise
     if not right <= noise:
         return f"its logits differ by {right:.2g} from those of a request alone (noise {noise:.2g})"
     return "" if wrong > 2 * noise else "the proof can't tell one picture from another"

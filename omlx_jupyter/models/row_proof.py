@@ -20,6 +20,7 @@ from .row_store import Grouping, RowStore
 
 _LENGTHS = (5, 11)  # of the prompts, in tokens
 _STEPS = ((1, 1), (1, 3), (2, 1))  # tokens a row
+_REPEATED = 5  # times both prompts: 80 tokens
 _MARGIN = 8.0  # times the noise between batch sizes
 _CALLS_ON_GPU = 4
 _LENGTHS_NAMED = (
@@ -78,7 +79,7 @@ def _unchanged_beside(model: Any, grouping: Grouping, length: int) -> bool:
         return model.forward(ids, store.caches, None, plain_positions(model, [[p] for p in places]))[order.index(0), -1]
 
     near, far = logits(0).astype(mx.float32), logits(length).astype(mx.float32)
-    return float(mx.max(mx.abs(near - far))) <= noise_of(model)
+    return float(mx.max(mx.abs(near - far))) <= model.noise
 
 
 def _shown(model: Any) -> RowProof:
@@ -86,7 +87,7 @@ def _shown(model: Any) -> RowProof:
     try:
         hook(model.language_model)
         wanted = _alone(model)
-        noise = noise_of(model)
+        noise = model.noise
         cost = grouping_of(model)
         rows = RowStore(len(model.new_cache()), cost)
         difference = _difference(_together(model, rows), wanted)
@@ -166,19 +167,41 @@ def _together(model: Any, store: RowStore, hide: int = 0) -> list[list[mx.array]
 
 
 def noise_of(model: Any) -> float:
-    """How far logits may differ: a multiple of what batch sizes 2 and 8 differ by from 1, at least some rounding."""
+    """How far logits may differ: a multiple of what batch sizes 2 and 8 differ by from 1, and two ways to cut a prompt
+    from each other, at least some rounding."""
     prompts, fed = _tokens(model)
+    prompt = [token for row in prompts for token in row] * _REPEATED  # as long as a proof's own: rounding grows
     found: list[mx.array] = []
     for rows in (1, 2, 8):
-        caches = list(model.new_cache())
-        ids = mx.array([prompts[0]] * rows)
-        model.forward(ids, caches, None, plain_positions(model, [list(range(len(prompts[0])))] * rows))
-        positions = plain_positions(model, [[len(prompts[0])]] * rows)
-        found.append(model.forward(mx.array([[fed[0][0]]] * rows), caches, None, positions)[0, -1].astype(mx.float32))
+        caches, logits = list(model.new_cache()), []
+        model.forward(mx.array([prompt] * rows), caches, None, plain_positions(model, [list(range(len(prompt)))] * rows))
+        for at, token in enumerate(fed[0][:3], start=len(prompt)):
+            made = model.forward(mx.array([[token]] * rows), caches, None, plain_positions(model, [[at]] * rows))
+            logits.append(made[0, -1].astype(mx.float32))
+        found.append(mx.stack(logits))
+        mx.eval(found)
     size = float(mx.max(mx.abs(found[0])))
     seen = max(float(mx.max(mx.abs(other - found[0]))) for other in found[1:])
-    rounding = 1e-5 if model.dtype == "float32" else 2e-2
-    return max(_MARGIN * seen, rounding * size)
+    rounding = size * (1e-5 if model.dtype == "float32" else 2e-2)
+    apart = _chunked_apart(model)
+    if apart <= rounding:  # more is no noise: it computes something else in chunks
+        seen = max(seen, apart)
+    return max(_MARGIN * seen, rounding)
+
+
+def _chunked_apart(model: Any) -> float:
+    """What two ways to cut a prompt of text into chunks differ by."""
+    ids = [token for row in _tokens(model)[0] for token in row] * _REPEATED
+    found = []
+    for size in (len(ids), 7):
+        caches = list(model.new_cache())
+        for at in range(0, len(ids), size):
+            piece = ids[at : at + size]
+            positions = plain_positions(model, [list(range(at, at + len(piece)))])
+            logits = model.forward(mx.array([piece]), caches, None, positions)[0, -1].astype(mx.float32)
+            mx.eval(logits, [c.state for c in caches])
+        found.append(logits)
+    return float(mx.max(mx.abs(found[0] - found[1])))
 
 
 def _difference(made: list[list[mx.array]], wanted: list[list[mx.array]]) -> float:

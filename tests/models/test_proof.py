@@ -30,7 +30,7 @@ KINDS = {
     "qwen3_vl_moe": "deep-stack features",
 }
 REASONS = {
-    "unlimited_ocr": "picture",
+    "unlimited_ocr": "RingSlidingKVCache",
     "idefics2": "depend on what is around",
     "llava_next": "another number of places",
 }
