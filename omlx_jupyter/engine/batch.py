@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import mlx.core as mx
 import numpy as np
 
-from ..models.kv_state import MergedBatch, row_length
+from ..models.kv_state import MergedBatch, SingleRow
 from ..models.row_store import RowStore, own_copies
 from ..models.sampling import Chosen, choose, choose_ahead
 from ..types import TokenLogprob
@@ -36,10 +36,10 @@ class DecodeBatch:
     """Rows in the order of their store. Step n + 1 is launched before step n's tokens are read."""
 
     def __init__(
-        self, model: Any, new_store: Callable[[], RowStore | MergedBatch], drafting: Drafting | None = None
+        self, model: Any, new_store: Callable[[], RowStore | MergedBatch | SingleRow], drafting: Drafting | None = None
     ) -> None:
         self._model, self._new_store, self._drafting = model, new_store, drafting
-        self._store: RowStore | MergedBatch | None = None
+        self._store: RowStore | MergedBatch | SingleRow | None = None
         self.rows: list[Row] = []
         self._tokens: Any = None  # (rows,) the tokens to feed next
         self.steps = 0
@@ -56,7 +56,7 @@ class DecodeBatch:
         last = row.slot.token
         if last is None:
             last = mx.array([row.last_prompt_token], mx.int32)
-        at = store.put(row.cache)  # from here on nothing can fail: a fault before leaves the batch as it was
+        at = store.put(row.cache, row.fed or len(row.prompt.ids) - 1)  # from here on nothing can fail: a fault before leaves the batch as it was
         self._store, self._tokens = store, mx.concatenate([tokens[:at], last, tokens[at:]])
         self.rows.insert(at, row)
         row.cache = row.slot.token = None
@@ -78,7 +78,7 @@ class DecodeBatch:
         """Take a row out with all that it needs to `join` again later, and go on with the same tokens."""
         assert self._store is not None
         at = self.rows.index(row)
-        row.cache = own_copies(self._store.row(at))
+        row.cache, row.fed = own_copies(self._store.row(at)), self._store.length(at)
         row.slot.token, row.aside = self._tokens[at : at + 1], row.nbytes
         self.leave(row)
 
@@ -220,7 +220,7 @@ class Aside:
     """Rows that were put aside, looked at as a batch's."""
 
     def length(self, row: Row) -> int:
-        return max(row_length(part) for part in row.cache or ())
+        return row.fed
 
     def row_caches(self, row: Row) -> list[Any]:
         return list(row.cache or ())

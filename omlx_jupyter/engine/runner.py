@@ -13,7 +13,7 @@ from ..cache.prefix_cache import CacheSettings
 from ..errors import RequestError
 from ..models import device, memory
 from ..models.guide import Guides
-from ..models.kv_state import MergedBatch
+from ..models.kv_state import MergedBatch, SingleRow
 from ..models.row_proof import RowProof
 from ..models.row_store import RowStore
 from ..models.sampling import RowSampler, choose
@@ -33,6 +33,7 @@ from .solo import SoloBatch
 from .state import PromptState
 from .turns import Chunks, chunks_for, gap_target
 
+_NO_CHUNKS = 2**40
 _LEAST_ROOM = 256 * 2**20  # beside the weights, whatever the machine has
 
 
@@ -55,6 +56,8 @@ class Runner:
         on_gpu = device.on_gpu()
         attention = memory.attention_per_token(model.checkpoint.config)
         fixed = Chunks(limits.prefill_chunk) if limits.prefill_chunk else None
+        if model.whole_because and not alone:
+            fixed = Chunks(_NO_CHUNKS)
         self._chunks = fixed or chunks_for(model.parameters, attention, on_gpu)
         self.gap_s = limits.gap_s or gap_target(on_gpu)
         self.rows: RowProof | None = model.rows
@@ -74,7 +77,9 @@ class Runner:
         self.copied = (1 if on_gpu else 2) / max(1, len(model.new_cache()))  # of KV, a layer at a time, within a step
         self.step_bytes = 12 * self.vocabulary  # a decode step's logits a row, as they are and in float32
 
-    def _new_store(self) -> RowStore | MergedBatch:
+    def _new_store(self) -> RowStore | MergedBatch | SingleRow:
+        if self.model.alone_because:
+            return SingleRow()
         return RowStore(len(self.model.new_cache()), self.rows.grouping) if self.rows else MergedBatch()
 
     def prepare(self, request: Request) -> None:
@@ -219,7 +224,7 @@ class Runner:
         assert row.cache is not None
         logits, row.delta = self.model.prefill_whole(row.prompt, row.cache)
         tokens, chosen = choose(logits, [row.sampler])
-        row.slot = Slot(chosen[0], fresh=False, token=tokens.astype(mx.int32))
+        row.slot, row.fed = Slot(chosen[0], fresh=False, token=tokens.astype(mx.int32)), len(row.prompt.ids)
         self.batch.join(row)
 
     def _prefill(self, row: Row, start: int, end: int) -> None:

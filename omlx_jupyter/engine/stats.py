@@ -55,13 +55,14 @@ class Capabilities:
 
 def capabilities_of(model: Any, runner: Any) -> Capabilities:
     """Of a loaded model and its runner."""
-    rows, batched, cached = runner.rows, bool(model.family.batchable), runner.reuse.cache is not None
+    alone = bool(model.alone_because) or not model.family.batchable
+    rows, batched, cached = runner.rows, not alone, runner.reuse.cache is not None
     why = {}
     if not batched:
         why["batched"] = model.alone_because or "its family's requests run one at a time"
     if not cached:
         off = model.whole_because or "the cache is off, or a layer's cache is of an unknown kind"
-        why["cached"] = off if batched else "it runs alone"
+        why["cached"] = off if model.family.batchable else "it runs alone"
     if rows is None:
         why["own_kv"] = "its layers keep more than plain KV" if batched else "it runs alone"
     elif rows.why:

@@ -34,7 +34,8 @@ class Stepper:
     ) -> None:
         """`folder` is where kernels tell each other what they hold; `settle` is called where they did."""
         self._runner, self._held, self._limits = runner, held, limits
-        self._alone, self._why = not model.family.batchable, str(model.alone_because)
+        self._why = str(model.alone_because)
+        self._alone = not model.family.batchable or bool(self._why)
         self._shared_to = runner.rows.shared_to if runner.rows else 0
         self._prefill = PrefillQueue(runner.reuse.follow)
         self._parked: list[Row] = []

@@ -142,11 +142,12 @@ class FoundModel(LoadedModel):
         rows = slice(start, start + len(image.tokens))
         made = self._with_layers(found)[0, rows]
         deep, mask = found.get("deepstack_visual_embeds"), found.get("visual_pos_masks")
-        if deep is not None:
+        if deep is not None or mask is not None:
             if mask is None or self._by_layer:
                 raise NotFound("rows enter deeper layers, and no mask says where")
             self._offset_rows = isinstance(deep, mx.array)
-            deep = [d.astype(made.dtype) for d in getattr(deep, "embeddings", deep)]
+            deep = getattr(deep, "embeddings", deep)
+            deep = [d.astype(made.dtype) for d in (() if deep is None else deep)]
             if self._offset_rows:
                 seen = mx.array(np.flatnonzero(np.array(mask).reshape(-1)))
                 deep = [d[seen] for d in deep]
@@ -275,5 +276,5 @@ def _apart(embeds: mx.array, hidden: int, before: int | None = None) -> tuple[mx
         whole = [mx.concatenate([mx.zeros((before, hidden), rows.dtype), layer]) for layer in deep]
         mask = np.concatenate([np.zeros(before, bool), seen])
         return rows, {"visual_pos_masks": mx.array(mask[None]), "deepstack_visual_embeds": mx.stack(whole)}
-    place = mx.array(np.flatnonzero(seen))
-    return rows, {"visual_pos_masks": mx.array(seen[None]), "deepstack_visual_embeds": [d[place] for d in deep]}
+    place, extra = mx.array(np.flatnonzero(seen)), {"visual_pos_masks": mx.array(seen[None])}
+    return rows, {**extra, "deepstack_visual_embeds": [d[place] for d in deep]} if deep else extra

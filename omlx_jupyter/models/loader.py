@@ -37,6 +37,7 @@ def load_model(
     _import_transformers()
     from .patches import as_products
     from .proof import shared_if_shown
+    from .text_proof import text_if_shown
 
     shown = path.name if name is None else str(name)
     try:
@@ -48,7 +49,7 @@ def load_model(
         told = f"{type(error).__name__}: {error}"
         raise ModelError(f"{shown} can't be loaded ({told}); a file of it is missing or damaged.") from error
     as_products(model.model)
-    return shared_if_shown(model)
+    return text_if_shown(shared_if_shown(model))
 
 
 def _load_gated(name: str, checkpoint: Checkpoint, trust_code: bool) -> Any:
@@ -152,12 +153,12 @@ def _load_vlm(name: str, checkpoint: Checkpoint, opened: Gate) -> Any:
 
 def _vision(model: Any, processor: Any, tokenizer: ChatTokenizer, family: Family, checkpoint: Checkpoint) -> Any:
     if not family.batchable or family.placeholder is None:
-        from .whole import WholeProcessor, why_not
+        from .whole import WholeProcessor, mended, why_not
 
         reason = why_not(model)
         if reason:
             raise _CannotLoad(f"{checkpoint.model_type} {reason}, which the engine can't drive.")
-        return WholeProcessor(processor, tokenizer, model.config)
+        return WholeProcessor(mended(processor), tokenizer, model.config)
     token = tokenizer.token_id(family.placeholder)
     if token is not None and getattr(processor, "image_token_id", token) != token:
         processor.image_token_id = token  # dots_ocr's processor hard-codes the published vocabulary's id

@@ -34,17 +34,23 @@ _LENGTHS_NAMED = (
 
 @dataclass(frozen=True)
 class RowProof:
-    """`grouping` for the checkpoint's decode batch; `why` its rows get arrays and a mask instead of handles, if so.
-    Rows that grow longer than `shared_to` tokens change their neighbours and run alone; 0 is no such length."""
+    """`grouping` for the checkpoint's decode batch; `why` its rows get arrays and a mask instead of handles, if so, and
+    why they run `alone`, if they can't share a batch at all. Rows that grow longer than `shared_to` tokens change their
+    neighbours and run alone; 0 is no such length."""
 
     grouping: Grouping
     why: str = ""
     shared_to: int = 0
+    alone: str = ""
 
 
 def prove(model: Any) -> RowProof:
     """Try a LoadedModel whose layers all keep plain KV. Engine thread; a few short forward passes."""
     proof = _shown(model)
+    if proof.why:
+        proof = _in_one_group(model, proof.why)
+    if proof.alone:
+        return proof
     for length in lengths_named(model.checkpoint.config):
         if not _unchanged_beside(model, proof.grouping, length):
             return replace(proof, shared_to=length)
@@ -104,6 +110,32 @@ def _shown(model: Any) -> RowProof:
     return RowProof(cost)
 
 
+def _in_one_group(model: Any, why: str) -> RowProof:
+    """With arrays and a mask, of either shape that models' own attention wants."""
+    alone = ""
+    for axes in (4, 5):
+        grouping = Grouping(handles=False, mask_axes=axes)
+        try:
+            wanted, steps = _alone(model), ((1, 1),) * 3
+            difference = _difference(_together(model, RowStore(len(model.new_cache()), grouping), 0, steps), wanted)
+            hidden = _difference(_together(model, RowStore(len(model.new_cache()), grouping), 1, steps), wanted)
+        except Exception:
+            alone = alone or "its attention can't take several rows"
+            continue
+        if difference <= model.noise and hidden > 2 * model.noise:
+            return RowProof(grouping, why)
+        alone = f"its logits differ by {difference:.2g} where rows decode together (noise {model.noise:.2g})"
+    return RowProof(Grouping(handles=False), why, alone=alone)
+
+
+def made_up(model: Any, count: int, seed: int = 0) -> list[int]:
+    """Tokens: the same every time, none of them a picture's."""
+    config = model.checkpoint.config
+    size = int((config.get("text_config") or {}).get("vocab_size") or config.get("vocab_size") or 64)
+    found: list[int] = np.random.default_rng(7 + seed).integers(1, max(2, min(size, 200) - 1), count).tolist()
+    return found
+
+
 def _tokens(model: Any) -> tuple[list[list[int]], list[list[int]]]:
     """Prompts and what is fed after them: made up, the same every time, none of them a picture's."""
     config = model.checkpoint.config
@@ -140,7 +172,9 @@ def _alone(model: Any) -> list[list[mx.array]]:
     return made
 
 
-def _together(model: Any, store: RowStore, hide: int = 0) -> list[list[mx.array]]:
+def _together(
+    model: Any, store: RowStore, hide: int = 0, steps: tuple[tuple[int, int], ...] = _STEPS
+) -> list[list[mx.array]]:
     """The same through `store`, several tokens a step. `hide` tokens of each row's KV are forgotten first."""
     prompts, fed = _tokens(model)
     order: list[int] = []
@@ -149,7 +183,7 @@ def _together(model: Any, store: RowStore, hide: int = 0) -> list[list[mx.array]
     done, logits = [0, 0], [list[mx.array](), list[mx.array]()]
     for at in range(len(order) if hide else 0):
         store.shorten(at, hide)
-    for step in _STEPS:
+    for step in steps:
         widths = [step[row] for row in order]
         ids = [fed[row][done[row] + i] for row, width in zip(order, widths, strict=True) for i in range(width)]
         places = [
@@ -206,7 +240,7 @@ def _chunked_apart(model: Any) -> float:
 
 def _difference(made: list[list[mx.array]], wanted: list[list[mx.array]]) -> float:
     """The largest difference; not a number where one isn't."""
-    pairs = [(a, b) for mine, theirs in zip(made, wanted, strict=True) for a, b in zip(mine, theirs, strict=True)]
+    pairs = [(a, b) for mine, theirs in zip(made, wanted, strict=True) for a, b in zip(mine, theirs, strict=False)]
     return max(float(mx.max(mx.abs(a - b))) for a, b in pairs)
 
 

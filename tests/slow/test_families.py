@@ -1,5 +1,5 @@
-"""Every picture family of mlx-vlm that a tiny checkpoint can be made of: what the engine answers is what mlx-vlm
-answers, alone, beside others and from the cache. `make families` runs it.
+"""Every picture family of mlx-vlm that a tiny checkpoint can be made of, and text families of mlx-lm: what the engine
+answers is what these answer, alone, beside others and from the cache. `make families` runs it.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import pytest
 
 from omlx_jupyter import Engine, ImagePart, Message
 from omlx_jupyter.cache.prefix_cache import CacheSettings
-from omlx_jupyter.models.found import FoundModel
 
-from ..checkpoints.families import make
-from ..checkpoints.more import ALONE, SHOWN
+from ..checkpoints.families import TEXT, VISION, make
+from ..checkpoints.more import ALONE, MOE, SHOWN
+from ..checkpoints.text import MORE_TEXT
 from ..checkpoints.wide import WIDE
 from ..conftest import endless, no_cache, noise_image
 from ..parity.test_matrix import GREEDY, Family
@@ -32,6 +32,7 @@ ROWS: list[tuple[str, tuple[tuple[int, int, int], ...]]] = [
     (LONG, ((60, 140, 2),)),
     ("Say something.", ()),
 ]
+WORDS: list[tuple[str, tuple[tuple[int, int, int], ...]]] = [("Hi", ()), ("What is it?", ()), (LONG, ()), (LONG * 2, ())]
 SEVERAL = ("Compare", ((90, 60, 1), (60, 140, 2)))
 
 
@@ -48,16 +49,16 @@ class Loaded:
 
     @property
     def shared(self) -> bool:
-        return isinstance(self.model, FoundModel)
+        return bool(self.model.family.batchable) and not self.model.alone_because
 
     @property
     def cached(self) -> bool:
-        return self.shared and not self.model.whole_because
+        return bool(self.model.family.batchable) and not self.model.whole_because
 
     def asked(self) -> list[tuple[list[Message], list[int]]]:
         """Prompts of different lengths that the family takes, and mlx-vlm's own answers."""
         found = []
-        for text, images in [*ROWS, SEVERAL]:
+        for text, images in [*ROWS, SEVERAL] if self.family.sees else WORDS:
             messages = self.family.messages(text, images)
             try:
                 found.append((messages, self.family.reference(messages, (text, images))))
@@ -67,7 +68,7 @@ class Loaded:
         return found
 
 
-@pytest.fixture(scope="module", params=sorted({**SHOWN, **ALONE, **WIDE}))
+@pytest.fixture(scope="module", params=[*sorted({**VISION, **MOE, **SHOWN, **ALONE, **WIDE}), *sorted({**TEXT, **MORE_TEXT})])
 def loaded(request: Any, checkpoint: Callable[..., Path], tmp_path_factory: Any) -> Iterator[Loaded]:
     path = checkpoint(request.param)
     family = Family(request.param, path, tmp_path_factory.mktemp("pictures"))
@@ -78,7 +79,7 @@ def loaded(request: Any, checkpoint: Callable[..., Path], tmp_path_factory: Any)
 def test_loads(loaded: Loaded) -> None:
     """What it may not do is told, in words."""
     able = loaded.engine.capabilities
-    assert loaded.engine.sees
+    assert loaded.engine.sees == loaded.family.sees
     assert able.batched == loaded.shared
     for because in (loaded.model.alone_because, loaded.model.whole_because):
         assert "Error" not in because
@@ -91,7 +92,10 @@ def test_loads(loaded: Loaded) -> None:
 
 def test_sees(loaded: Loaded) -> None:
     """Were pictures left out, all answers would be one."""
-    variants = [loaded.family.messages("What is it?", ((90, 60, seed),)) for seed in range(3)]
+    if loaded.family.sees:
+        variants = [loaded.family.messages("What is it?", ((90, 60, seed),)) for seed in range(3)]
+    else:
+        variants = [loaded.family.messages(text, ()) for text in ("one", "two", "three")]
     answers = [tuple(loaded.engine.generate(m, sampling=GREEDY).token_ids) for m in variants]
     assert len(set(answers)) > 1
 
@@ -136,8 +140,9 @@ def test_from_ram(loaded: Loaded) -> None:
 
 def test_next_turn(loaded: Loaded) -> None:
     """A conversation goes on, from the cache where there is one; with a further picture where it takes two."""
-    first = loaded.family.messages("What is it?", ((90, 60, 7),))
-    turns = [["And now?"], [ImagePart(noise_image(120, 80, 8)), "And this?"]]
+    first = loaded.family.messages("What is it?", ((90, 60, 7),) if loaded.family.sees else ())
+    turns: list[list[Any]] = [["And now?"]]
+    turns += [[ImagePart(noise_image(120, 80, 8)), "And this?"]] if loaded.family.sees else []
     asked = 0
     with Engine.load(loaded.family.path, cache=CacheSettings(2**26)) as engine:
         said = engine.generate(first, sampling=GREEDY).text
