@@ -12,8 +12,9 @@ import numpy as np
 
 from ..models.kv_state import MergedBatch, SingleRow
 from ..models.row_store import RowStore, own_copies
-from ..models.sampling import Chosen, choose, choose_ahead
+from ..models.sampling import Chosen, choose, choose_ahead, finite_only
 from ..types import TokenLogprob
+from .guard import NotFiniteError
 from .row import Row, Slot
 from .verify import Fed, agreed, offers, settle
 
@@ -117,7 +118,7 @@ class DecodeBatch:
         self._store.begin()
         logits = self._model.forward(self._tokens[:, None], self._store.caches, None, positions)[:, -1]
         tokens, chosen = choose(logits, [row.sampler for row in self.rows])
-        tokens = tokens.astype(mx.int32)
+        tokens = finite_only(tokens, logits)
         mx.async_eval(tokens, *_lazy(chosen))
         first = all(row.slot.fresh for row in self.rows)
         ready = self._read()
@@ -179,6 +180,7 @@ class DecodeBatch:
         ids = mx.array([token for f in fed for token in (f.last, *f.tokens)])
         logits = self._model.forward(ids[:, None], self._store.caches, None, positions)[:, -1]
         tokens, chosen = choose_ahead(logits, [f.row.sampler for f in fed], [f.tokens for f in fed])
+        tokens = finite_only(tokens, logits)
         mx.eval(tokens, *_lazy(c for made in chosen for c in made))
         values, at = [int(token) for token in np.array(tokens)], 0
         kept: list[int] = []
@@ -234,6 +236,8 @@ def _lazy(chosen: Iterable[Chosen | Exception | None]) -> list[mx.array]:
 
 def sampled_of(row: Row, token: int, chosen: Chosen | Exception | None, source: str = "") -> Sampled:
     """A row's token, or its sampler's error."""
+    if token < 0:
+        return Sampled(row, error=NotFiniteError())
     if isinstance(chosen, Exception):
         return Sampled(row, error=chosen)
     return Sampled(row, token, _logprob(token, chosen), source=source)

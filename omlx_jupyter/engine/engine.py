@@ -230,7 +230,11 @@ class Engine:
 
     def forget_proofs(self) -> None:
         """Let the next load of this model show anew what it may do."""
-        self._loaded().remembered.forget()
+        from ..models import switched
+
+        model = self._loaded()
+        model.remembered.forget()
+        switched.switch_on(model)
 
     def requests(self) -> list[Lane]:
         """Requests that aren't finished, in order of arrival."""

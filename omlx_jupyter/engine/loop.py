@@ -177,6 +177,8 @@ class EngineLoop:
             while self._wait_for_work():
                 with self._held.guard.batch(self._stepper.batch_fault):
                     self._step()
+                with contextlib.suppress(RuntimeError):  # closed meanwhile
+                    self._hand_out()
         except BaseException as error:  # beyond the boundary: nobody may wait for ever
             _log.exception("the engine thread failed")
             self._error = error
@@ -216,7 +218,6 @@ class EngineLoop:
             self._tidy = False
             self._stepper.keeper.settle()
         self._stepper.step()
-        self._hand_out()
         self._state = self._stepper.state
 
     def _shut_down(self) -> None:

@@ -10,13 +10,14 @@ from typing import Any
 import mlx.core as mx
 
 from ..cache.prefix_cache import CacheSettings
-from ..errors import RequestError
-from ..models import device, memory
+from ..errors import OmlxError, RequestError
+from ..models import device, memory, switched
+from ..models.found import FoundModel
 from ..models.guide import Guides
 from ..models.kv_state import MergedBatch, SingleRow
 from ..models.row_proof import RowProof
 from ..models.row_store import RowStore
-from ..models.sampling import RowSampler, choose
+from ..models.sampling import RowSampler, choose, finite_only
 from ..types import SamplingParams
 from ..visible import size
 from .batch import Aside, DecodeBatch, Sampled
@@ -224,7 +225,7 @@ class Runner:
         assert row.cache is not None
         logits, row.delta = self.model.prefill_whole(row.prompt, row.cache)
         tokens, chosen = choose(logits, [row.sampler])
-        row.slot, row.fed = Slot(chosen[0], fresh=False, token=tokens.astype(mx.int32)), len(row.prompt.ids)
+        row.slot, row.fed = Slot(chosen[0], fresh=False, token=finite_only(tokens, logits)), len(row.prompt.ids)
         self.batch.join(row)
 
     def _prefill(self, row: Row, start: int, end: int) -> None:
@@ -258,6 +259,21 @@ class Runner:
         """Free a row that was put aside. Both tiers keep what they take of it."""
         self.reuse.ended(row, Aside())
         row.cache, row.aside = None, 0
+
+    def goes_alone(self, error: BaseException, rows: int) -> bool:
+        """Whether a fault where `rows` were together switches that off, so that what it ended is worth trying again."""
+        if rows > 1 and not self.model.alone_because:
+            switched.switch_off(self.model, "alone", error)
+        return rows > 1
+
+    def goes_whole(self, error: BaseException, row: Row) -> bool:
+        """The same of a fault in a row's prompt that was taken apart."""
+        apart = isinstance(self.model, FoundModel) and row.prompt.inputs is None
+        if isinstance(error, OmlxError) or not apart:
+            return False
+        if not self.model.whole_because:
+            switched.switch_off(self.model, "whole", error)
+        return True
 
     def reset(self) -> None:
         """After a fault under the running rows: drop the batch, so that the next request begins a fresh one."""

@@ -56,7 +56,8 @@ class Capabilities:
 def capabilities_of(model: Any, runner: Any) -> Capabilities:
     """Of a loaded model and its runner."""
     alone = bool(model.alone_because) or not model.family.batchable
-    rows, batched, cached = runner.rows, not alone, runner.reuse.cache is not None
+    rows, batched = runner.rows, not alone
+    cached = runner.reuse.cache is not None and not model.whole_because
     why = {}
     if not batched:
         why["batched"] = model.alone_because or "its family's requests run one at a time"

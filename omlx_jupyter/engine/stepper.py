@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import EngineFaultError, RequestError
 from ..types import FinishReason
 from .budget import Need
+from .guard import NotFiniteError
 from .keeper import Keeper
 from .prefill import PrefillQueue
 from .registry import Registry
@@ -34,8 +35,7 @@ class Stepper:
     ) -> None:
         """`folder` is where kernels tell each other what they hold; `settle` is called where they did."""
         self._runner, self._held, self._limits = runner, held, limits
-        self._why = str(model.alone_because)
-        self._alone = not model.family.batchable or bool(self._why)
+        self._model = model
         self._shared_to = runner.rows.shared_to if runner.rows else 0
         self._prefill = PrefillQueue(runner.reuse.follow)
         self._parked: list[Row] = []
@@ -43,6 +43,10 @@ class Stepper:
         self.waiting_for = ""
         self.stuck = False  # nothing runs, and what waits has no memory
         self.state = "idle"
+
+    @property
+    def _alone(self) -> bool:
+        return bool(self._model.alone_because) or not self._model.family.batchable
 
     @property
     def busy(self) -> bool:
@@ -118,7 +122,7 @@ class Stepper:
         need = left[0].prompt.need
         if alone or self._runs_alone(left[0]) or rows >= self._limits.max_rows or self.keeper.fits([*needs, need]):
             alone = alone or (rows > 0 and self._runs_alone(left[0]))
-            self.waiting_for = why_waiting(rows, alone, self._limits, self._why)
+            self.waiting_for = why_waiting(rows, alone, self._limits, self._model.alone_because)
         else:
             self.waiting_for = self.keeper.why(needs, need)
 
@@ -206,11 +210,12 @@ class Stepper:
             made = self._runner.advance(row)
         if made is Advance.JOINED:
             self._prefill.remove(row)
-        if errors:
+        if errors and not (self._runner.goes_whole(errors[0], row) and self._held.again(row.request)):
             self._held.fail(row.request, errors[0])
         return made
 
     def _decode(self) -> None:
+        rows = len(self._runner.batch.rows)
         ended = set[Row]()  # a step may give a row several tokens; one of them may be its last
         for item in self._runner.decode():
             row, errors = item.row, list[BaseException]()
@@ -223,24 +228,32 @@ class Stepper:
                 end = row.accept(item.token, item.logprob)
                 if item.source:
                     row.request.course.taken_from(item.source)
+            again = self._no_number(errors) and self._runner.goes_alone(errors[0], rows)
             if errors or end is not None:
                 ended.add(row)
                 self._runner.leave(row)  # first: whoever waits for the answer finds the row free
-            if errors:
+            if errors and not (again and self._held.again(row.request)):
                 self._held.fail(row.request, errors[0])
-            elif end is not None:
+            elif end is not None and not errors:
                 self._held.finish(row.request, *end)
+
+    @staticmethod
+    def _no_number(errors: list[BaseException]) -> bool:
+        return bool(errors) and isinstance(errors[0], NotFiniteError)
 
     # -- ends -------------------------------------------------------------------------------
 
     def batch_fault(self, error: EngineFaultError) -> None:
-        """End what runs; the next request begins a fresh batch."""
+        """End what runs; the next request begins a fresh batch. Where rows were together, that is switched off, and
+        those that have said nothing yet run again alone."""
         concerned = self._held.take_concerned()
+        again = self._runner.goes_alone(error, len(self._runner.batch.rows))
         self._prefill.clear()
         self._parked = []
         self._runner.reset()
         for request in concerned:
-            self._held.fail(request, error)
+            if not (again and self._held.again(request)):
+                self._held.fail(request, error)
 
     def _drop_cancelled(self) -> None:
         for request in self._held.take_cancelled():

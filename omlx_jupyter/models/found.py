@@ -184,6 +184,14 @@ class FoundModel(LoadedModel):
         self._by_layer = each.shape[2:]
         return mx.concatenate([rows, each.reshape(*rows.shape[:2], -1).astype(rows.dtype)], axis=-1)
 
+    def prepare(
+        self, messages: Sequence[Message], images: Sequence[Any], use: TemplateUse = PLAIN, notes: tuple[str, ...] = ()
+    ) -> Prepared:
+        """See LoadedModel; with `inputs` where the prompt isn't taken apart."""
+        if self.whole_because and isinstance(self.vision, FoundVision):
+            return self.vision.whole.prepare(messages, images, use, notes)
+        return super().prepare(messages, images, use, notes)
+
     def positions(self, prompt: Prepared) -> Positions | None:
         """By the family's own index of the whole prompt, pictures' grids included."""
         if not self.family.mrope or prompt.inputs is not None:

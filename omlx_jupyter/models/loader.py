@@ -35,6 +35,7 @@ def load_model(
     checkpoint = inspect_checkpoint(path, trust_code)
     preload_openblas()
     _import_transformers()
+    from . import switched
     from .patches import as_products
     from .proof import shared_if_shown
     from .text_proof import text_if_shown
@@ -49,7 +50,7 @@ def load_model(
         told = f"{type(error).__name__}: {error}"
         raise ModelError(f"{shown} can't be loaded ({told}); a file of it is missing or damaged.") from error
     as_products(model.model)
-    return text_if_shown(shared_if_shown(model))
+    return switched.apply(text_if_shown(shared_if_shown(model)))
 
 
 def _load_gated(name: str, checkpoint: Checkpoint, trust_code: bool) -> Any:
