@@ -95,7 +95,7 @@ class Engine:
         def load() -> Any:
             from ..models.loader import load_model
 
-            return load_model(name, trust_code, lambda share: read.__setitem__(0, share))
+            return load_model(name, trust_code, lambda share: read.__setitem__(0, share), bounds.prove_s)
 
         def run(model: Any, limits: Limits) -> Any:
             from .runner import Runner
@@ -104,8 +104,8 @@ class Engine:
 
         settings = cache or default_settings()
         limits = limits or Limits()
-        limits = replace(limits, memory_bytes=memory_bytes or limits.memory_bytes)
-        loop = EngineLoop(load, limits, run, settings.folder)
+        bounds = replace(limits, memory_bytes=memory_bytes or limits.memory_bytes)
+        loop = EngineLoop(load, bounds, run, settings.folder)
         try:
             loop.wait_loaded(on_wait and (lambda seconds: on_wait(seconds, read[0])))
         except BaseException:

@@ -167,7 +167,9 @@ class FoundModel(LoadedModel):
 
     def embed(self, prompt: Prepared, features: list[mx.array]) -> mx.array | None:
         """(1, N, hidden) or wider, see `encode_image`."""
-        text = self._with_layers(self.model.get_input_embeddings(mx.array([prompt.ids]), None).to_dict())
+        found = self.model.get_input_embeddings(mx.array([prompt.ids]), None).to_dict()
+        self._hidden = found["inputs_embeds"].shape[-1]
+        text = self._with_layers(found)
         if not prompt.images:
             return text
         wide = features[0].shape[-1]
@@ -178,7 +180,6 @@ class FoundModel(LoadedModel):
     def _with_layers(self, found: dict[str, Any]) -> mx.array:
         """An embedding's rows (1, N, hidden), wider where layers get rows of their own of every token."""
         rows, each = found["inputs_embeds"], found.get("per_layer_inputs")
-        self._hidden = rows.shape[-1]
         if each is None:
             return rows
         self._by_layer = each.shape[2:]

@@ -55,6 +55,7 @@ class LoadedModel:
     end_tokens: frozenset[int]
     warnings: tuple[str, ...] = ()
     alone_because: str = ""  # why its requests run one at a time, where they do
+    unproved: Any = None  # the Proof that is still to be made, where there was no time for it
     whole_because: str = ""  # why a prompt goes through the family's code at once, uncached, where it does
 
     @property

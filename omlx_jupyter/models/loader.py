@@ -24,10 +24,13 @@ _READ_AT_ONCE = 64 * 2**20
 
 
 def load_model(
-    name: str | Path | None, trust_code: bool = False, on_progress: Callable[[float], None] | None = None
+    name: str | Path | None,
+    trust_code: bool = False,
+    on_progress: Callable[[float], None] | None = None,
+    prove_s: float = float("inf"),
 ) -> Any:
     """Load a model by folder, hub id or None for the embedded one; `on_progress` gets the share of its weights
-    that is in memory.
+    that is in memory. A proof of what it may do that would take longer than `prove_s` is left for later.
 
     :raises ModelError: one sentence with the mend.
     """
@@ -50,7 +53,7 @@ def load_model(
         told = f"{type(error).__name__}: {error}"
         raise ModelError(f"{shown} can't be loaded ({told}); a file of it is missing or damaged.") from error
     as_products(model.model)
-    return switched.apply(text_if_shown(shared_if_shown(model)))
+    return switched.apply(text_if_shown(shared_if_shown(model, prove_s)))
 
 
 def _load_gated(name: str, checkpoint: Checkpoint, trust_code: bool) -> Any:

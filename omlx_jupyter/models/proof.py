@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import Any
@@ -26,8 +27,10 @@ from .loaded import LoadedModel
 from .prepared import Prepared
 from .row_store import RowStore
 from .samples import Asked
+from .text_proof import pieces_apart, rows_apart
 
 _log = logging.getLogger(__name__)
+_TIMES = 15  # the whole proof takes as long as so many of its first prompt
 _DECODED = 6  # tokens a row
 _CHUNKS = (5, 17, 3)  # tokens, in turns
 
@@ -60,15 +63,53 @@ class Sharing:
     most: int = 0
 
 
-def shared_if_shown(model: LoadedModel) -> LoadedModel:
+class Interrupted(BaseException):
+    """Somebody wants the engine; what is shown so far is kept."""
+
+
+class TooLongError(BaseException):
+    """It would take `seconds`, more than there is before the first answer."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
+def shared_if_shown(model: LoadedModel, within: float = float("inf")) -> LoadedModel:
     """`model`, or the same weights as a model that shares the batch. `alone_because` and `whole_because` say why not,
-    or not in full. Engine thread."""
+    or not in full. A proof that would take more than about `within` seconds is left in `unproved`, for `go_on`. Engine
+    thread."""
     if model.family.batchable or not isinstance(model.vision, whole.WholeProcessor):
         return model
     shown = _known(model.remembered.get("sharing"))
     if shown is None:
-        shown = _shown(model)
-        model.remembered.put("sharing", list(astuple(shown)))
+        model.unproved = Proof(model)
+        try:
+            return go_on(model, within)
+        except TooLongError as error:
+            model.alone_because = LATER.format(error.seconds)
+            return model
+    return _as_shown(model, shown)
+
+
+LATER = "what it may do is found out when the engine is idle: it takes about {:.0f} s"
+
+
+def go_on(
+    model: LoadedModel, within: float = float("inf"), wanted: Callable[[], bool] = lambda: False
+) -> LoadedModel:
+    """Make the proof of an `unproved` model, or more of it; as `shared_if_shown`.
+
+    :raises Interrupted: `wanted()` was true meanwhile.
+    :raises TooLongError: it takes longer than `within`.
+    """
+    shown = model.unproved.run(within, wanted)
+    model.remembered.put("sharing", list(astuple(shown)))
+    model.unproved, model.alone_because = None, ""
+    return _as_shown(model, shown)
+
+
+def _as_shown(model: LoadedModel, shown: Sharing) -> LoadedModel:
     if shown.alone:
         model.alone_because = shown.alone
         return model
@@ -88,33 +129,6 @@ def _known(value: Any) -> Sharing | None:
     if isinstance(value, list) and len(value) == len(kinds) and all(map(isinstance, value, kinds)):
         return Sharing(*value)
     return None
-
-
-def _shown(model: LoadedModel) -> Sharing:
-    unknown = kv_state.unknown_kind(model.new_cache())
-    if unknown:
-        return Sharing(f"its layers keep a {unknown}, a kind of cache that isn't known")
-    why, rows = _tried(model, lambda: _answers(model))
-    if rows is None:
-        return Sharing(why)
-    for axes in (3, 1) if hasattr(model.language_model, "get_rope_index") else (0,):
-        alone, _ = _tried(model, lambda axes=axes: _difference_together(_sharing(model, axes), rows))
-        if not alone:
-            return _pieces_shown(model, axes, rows)
-        why = why or alone
-    return Sharing(why)
-
-
-def _pieces_shown(model: LoadedModel, axes: int, rows: list[_Alone]) -> Sharing:
-    """Whether prompts may be taken apart: all that the family takes, or else those with one picture."""
-    most = 0 if any(len(row.prompt.images) > 1 for row in rows) else 1
-    first = ""
-    while True:
-        why, _ = _tried(model, lambda most=most, rows=rows: _difference_shown(model, axes, most, rows))
-        if not why or most:
-            return Sharing("", first or why if why else "", axes, most)
-        first, most = why, 1
-        rows = [row for row in rows if len(row.prompt.images) < 2]
 
 
 def _tried(model: LoadedModel, do: Callable[[], Any]) -> tuple[str, Any]:
@@ -148,60 +162,158 @@ def _sharing(model: LoadedModel, axes: int, vision: Any = None) -> FoundModel:
     return FoundModel(**{**fields, "vision": vision or model.vision, "family": Family(mrope=axes > 0, axes=axes)})
 
 
-def _answers(model: LoadedModel) -> list[_Alone]:
-    """By the family's own code. Prompts that it can't take are left out, if enough are left."""
-    made: list[_Alone] = []
-    for asked in samples.prompts():
-        why, row = _tried(model, lambda asked=asked: _alone(model, asked))
-        if row is None and not made:
-            raise NotFound(why)
-        made += [row] if row is not None else []
-    if len(made) < 2:
-        raise NotFound("it takes too few kinds of prompts to try it")
-    return made
+class Proof:
+    """One checkpoint's proof, which may be made bit by bit. Engine thread."""
 
+    def __init__(self, model: LoadedModel) -> None:
+        self._model = model
+        self._rows: list[_Alone] = []
+        self._asked = samples.prompts()
+        self._known: dict[Any, str] = {}  # what became of its parts
+        self._wanted: Callable[[], bool] = lambda: False
 
-def _alone(model: LoadedModel, asked: Asked) -> _Alone:
-    prompt, caches = model.prepare(*asked), model.new_cache()
-    logits, carried = whole.prefill(model.model, prompt, caches)
-    if carried:
-        raise NotFound("what its pictures show is kept beside the tokens, which rows can't share")
-    filled = copy.deepcopy(caches), whole.delta_of(model.model)
-    made = [logits[0].astype(mx.float32)]
-    for _ in range(_DECODED):
-        logits, carried = whole.decode(model.model, mx.argmax(made[-1])[None], caches, carried)
-        made.append(logits[0].astype(mx.float32))
-    mx.eval(made)
-    return _Alone(asked, prompt, made, filled)
+    def run(self, within: float, wanted: Callable[[], bool]) -> Sharing:
+        """See `go_on`."""
+        self._wanted = wanted
+        unknown = kv_state.unknown_kind(self._model.new_cache())
+        if unknown:
+            return Sharing(f"its layers keep a {unknown}, a kind of cache that isn't known")
+        why = self._answers(within)
+        if why:
+            return Sharing(why)
+        for axes in (3, 1) if hasattr(self._model.language_model, "get_rope_index") else (0,):
+            alone = self._part(axes, lambda axes=axes: self._difference_together(_sharing(self._model, axes)))
+            if not alone:
+                return self._pieces(axes)
+            why = why or alone
+        return Sharing(why)
 
+    def _pieces(self, axes: int) -> Sharing:
+        """Whether prompts may be taken apart: all that the family takes, or else those with one picture."""
+        most = 0 if any(len(row.prompt.images) > 1 for row in self._rows) else 1
+        first = self._part((axes, most), lambda: self._difference_shown(axes, most))
+        if not first or most:
+            return Sharing("", first, axes, most)
+        why = self._part((axes, 1), lambda: self._difference_shown(axes, 1))
+        return Sharing("", first if why else "", axes, 1)
 
-def _difference_together(model: FoundModel, rows: list[_Alone]) -> str:
-    """Why rows can't decode together behind prompts that ran whole; empty where they can."""
-    fed, wanted = [row.tokens[:-1] for row in rows], [row.logits[1:] for row in rows]
-    other, caches = model.prepare(*samples.swapped()), model.new_cache()
-    _, delta = model.prefill_whole(other, caches)
-    filled = [row.filled for row in rows]
-    wrong = _together(model, [(caches, delta), *copy.deepcopy(filled[1:])], fed)
-    return _judged(model, _far(_together(model, filled, fed), wanted), _far(wrong[:1], wanted[:1]))
+    def _part(self, name: Any, do: Callable[[], str]) -> str:
+        if name not in self._known:
+            self._known[name] = _tried(self._model, do)[0]
+        return self._known[name]
 
+    def _go_on(self) -> None:
+        if self._wanted():
+            raise Interrupted
 
-def _difference_shown(model: LoadedModel, axes: int, most: int, rows: list[_Alone]) -> str:
-    """Why a prompt in pieces isn't what the family makes of it whole; empty where it is."""
-    vision = FoundVision(whole_of(model), samples.pictures())
-    vision.most = most
-    found = _sharing(model, axes, vision)
-    prepared = [found.prepare(*row.asked) for row in rows]
-    if not all(made.inputs is None for made in prepared):
-        return vision.lost or "its prompt's tokens can't be found"
-    encoded = {i.digest: found.encode_image(i) for i in {i.digest: i for made in prepared for i in made.images}.values()}
-    features = [[encoded[image.digest] for image in made.images] for made in prepared]
-    fed = [[made.ids[-1], *row.tokens[:-1]] for made, row in zip(prepared, rows, strict=True)]
-    wanted = [row.logits for row in rows]
-    filled = [_prefilled(found, *pair) for pair in zip(prepared, features, strict=True)]
-    right = _far(_together(found, filled, fed), wanted)
-    changed = [_of_another(features), *features[1:]]
-    filled = [_prefilled(found, *pair) for pair in zip(prepared, changed, strict=True)]
-    return _judged(found, right, _far(_together(found, filled, fed)[:1], wanted[:1]))
+    def _answers(self, within: float) -> str:
+        """By the family's own code. Prompts that it can't take are left out, if enough are left."""
+        while self._asked:
+            self._go_on()
+            began = time.perf_counter()
+            why, row = _tried(self._model, lambda: self._alone(self._asked[0]))
+            taken = (time.perf_counter() - began) * _TIMES
+            if row is None and not self._rows:
+                return why
+            if row is not None and not self._rows and not self._steady(row):
+                return "its own code doesn't compute the same from the same prompt each time"
+            self._asked = self._asked[1:]
+            self._rows += [row] if row is not None else []
+            if taken > within:
+                raise TooLongError(taken)
+        return "" if len(self._rows) > 1 else "it takes too few kinds of prompts to try it"
+
+    def _steady(self, row: _Alone) -> bool:
+        """Whether the same again gives the same: some code reads memory that it never wrote."""
+        model = self._model
+        logits, _ = whole.prefill(model.model, model.prepare(*row.asked), model.new_cache())
+        return bool(mx.all(logits[0].astype(mx.float32) == row.logits[0]))
+
+    def _alone(self, asked: Asked) -> _Alone:
+        model = self._model
+        prompt, caches = model.prepare(*asked), model.new_cache()
+        logits, carried = whole.prefill(model.model, prompt, caches)
+        if carried:
+            raise NotFound("what its pictures show is kept beside the tokens, which rows can't share")
+        filled = copy.deepcopy(caches), whole.delta_of(model.model)
+        made = [logits[0].astype(mx.float32)]
+        for _ in range(_DECODED):
+            logits, carried = whole.decode(model.model, mx.argmax(made[-1])[None], caches, carried)
+            made.append(logits[0].astype(mx.float32))
+        mx.eval(made)
+        return _Alone(asked, prompt, made, filled)
+
+    def _difference_together(self, model: FoundModel) -> str:
+        """Why rows can't decode together behind prompts that ran whole; empty where they can."""
+        rows = self._rows
+        fed, wanted = [row.tokens[:-1] for row in rows], [row.logits[1:] for row in rows]
+        other, caches = model.prepare(*samples.swapped()), model.new_cache()
+        _, delta = model.prefill_whole(other, caches)
+        filled = [copy.deepcopy(row.filled) for row in rows]
+        wrong = self._together(model, [(caches, delta), *copy.deepcopy(filled[1:])], fed)
+        found = _judged(model, _far(self._together(model, filled, fed), wanted), _far(wrong[:1], wanted[:1]))
+        return found or (rows_apart(model) if model.rows is None else "")
+
+    def _difference_shown(self, axes: int, most: int) -> str:
+        """Why a prompt in pieces isn't what the family makes of it whole; empty where it is."""
+        rows = [row for row in self._rows if not most or len(row.prompt.images) <= most]
+        vision = FoundVision(whole_of(self._model), samples.pictures())
+        vision.most = most
+        found = _sharing(self._model, axes, vision)
+        prepared = [found.prepare(*row.asked) for row in rows]
+        if not all(made.inputs is None for made in prepared):
+            return vision.lost or "its prompt's tokens can't be found"
+        images = {image.digest: image for made in prepared for image in made.images}
+        encoded = {digest: found.encode_image(image) for digest, image in images.items()}
+        features = [[encoded[image.digest] for image in made.images] for made in prepared]
+        fed = [[made.ids[-1], *row.tokens[:-1]] for made, row in zip(prepared, rows, strict=True)]
+        wanted = [row.logits for row in rows]
+        filled = [self._prefilled(found, *pair) for pair in zip(prepared, features, strict=True)]
+        changed = self._prefilled(found, prepared[0], _of_another(features))
+        wrong = self._together(found, [changed, *copy.deepcopy(filled[1:])], fed)
+        found_out = _judged(found, _far(self._together(found, filled, fed), wanted), _far(wrong[:1], wanted[:1]))
+        return found_out or (pieces_apart(found) if found.rows is None else "")
+
+    def _together(self, model: FoundModel, rows: Sequence[Filled], fed: list[list[int]]) -> list[list[mx.array]]:
+        """Logits (V,) behind each token that a row is fed, all rows in one batch."""
+        layers = model.new_cache()
+        store: Any = RowStore(len(layers), model.rows.grouping) if model.rows else MergedBatch()
+        order: list[int] = []
+        for row, (caches, _) in enumerate(rows):
+            order.insert(store.put(caches), row)
+        made: list[list[mx.array]] = [[] for _ in rows]
+        for step in range(len(fed[0])):
+            self._go_on()
+            places = [store.length(at) + rows[row][1] for at, row in enumerate(order)]
+            positions = None
+            if model.family.mrope:
+                positions = mx.array(np.broadcast_to(np.array(places, np.int32)[None, :, None], (3, len(places), 1)))
+            store.begin()
+            ids = mx.array([[fed[row][step]] for row in order])
+            logits = model.forward(ids, store.caches, None, positions)[:, -1].astype(mx.float32)
+            mx.eval(logits)
+            for at, row in enumerate(order):
+                made[row].append(logits[at])
+        return made
+
+    def _prefilled(self, model: FoundModel, prompt: Prepared, features: list[mx.array]) -> Filled:
+        """All but the last token in uneven chunks, with the cache cut and put together again in between."""
+        caches, positions, embeds = model.new_cache(), model.positions(prompt), model.embed(prompt, features)
+        assert embeds is not None
+        layout = kv_records.layout_of(caches)
+        done, turn, end = 0, 0, len(prompt.ids) - 1
+        while done < end:
+            self._go_on()
+            stop = min(end, done + _CHUNKS[turn % len(_CHUNKS)])
+            place = None if positions is None else mx.array(positions.ids[:, None, done:stop])
+            model.forward(mx.array([prompt.ids[done:stop]]), caches, embeds[:, done:stop], place)
+            mx.eval([c.state for c in kv_state.parts_of(caches)])
+            done, turn = stop, turn + 1
+        if layout.usable and not layout.window and not layout.stateful and done:
+            block = kv_records.take_block(caches, layout, 0, done, {})
+            caches = model.new_cache()
+            kv_records.rebuild(caches, layout, [(block, done)], done, {}, done + 64)
+        return caches, 0 if positions is None else positions.delta
 
 
 def _judged(model: FoundModel, right: float, wrong: float) -> str:
@@ -216,47 +328,6 @@ def _of_another(features: list[list[mx.array]]) -> list[mx.array]:
     rows = features[0][0].shape[0]
     other = next(seen[0] for seen in features[1:] if seen)
     return [mx.concatenate([other] * -(-rows // other.shape[0]), axis=0)[:rows]]
-
-
-def _together(model: FoundModel, rows: Sequence[Filled], fed: list[list[int]]) -> list[list[mx.array]]:
-    """Logits (V,) behind each token that a row is fed, all rows in one batch."""
-    layers = model.new_cache()
-    store: Any = RowStore(len(layers), model.rows.grouping) if model.rows else MergedBatch()
-    order: list[int] = []
-    for row, (caches, _) in enumerate(rows):
-        order.insert(store.put(caches), row)
-    made: list[list[mx.array]] = [[] for _ in rows]
-    for step in range(len(fed[0])):
-        places = [store.length(at) + rows[row][1] for at, row in enumerate(order)]
-        positions = None
-        if model.family.mrope:
-            positions = mx.array(np.broadcast_to(np.array(places, np.int32)[None, :, None], (3, len(places), 1)))
-        store.begin()
-        ids = mx.array([[fed[row][step]] for row in order])
-        logits = model.forward(ids, store.caches, None, positions)[:, -1].astype(mx.float32)
-        mx.eval(logits)
-        for at, row in enumerate(order):
-            made[row].append(logits[at])
-    return made
-
-
-def _prefilled(model: FoundModel, prompt: Prepared, features: list[mx.array]) -> Filled:
-    """All but the last token in uneven chunks, with the cache cut and put together again in between."""
-    caches, positions, embeds = model.new_cache(), model.positions(prompt), model.embed(prompt, features)
-    assert embeds is not None
-    layout = kv_records.layout_of(caches)
-    done, turn, end = 0, 0, len(prompt.ids) - 1
-    while done < end:
-        stop = min(end, done + _CHUNKS[turn % len(_CHUNKS)])
-        place = None if positions is None else mx.array(positions.ids[:, None, done:stop])
-        model.forward(mx.array([prompt.ids[done:stop]]), caches, embeds[:, done:stop], place)
-        mx.eval([c.state for c in caches])
-        done, turn = stop, turn + 1
-    if layout.usable and not layout.window and not layout.stateful and done:
-        block = kv_records.take_block(caches, layout, 0, done, {})
-        caches = model.new_cache()
-        kv_records.rebuild(caches, layout, [(block, done)], done, {}, done + 64)
-    return caches, 0 if positions is None else positions.delta
 
 
 def _far(made: list[list[mx.array]], wanted: list[list[mx.array]]) -> float:

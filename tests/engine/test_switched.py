@@ -11,6 +11,7 @@ import mlx.core as mx
 import pytest
 
 from omlx_jupyter import Engine, ImagePart, Message, SamplingParams
+from omlx_jupyter.cache.prefix_cache import CacheSettings
 from omlx_jupyter.errors import EngineFaultError
 from omlx_jupyter.models import switched
 
@@ -94,7 +95,7 @@ def test_a_number_that_is_none_ends_a_request_that_runs_alone(checkpoint: Callab
 
 
 def test_a_fault_in_pieces_makes_prompts_whole(checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    with Engine.load(checkpoint("mistral3")) as engine:
+    with Engine.load(checkpoint("mistral3"), cache=CacheSettings(2**26)) as engine:
         asked = [Message("user", [ImagePart(noise_image(90, 60, 1)), "What is it?"])]
         right = engine.generate(asked, sampling=GREEDY).token_ids
         model, embed = engine._loop.model, engine._loop.model.embed
