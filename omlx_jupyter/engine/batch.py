@@ -57,7 +57,9 @@ class DecodeBatch:
         last = row.slot.token
         if last is None:
             last = mx.array([row.last_prompt_token], mx.int32)
-        at = store.put(row.cache, row.fed or len(row.prompt.ids) - 1)  # from here on nothing can fail: a fault before leaves the batch as it was
+        at = store.put(
+            row.cache, row.fed or len(row.prompt.ids) - 1
+        )  # from here on nothing can fail: a fault before leaves the batch as it was
         self._store, self._tokens = store, mx.concatenate([tokens[:at], last, tokens[at:]])
         self.rows.insert(at, row)
         row.cache = row.slot.token = None

@@ -10,9 +10,8 @@ from typing import Any
 import mlx.core as mx
 
 from ..cache.prefix_cache import CacheSettings
-from ..errors import OmlxError, RequestError
-from ..models import device, memory, switched
-from ..models.found import FoundModel
+from ..errors import RequestError
+from ..models import device, memory
 from ..models.guide import Guides
 from ..models.kv_state import MergedBatch, SingleRow
 from ..models.row_proof import RowProof
@@ -32,6 +31,7 @@ from .row import Row, Slot
 from .scheduler import Limits, next_chunk
 from .solo import SoloBatch
 from .state import PromptState
+from .switching import Switching
 from .turns import Chunks, chunks_for, gap_target
 
 _NO_CHUNKS = 2**40
@@ -66,6 +66,7 @@ class Runner:
         self.reuse = Reuse(model, settings, lambda: bool(self.batch.rows), self.guard, self._chunks.size)
         self.drafting = Drafting(model, self.reuse, self.guard, self.gap_s)
         self.batch: Any = SoloBatch(model) if alone else DecodeBatch(model, self._new_store, self.drafting)
+        self.switching = Switching(model)
         self.pictures = Pictures(model, self.reuse, self.guard, feature_bytes)
         self.vocabulary = self._vocabulary()
         self._guides = Guides(model.tokenizer, self.vocabulary, model.end_tokens)
@@ -259,21 +260,6 @@ class Runner:
         """Free a row that was put aside. Both tiers keep what they take of it."""
         self.reuse.ended(row, Aside())
         row.cache, row.aside = None, 0
-
-    def goes_alone(self, error: BaseException, rows: int) -> bool:
-        """Whether a fault where `rows` were together switches that off, so that what it ended is worth trying again."""
-        if rows > 1 and not self.model.alone_because:
-            switched.switch_off(self.model, "alone", error)
-        return rows > 1
-
-    def goes_whole(self, error: BaseException, row: Row) -> bool:
-        """The same of a fault in a row's prompt that was taken apart."""
-        apart = isinstance(self.model, FoundModel) and row.prompt.inputs is None
-        if isinstance(error, OmlxError) or not apart:
-            return False
-        if not self.model.whole_because:
-            switched.switch_off(self.model, "whole", error)
-        return True
 
     def reset(self) -> None:
         """After a fault under the running rows: drop the batch, so that the next request begins a fresh one."""

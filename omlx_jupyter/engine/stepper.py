@@ -10,7 +10,6 @@ from typing import Any
 from ..errors import EngineFaultError, RequestError
 from ..types import FinishReason
 from .budget import Need
-from .guard import NotFiniteError
 from .keeper import Keeper
 from .prefill import PrefillQueue
 from .registry import Registry
@@ -147,20 +146,16 @@ class Stepper:
         first = left[0]
         short = self.waiting_for.startswith("memory")
         if short and self._parked:
-            self._drop(self._parked.pop(self._youngest(self._parked)))
+            self._drop(self._parked.pop(_youngest(self._parked)))
         elif not first.flags.background and runs:
             rows = [row for row in self._runner.batch.rows if row.request.flags.background]
             full = self.prefilling + len(self._runner.batch.rows) >= self._limits.max_rows
             if rows and not self._alone and (full or short):
-                row = rows[self._youngest(rows)]
+                row = rows[_youngest(rows)]
                 self._runner.batch.park(row)
                 self._parked.append(row)
         elif not runs:
             self._wait_for_memory(first, left[1:])
-
-    @staticmethod
-    def _youngest(rows: list[Row]) -> int:
-        return max(range(len(rows)), key=lambda at: rows[at].request.number)
 
     def _drop(self, row: Row) -> None:
         """A row that was put aside is computed again later, or restored as far as a tier has it."""
@@ -210,7 +205,7 @@ class Stepper:
             made = self._runner.advance(row)
         if made is Advance.JOINED:
             self._prefill.remove(row)
-        if errors and not (self._runner.goes_whole(errors[0], row) and self._held.again(row.request)):
+        if errors and not (self._runner.switching.goes_whole(errors[0], row) and self._held.again(row.request)):
             self._held.fail(row.request, errors[0])
         return made
 
@@ -228,7 +223,7 @@ class Stepper:
                 end = row.accept(item.token, item.logprob)
                 if item.source:
                     row.request.course.taken_from(item.source)
-            again = self._no_number(errors) and self._runner.goes_alone(errors[0], rows)
+            again = self._runner.switching.no_number(errors, rows)
             if errors or end is not None:
                 ended.add(row)
                 self._runner.leave(row)  # first: whoever waits for the answer finds the row free
@@ -237,17 +232,13 @@ class Stepper:
             elif end is not None and not errors:
                 self._held.finish(row.request, *end)
 
-    @staticmethod
-    def _no_number(errors: list[BaseException]) -> bool:
-        return bool(errors) and isinstance(errors[0], NotFiniteError)
-
     # -- ends -------------------------------------------------------------------------------
 
     def batch_fault(self, error: EngineFaultError) -> None:
-        """End what runs; the next request begins a fresh batch. Where rows were together, that is switched off, and
-        those that have said nothing yet run again alone."""
+        """End what runs; the next request begins a fresh batch. Rows that were together run alone from now on, those
+        that said nothing yet anew."""
         concerned = self._held.take_concerned()
-        again = self._runner.goes_alone(error, len(self._runner.batch.rows))
+        again = self._runner.switching.goes_alone(error, len(self._runner.batch.rows))
         self._prefill.clear()
         self._parked = []
         self._runner.reset()
@@ -275,3 +266,7 @@ class Stepper:
         for row in [*self._prefill.clear(), *self._runner.batch.rows, *self._parked]:
             self._guarded(row.request, row.flush)
         self._parked = []
+
+
+def _youngest(rows: list[Row]) -> int:
+    return max(range(len(rows)), key=lambda at: rows[at].request.number)

@@ -23,7 +23,8 @@ Payload = dict[str, mx.array]
 
 @dataclass(frozen=True)
 class Layout:
-    """`kinds` per layer, and one for each part of a layer that keeps several: kv (sliceable), window (the last `window` tokens), state (a checkpoint).
+    """`kinds` per layer, and one for each part of a layer that keeps several: kv (sliceable), window (the last
+    `window` tokens), state (a checkpoint).
 
     `usable` is False where a layer's cache is of no known kind: such a model isn't cached.
     """
@@ -35,7 +36,9 @@ class Layout:
     @property
     def names(self) -> list[str]:
         """A block's arrays: keys and values of each layer that has tokens."""
-        return sorted(f"{i}.{part}" for i, kind in enumerate(self.kinds) if kind != "state" for part in "kv") or [_TOKENS]
+        return sorted(f"{i}.{part}" for i, kind in enumerate(self.kinds) if kind != "state" for part in "kv") or [
+            _TOKENS
+        ]
 
     @property
     def has_tokens(self) -> bool:

@@ -1,9 +1,9 @@
 """Whether a family that nothing is listed of may share the batch and the cache: shown on the checkpoint itself.
 
 Prompts with one, two and no made-up pictures run whole and alone, by the family's own code, and then as the engine
-would run them: whole and then all in one batch; and with pictures one by one, prefill in uneven chunks and the KV cut and
-put together again in between. The logits of every step must agree within the noise between batch sizes. As negative
-controls the same with one picture in place of another must not.
+would run them: whole and then all in one batch; and with pictures one by one, prefill in uneven chunks and the KV cut
+and put together again in between. The logits of every step must agree within the noise between batch sizes. As
+negative controls the same with one picture in place of another must not.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, replace
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
@@ -95,9 +96,7 @@ def shared_if_shown(model: LoadedModel, within: float = float("inf")) -> LoadedM
 LATER = "what it may do is found out when the engine is idle: it takes about {:.0f} s"
 
 
-def go_on(
-    model: LoadedModel, within: float = float("inf"), wanted: Callable[[], bool] = lambda: False
-) -> LoadedModel:
+def go_on(model: LoadedModel, within: float = float("inf"), wanted: Callable[[], bool] = lambda: False) -> LoadedModel:
     """Make the proof of an `unproved` model, or more of it; as `shared_if_shown`.
 
     :raises Interrupted: `wanted()` was true meanwhile.
@@ -182,7 +181,7 @@ class Proof:
         if why:
             return Sharing(why)
         for axes in (3, 1) if hasattr(self._model.language_model, "get_rope_index") else (0,):
-            alone = self._part(axes, lambda axes=axes: self._difference_together(_sharing(self._model, axes)))
+            alone = self._part(axes, partial(self._difference_together, _sharing(self._model, axes)))
             if not alone:
                 return self._pieces(axes)
             why = why or alone

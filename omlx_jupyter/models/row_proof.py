@@ -208,7 +208,9 @@ def noise_of(model: Any) -> float:
     found: list[mx.array] = []
     for rows in (1, 2, 8):
         caches, logits = list(model.new_cache()), []
-        model.forward(mx.array([prompt] * rows), caches, None, plain_positions(model, [list(range(len(prompt)))] * rows))
+        model.forward(
+            mx.array([prompt] * rows), caches, None, plain_positions(model, [list(range(len(prompt)))] * rows)
+        )
         for at, token in enumerate(fed[0][:3], start=len(prompt)):
             made = model.forward(mx.array([[token]] * rows), caches, None, plain_positions(model, [[at]] * rows))
             logits.append(made[0, -1].astype(mx.float32))

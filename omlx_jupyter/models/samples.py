@@ -49,6 +49,6 @@ def prompts() -> list[Asked]:
 
 def swapped() -> Asked:
     """The first prompt with the other picture in place of its own."""
-    one, other = pictures()
+    other = pictures()[1]
     (message,) = prompts()[0][0]
     return [Message("user", [ImagePart(other), *message.parts[1:]])], [other]

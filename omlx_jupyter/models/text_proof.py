@@ -95,10 +95,8 @@ def rows_apart(model: LoadedModel) -> str:
 
 def _decoded(model: LoadedModel, row: list[int], length: int) -> mx.array:
     """Logits (steps, V) of a row's last tokens, alone, one a step."""
-    caches, made = prefilled(model, row[:length]), []
-    for at in range(length, len(row)):
-        made.append(_forward(model, caches, row[at : at + 1], at))
-    return mx.stack(made)
+    caches = prefilled(model, row[:length])
+    return mx.stack([_forward(model, caches, row[at : at + 1], at) for at in range(length, len(row))])
 
 
 def _together(model: LoadedModel, rows: list[list[int]], lengths: list[int]) -> list[mx.array]:

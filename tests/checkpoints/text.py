@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .families import CHATML, QWEN_TOKENS, VOCABULARY, qwen_ids, write
+from .families import CHATML, QWEN_TOKENS, qwen_ids, write
 from .wide_more import quiet
 from .wide_tiles import llama
 
@@ -19,7 +19,17 @@ def _remembers(name: str) -> float:
 
 def text(folder: Path, seed: int = 0, *, model_type: str, **more: Any) -> None:
     config = {**llama(model_type), "eos_token_id": qwen_ids()["eos_token_id"], **more}
-    write(folder, model_type, config, QWEN_TOKENS, CHATML, None, "<|im_end|>", seed, scale=_remembers if model_type == "rwkv7" else quiet)
+    write(
+        folder,
+        model_type,
+        config,
+        QWEN_TOKENS,
+        CHATML,
+        None,
+        "<|im_end|>",
+        seed,
+        scale=_remembers if model_type == "rwkv7" else quiet,
+    )
 
 
 def _mamba(**more: Any) -> dict[str, Any]:

@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 from . import wide_more, wide_newest, wide_odd, wide_tiles
 
-WIDE: dict[str, Callable[..., None]] = dict(sorted({**wide_tiles.WIDE, **wide_more.WIDE, **wide_newest.WIDE, **wide_odd.WIDE}.items()))
+WIDE: dict[str, Callable[..., None]] = dict(
+    sorted({**wide_tiles.WIDE, **wide_more.WIDE, **wide_newest.WIDE, **wide_odd.WIDE}.items())
+)
 UNSTEADY = wide_odd.UNSTEADY
 # As of mlx-vlm 0.7.10 with transformers 5.24, without torch
 NOT_MADE = {

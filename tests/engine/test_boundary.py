@@ -19,7 +19,7 @@ import pytest
 from omlx_jupyter import Engine, ImagePart, Message, SamplingParams
 from omlx_jupyter.engine.row import Row
 from omlx_jupyter.engine.scheduler import Limits
-from omlx_jupyter.errors import EngineClosedError, EngineFaultError, OmlxError, ProcessError, RequestError
+from omlx_jupyter.errors import EngineClosedError, OmlxError, ProcessError, RequestError
 
 from ..conftest import draw_text, endless, no_cache
 

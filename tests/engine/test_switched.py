@@ -94,7 +94,9 @@ def test_a_number_that_is_none_ends_a_request_that_runs_alone(checkpoint: Callab
         assert engine.generate("Hello", sampling=GREEDY).token_ids
 
 
-def test_a_fault_in_pieces_makes_prompts_whole(checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_in_pieces_makes_prompts_whole(
+    checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with Engine.load(checkpoint("mistral3"), cache=CacheSettings(2**26)) as engine:
         asked = [Message("user", [ImagePart(noise_image(90, 60, 1)), "What is it?"])]
         right = engine.generate(asked, sampling=GREEDY).token_ids

@@ -32,7 +32,12 @@ ROWS: list[tuple[str, tuple[tuple[int, int, int], ...]]] = [
     (LONG, ((60, 140, 2),)),
     ("Say something.", ()),
 ]
-WORDS: list[tuple[str, tuple[tuple[int, int, int], ...]]] = [("Hi", ()), ("What is it?", ()), (LONG, ()), (LONG * 2, ())]
+WORDS: list[tuple[str, tuple[tuple[int, int, int], ...]]] = [
+    ("Hi", ()),
+    ("What is it?", ()),
+    (LONG, ()),
+    (LONG * 2, ()),
+]
 SEVERAL = ("Compare", ((90, 60, 1), (60, 140, 2)))
 
 
@@ -68,7 +73,9 @@ class Loaded:
         return found
 
 
-@pytest.fixture(scope="module", params=[*sorted({**VISION, **MOE, **SHOWN, **ALONE, **WIDE}), *sorted({**TEXT, **MORE_TEXT})])
+@pytest.fixture(
+    scope="module", params=[*sorted({**VISION, **MOE, **SHOWN, **ALONE, **WIDE}), *sorted({**TEXT, **MORE_TEXT})]
+)
 def loaded(request: Any, checkpoint: Callable[..., Path], tmp_path_factory: Any) -> Iterator[Loaded]:
     path = checkpoint(request.param)
     family = Family(request.param, path, tmp_path_factory.mktemp("pictures"))
