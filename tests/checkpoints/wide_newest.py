@@ -148,7 +148,48 @@ def minicpmv4_7(folder: Path, seed: int = 0) -> None:
     vlm(folder, "minicpmv4_7", config, special, image, preprocessor, None, seed, calm, unk_token="<unk>")
 
 
+def gemma3n(folder: Path, seed: int = 0) -> None:
+    """Rows of every layer's own, four streams, later layers with earlier layers' KV. Its tower's layout is no part of the
+    config: made shorter in its module, as narrow as what comes behind it allows."""
+    from mlx_vlm.models.gemma3n import vision
+
+    def short() -> list[Any]:
+        return [
+            [vision._er(3, 8, 2)],
+            [vision._uir(3, 5, 8, 2, 1.0)],
+            [vision._uir(5, 5, 640, 2, 1.0, is_multiscale=True)],
+            [vision._uir(5, 5, 1280, 2, 1.0, is_multiscale=True)],
+        ]
+
+    parts: Any = vision
+    parts.gemma3n_mobilenet_def = short
+    special = ["<start_of_image>", "<end_of_image>", "<start_of_audio>", "<end_of_audio>"]
+    placed = {"<image_soft_token>": 312, "<audio_soft_token>": 316}
+    text = llama("gemma3n_text", head_dim=16, num_hidden_layers=6, laurel_rank=8, hidden_size_per_layer_input=8)
+    text |= {"vocab_size_per_layer_input": 312, "num_kv_shared_layers": 2, "sliding_window": 64}
+    text |= {"layer_types": ["sliding_attention", "full_attention"] * 3, "altup_num_inputs": 2}
+    text |= {"activation_sparsity_pattern": [0.0] * 6, "intermediate_size": [128] * 6}
+    audio = {"hidden_size": 32, "conf_num_hidden_layers": 1, "conf_num_attention_heads": 2, "vocab_offset": 316}
+    config = {
+        "image_token_id": 312,
+        "image_token_index": 312,
+        "audio_token_id": 316,
+        "hidden_size": 2048,
+        "text_config": text,
+        "vision_config": {"model_type": "gemma3n_vision", "vocab_offset": 312, "vocab_size": 4},
+        "audio_config": {**audio, "vocab_size": 4},
+    }
+    names = {"image_token": "<image_soft_token>", "boi_token": "<start_of_image>", "eoi_token": "<end_of_image>"}
+    names |= {"audio_token": "<audio_soft_token>", "boa_token": "<start_of_audio>", "eoa_token": "<end_of_audio>"}
+    preprocessor = square("SiglipImageProcessor", 256)
+    processor = {"image_seq_length": 256}
+    image = "<image_soft_token>"
+    more = {"fixed": placed, **names}
+    vlm(folder, "gemma3n", config, special, image, preprocessor, processor, seed, quiet, **more)
+
+
 WIDE: dict[str, Callable[..., None]] = {
+    "gemma3n": gemma3n,
     "kimi_k25": kimi_k25,
     "llava": llava,
     "mage_vl": mage_vl,

@@ -47,6 +47,7 @@ class Loaded:
 
     family: Family
     engine: Any
+    seconds: float  # that it took to load, its proof included
 
     @property
     def model(self) -> Any:
@@ -79,13 +80,18 @@ class Loaded:
 def loaded(request: Any, checkpoint: Callable[..., Path], tmp_path_factory: Any) -> Iterator[Loaded]:
     path = checkpoint(request.param)
     family = Family(request.param, path, tmp_path_factory.mktemp("pictures"))
+    began = time.monotonic()
     with Engine.load(path, cache=no_cache()) as engine:
-        yield Loaded(family, engine)
+        yield Loaded(family, engine, time.monotonic() - began)
 
 
-def test_loads(loaded: Loaded) -> None:
-    """What it may not do is told, in words."""
+def test_loads(loaded: Loaded, record_property: Callable[[str, object], None]) -> None:
+    """What it may not do is told, in words; what it may is noted for docs/families.md."""
     able = loaded.engine.capabilities
+    record_property("requests", "batched" if loaded.shared else "alone")
+    record_property("prompts", "cached" if loaded.cached else "whole")
+    record_property("why", loaded.model.alone_because or loaded.model.whole_because)
+    record_property("seconds", f"{loaded.seconds:.1f}")
     assert loaded.engine.sees == loaded.family.sees
     assert able.batched == loaded.shared
     for because in (loaded.model.alone_because, loaded.model.whole_because):
