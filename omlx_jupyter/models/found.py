@@ -219,6 +219,8 @@ class FoundModel(LoadedModel):
     ) -> mx.array:
         """Logits (B, L, V); see LoadedModel."""
         self._forget()
+        if self._crossed and ids.shape[1] == 1 and isinstance(caches[0].offset, mx.array):
+            return self._crossed_step(ids, caches)
         extra: dict[str, Any] = {}
         if embeds is not None:
             if self._by_layer:
@@ -235,6 +237,14 @@ class FoundModel(LoadedModel):
             extra["position_ids"] = mx.broadcast_to(places, (ids.shape[0], self._crossed, ids.shape[1]))
         output = self.language_model(ids, cache=caches, **extra)
         return getattr(output, "logits", output)
+
+    def _crossed_step(self, ids: mx.array, caches: list[Any]) -> mx.array:
+        """A step of several rows, where the family's own code asks the first row's length for all: past that, each row
+        with its own place on all axes, which turns as one axis does."""
+        model = self.language_model
+        places = mx.broadcast_to(caches[0].offset.reshape(-1, 1, 1), (ids.shape[0], self._crossed, 1))
+        made = model.model(input_ids=ids, cache=caches, position_ids=places)
+        return model.model.embed_tokens.as_linear(made) if model.args.tie_word_embeddings else model.lm_head(made)
 
     @cached_property
     def _crossed(self) -> int:
