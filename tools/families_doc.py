@@ -67,8 +67,8 @@ def page(collector: Collector) -> str:
 
 Written by `make families`: each cell is the result of a test (`tests/slow/test_families.py`). Each family is a tiny
 checkpoint with random weights that the real loaders take, and *yes* means the same greedy token ids in fp32 as
-mlx-vlm's (mlx-lm's for text) own generation with one whole prefill. With mlx {version("mlx")}, mlx-vlm {version("mlx-vlm")},
-mlx-lm {version("mlx-lm")} and transformers {version("transformers")} on {sys.platform}.
+mlx-vlm's (mlx-lm's for text) own generation with one whole prefill. With mlx {version("mlx")},
+mlx-vlm {version("mlx-vlm")}, mlx-lm {version("mlx-lm")} and transformers {version("transformers")} on {sys.platform}.
 
 {len(sees)} picture families: {batched} share the decode batch, {cached} of these the prefix cache too.
 {len(texts)} text families.
@@ -105,18 +105,19 @@ kind of cache that isn't known is never taken for a plain one.
 Text models are tried too (`models/text_proof.py`): chunks, blocks and states put together, rows together. Recurrent
 layers' states are kept at block ends; a model with both kinds of layers keeps both.
 
-**What it costs.** The proof is about fifteen times the work of its first prompt, or some 5,000 tokens and seven
-small pictures through the model: 2 x 5,000 x parameters, 10 TFLOP a billion parameters. That is 2 to 4 s a billion on
-a laptop's GPU at 3 to 5 TFLOP/s, which is an estimate: it was measured with tiny checkpoints on a CPU only (*load* in the
-tables, the proof included). A family whose processor makes thousands of tokens of any picture takes longer. Where it
-would take more than `Limits.prove_s` (20 s), requests run alone first and the proof is made when the engine is idle;
-a request that comes meanwhile goes first. It is remembered in the user's cache folder by the checkpoint's identity,
-device and versions, so that the second load makes none; `%omlx model` shows what was found and why,
-`%omlx model --prove` finds it out anew.
+**What it costs.** About 4,000 tokens through the model in some 500 steps, and ten small pictures. Measured in fp32 with
+0.14 billion parameters on two CPU cores: 41 s, as long as 31 prefills of 256 tokens, some 290 s a billion there. On a
+GPU that prefills 3,000 tokens/s and reads weights at 400 GB/s it would be 3 to 6 s a billion parameters in bfloat16;
+that is an estimate, no GPU was tried. A family whose processor makes thousands of tokens of any picture takes longer.
+*load* in the tables is a tiny checkpoint's, the proof included. Where the first prompt shows that it would take more
+than `Limits.prove_s` (20 s), requests run alone first and the proof is made when the engine is idle; a request that
+comes meanwhile goes first. It is remembered in the user's cache folder by the checkpoint's identity, device and
+versions, so that the second load makes none; `%omlx model` shows what was found and why, `%omlx model --prove` finds
+it out anew. Text models' proofs are a third of that and are made at load.
 
 **When something fails later.** A fault or a number that is none, while requests run together, lets the model's
-requests run one at a time until the kernel ends, which a warning and `%omlx model` say; a fault in a prompt that was taken
-apart lets prompts go whole. What had said nothing yet runs again, what had ends with an error.
+requests run one at a time until the kernel ends, which a warning and `%omlx model` say; a fault in a prompt that was
+taken apart lets prompts go whole. What had said nothing yet runs again, what had ends with an error.
 
 ## Notes
 

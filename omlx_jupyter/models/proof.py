@@ -31,9 +31,9 @@ from .samples import Asked
 from .text_proof import pieces_apart, rows_apart
 
 _log = logging.getLogger(__name__)
-_TIMES = 15  # the whole proof takes as long as so many of its first prompt
+_PROMPTS, _FORWARDS = 20, 500  # the whole proof takes as long as so many of its first prompt, and of a token behind it
 _DECODED = 6  # tokens a row
-_CHUNKS = (5, 17, 3)  # tokens, in turns
+_CHUNKS = (5, 31, 17)  # tokens, in turns
 
 Filled = tuple[list[Any], int]  # a row's caches, and what its positions are ahead of its tokens by
 
@@ -46,6 +46,7 @@ class _Alone:
     prompt: Prepared
     logits: list[mx.array]
     filled: Filled
+    seconds: float  # that the whole proof would take, going by this
 
     @property
     def tokens(self) -> list[int]:
@@ -102,10 +103,12 @@ def go_on(model: LoadedModel, within: float = float("inf"), wanted: Callable[[],
     :raises Interrupted: `wanted()` was true meanwhile.
     :raises TooLongError: it takes longer than `within`.
     """
-    shown = model.unproved.run(within, wanted)
+    proof = model.unproved
+    shown = proof.run(within, wanted)
     model.remembered.put("sharing", list(astuple(shown)))
     model.unproved, model.alone_because = None, ""
-    return _as_shown(model, shown)
+    made = _as_shown(model, shown)
+    return proof.found_before(made) if isinstance(made, FoundModel) else made
 
 
 def _as_shown(model: LoadedModel, shown: Sharing) -> LoadedModel:
@@ -169,6 +172,7 @@ class Proof:
         self._rows: list[_Alone] = []
         self._asked = samples.prompts()
         self._known: dict[Any, str] = {}  # what became of its parts
+        self._bases: dict[int, FoundModel] = {}
         self._wanted: Callable[[], bool] = lambda: False
 
     def run(self, within: float, wanted: Callable[[], bool]) -> Sharing:
@@ -181,11 +185,17 @@ class Proof:
         if why:
             return Sharing(why)
         for axes in (3, 1) if hasattr(self._model.language_model, "get_rope_index") else (0,):
-            alone = self._part(axes, partial(self._difference_together, _sharing(self._model, axes)))
+            alone = self._part(axes, partial(self._difference_together, self.found_before(_sharing(self._model, axes))))
             if not alone:
                 return self._pieces(axes)
             why = why or alone
         return Sharing(why)
+
+    def found_before(self, made: FoundModel) -> FoundModel:
+        """`made`, with what was found out about the same rows already."""
+        known = vars(self._bases.setdefault(made.family.axes if made.family.mrope else 0, made))
+        vars(made).update({name: known[name] for name in ("noise", "rows") if name in known})
+        return made
 
     def _pieces(self, axes: int) -> Sharing:
         """Whether prompts may be taken apart: all that the family takes, or else those with one picture."""
@@ -209,17 +219,15 @@ class Proof:
         """By the family's own code. Prompts that it can't take are left out, if enough are left."""
         while self._asked:
             self._go_on()
-            began = time.perf_counter()
             why, row = _tried(self._model, lambda: self._alone(self._asked[0]))
-            taken = (time.perf_counter() - began) * _TIMES
             if row is None and not self._rows:
                 return why
             if row is not None and not self._rows and not self._steady(row):
                 return "its own code doesn't compute the same from the same prompt each time"
             self._asked = self._asked[1:]
             self._rows += [row] if row is not None else []
-            if taken > within:
-                raise TooLongError(taken)
+            if self._rows[0].seconds > within:
+                raise TooLongError(self._rows[0].seconds)
         return "" if len(self._rows) > 1 else "it takes too few kinds of prompts to try it"
 
     def _steady(self, row: _Alone) -> bool:
@@ -230,8 +238,9 @@ class Proof:
 
     def _alone(self, asked: Asked) -> _Alone:
         model = self._model
-        prompt, caches = model.prepare(*asked), model.new_cache()
+        prompt, caches, began = model.prepare(*asked), model.new_cache(), time.perf_counter()
         logits, carried = whole.prefill(model.model, prompt, caches)
+        prefilled = time.perf_counter()
         if carried:
             raise NotFound("what its pictures show is kept beside the tokens, which rows can't share")
         filled = copy.deepcopy(caches), whole.delta_of(model.model)
@@ -239,8 +248,9 @@ class Proof:
         for _ in range(_DECODED):
             logits, carried = whole.decode(model.model, mx.argmax(made[-1])[None], caches, carried)
             made.append(logits[0].astype(mx.float32))
-        mx.eval(made)
-        return _Alone(asked, prompt, made, filled)
+            mx.eval(made)
+        step = (time.perf_counter() - prefilled) / _DECODED
+        return _Alone(asked, prompt, made, filled, _PROMPTS * (prefilled - began) + _FORWARDS * step)
 
     def _difference_together(self, model: FoundModel) -> str:
         """Why rows can't decode together behind prompts that ran whole; empty where they can."""
@@ -258,7 +268,7 @@ class Proof:
         rows = [row for row in self._rows if not most or len(row.prompt.images) <= most]
         vision = FoundVision(whole_of(self._model), samples.pictures())
         vision.most = most
-        found = _sharing(self._model, axes, vision)
+        found = self.found_before(_sharing(self._model, axes, vision))
         prepared = [found.prepare(*row.asked) for row in rows]
         if not all(made.inputs is None for made in prepared):
             return vision.lost or "its prompt's tokens can't be found"

@@ -149,8 +149,8 @@ def minicpmv4_7(folder: Path, seed: int = 0) -> None:
 
 
 def gemma3n(folder: Path, seed: int = 0) -> None:
-    """Rows of every layer's own, four streams, later layers with earlier layers' KV. Its tower's layout is no part of the
-    config: made shorter in its module, as narrow as what comes behind it allows."""
+    """Rows of every layer's own, two streams, later layers with earlier layers' KV. Its tower's layout is no part of
+    the config: made shorter in its module, as narrow as what comes behind it allows."""
     from mlx_vlm.models.gemma3n import vision
 
     def short() -> list[Any]:

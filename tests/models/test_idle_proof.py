@@ -36,7 +36,7 @@ def test_it_answers_alone_first_and_shares_later(checkpoint: Callable[..., Path]
         return real(self, axes, most)
 
     monkeypatch.setattr(proof.Proof, "_difference_shown", interrupted)
-    monkeypatch.setattr(proof, "_TIMES", 10**6)
+    monkeypatch.setattr(proof, "_PROMPTS", 10**6)
     with Engine.load(path, limits=Limits(prove_s=5), cache=CacheSettings(2**26)) as engine:
         while not asked:
             time.sleep(0.002)
@@ -56,7 +56,7 @@ def test_until_then_it_is_told(checkpoint: Callable[..., Path], monkeypatch: Any
     """As long as the engine is wanted."""
     from omlx_jupyter.models.loader import load_model
 
-    monkeypatch.setattr(proof, "_TIMES", 10**6)
+    monkeypatch.setattr(proof, "_PROMPTS", 10**6)
     model = load_model(checkpoint("mistral3"), prove_s=5)
     assert not model.family.batchable
     assert "when the engine is idle: it takes about" in model.alone_because

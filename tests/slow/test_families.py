@@ -14,6 +14,7 @@ import pytest
 
 from omlx_jupyter import Engine, ImagePart, Message
 from omlx_jupyter.cache.prefix_cache import CacheSettings
+from omlx_jupyter.engine.scheduler import Limits
 
 from ..checkpoints.families import TEXT, VISION, make
 from ..checkpoints.more import ALONE, MOE, SHOWN
@@ -26,6 +27,7 @@ from ..stress.conftest import processes  # noqa: F401
 
 pytestmark = pytest.mark.slow
 
+PROVED = Limits(prove_s=float("inf"))  # before the first answer, however slow the machine is just now
 LONG = "Tell me about it. " * 6
 ROWS: list[tuple[str, tuple[tuple[int, int, int], ...]]] = [
     ("What is it?", ((90, 60, 1),)),
@@ -81,7 +83,7 @@ def loaded(request: Any, checkpoint: Callable[..., Path], tmp_path_factory: Any)
     path = checkpoint(request.param)
     family = Family(request.param, path, tmp_path_factory.mktemp("pictures"))
     began = time.monotonic()
-    with Engine.load(path, cache=no_cache()) as engine:
+    with Engine.load(path, limits=PROVED, cache=no_cache()) as engine:
         yield Loaded(family, engine, time.monotonic() - began)
 
 
@@ -97,7 +99,7 @@ def test_loads(loaded: Loaded, record_property: Callable[[str, object], None]) -
     for because in (loaded.model.alone_because, loaded.model.whole_because):
         assert "Error" not in because
     assert able.batched or able.why["batched"] == loaded.model.alone_because != ""
-    with Engine.load(loaded.family.path, cache=CacheSettings(2**26)) as engine:
+    with Engine.load(loaded.family.path, limits=PROVED, cache=CacheSettings(2**26)) as engine:
         able = engine.capabilities
         assert able.cached == loaded.cached
         assert able.cached or able.why["cached"]
@@ -142,7 +144,7 @@ def test_beside_a_cancelled_row(loaded: Loaded) -> None:
 
 
 def test_from_ram(loaded: Loaded) -> None:
-    with Engine.load(loaded.family.path, cache=CacheSettings(2**26)) as engine:
+    with Engine.load(loaded.family.path, limits=PROVED, cache=CacheSettings(2**26)) as engine:
         for again in (False, True):
             for messages, tokens in loaded.asked():
                 made = engine.generate(messages, sampling=GREEDY)
@@ -157,7 +159,7 @@ def test_next_turn(loaded: Loaded) -> None:
     turns: list[list[Any]] = [["And now?"]]
     turns += [[ImagePart(noise_image(120, 80, 8)), "And this?"]] if loaded.family.sees else []
     asked = 0
-    with Engine.load(loaded.family.path, cache=CacheSettings(2**26)) as engine:
+    with Engine.load(loaded.family.path, limits=PROVED, cache=CacheSettings(2**26)) as engine:
         said = engine.generate(first, sampling=GREEDY).text
         for index, turn in enumerate(turns):
             messages = [*first, Message("assistant", [said]), Message("user", turn)]
