@@ -102,9 +102,9 @@ torture: $(VENV)/.dev
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/slow -m slow --timeout=1800
 
-# every picture family that a tiny checkpoint can be made of, beside mlx-vlm's own tokens
+# every family that a tiny checkpoint can be made of, beside mlx-vlm's and mlx-lm's own tokens: docs/families.md
 families: $(VENV)/.dev
-	$(BIN)/python -m pytest tests/slow/test_families.py -m slow
+	$(BIN)/python -m tools.families_doc
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

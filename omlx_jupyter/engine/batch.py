@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import mlx.core as mx
 import numpy as np
 
-from ..models.kv_state import MergedBatch, row_length
+from ..models.kv_state import MergedBatch, SingleRow
 from ..models.row_store import RowStore, own_copies
-from ..models.sampling import Chosen, choose, choose_ahead
+from ..models.sampling import Chosen, choose, choose_ahead, finite_only
 from ..types import TokenLogprob
+from .guard import NotFiniteError
 from .row import Row, Slot
 from .verify import Fed, agreed
 
@@ -36,10 +37,10 @@ class DecodeBatch:
     """Rows in the order of their store. Step n + 1 is launched before step n's tokens are read."""
 
     def __init__(
-        self, model: Any, new_store: Callable[[], RowStore | MergedBatch], drafting: Drafting | None = None
+        self, model: Any, new_store: Callable[[], RowStore | MergedBatch | SingleRow], drafting: Drafting | None = None
     ) -> None:
         self._model, self._new_store, self._drafting = model, new_store, drafting
-        self._store: RowStore | MergedBatch | None = None
+        self._store: RowStore | MergedBatch | SingleRow | None = None
         self.rows: list[Row] = []
         self._tokens: Any = None  # (rows,) the tokens to feed next
         self.steps = 0
@@ -56,7 +57,9 @@ class DecodeBatch:
         last = row.slot.token
         if last is None:
             last = mx.array([row.last_prompt_token], mx.int32)
-        at = store.put(row.cache)  # from here on nothing can fail: a fault before leaves the batch as it was
+        at = store.put(
+            row.cache, row.fed or len(row.prompt.ids) - 1
+        )  # from here on nothing can fail: a fault before leaves the batch as it was
         self._store, self._tokens = store, mx.concatenate([tokens[:at], last, tokens[at:]])
         self.rows.insert(at, row)
         row.cache = row.slot.token = None
@@ -78,7 +81,7 @@ class DecodeBatch:
         """Take a row out with all that it needs to `join` again later, and go on with the same tokens."""
         assert self._store is not None
         at = self.rows.index(row)
-        row.cache = own_copies(self._store.row(at))
+        row.cache, row.fed = own_copies(self._store.row(at)), self._store.length(at)
         row.slot.token, row.aside = self._tokens[at : at + 1], row.nbytes
         self.leave(row)
 
@@ -117,7 +120,7 @@ class DecodeBatch:
         self._store.begin()
         logits, hidden = self._forward(self._tokens[:, None], positions)
         tokens, chosen = choose(logits, [row.sampler for row in self.rows])
-        tokens = tokens.astype(mx.int32)
+        tokens = finite_only(tokens.astype(mx.int32), logits)
         mx.async_eval(tokens, *_lazy(chosen), *([] if hidden is None else [hidden]))
         first = all(row.slot.fresh for row in self.rows)
         ready = self._read()
@@ -169,6 +172,7 @@ class DecodeBatch:
         ids = mx.array([token for f in fed for token in (f.last, *f.tokens)])
         logits, hidden = self._forward(ids[:, None], positions)
         tokens, chosen = choose_ahead(logits, [f.row.sampler for f in fed], [f.tokens for f in fed])
+        tokens = finite_only(tokens, logits)
         mx.eval(tokens, *_lazy(c for made in chosen for c in made), *([] if hidden is None else [hidden]))
         values, at = [int(token) for token in np.array(tokens)], 0
         kept: list[int] = []
@@ -209,7 +213,7 @@ class Aside:
     """Rows that were put aside, looked at as a batch's."""
 
     def length(self, row: Row) -> int:
-        return max(row_length(part) for part in row.cache or ())
+        return row.fed
 
     def row_caches(self, row: Row) -> list[Any]:
         return list(row.cache or ())
@@ -223,6 +227,8 @@ def _lazy(chosen: Iterable[Chosen | Exception | None]) -> list[mx.array]:
 
 def sampled_of(row: Row, token: int, chosen: Chosen | Exception | None, source: str = "") -> Sampled:
     """A row's token, or its sampler's error."""
+    if token < 0:
+        return Sampled(row, error=NotFiniteError())
     if isinstance(chosen, Exception):
         return Sampled(row, error=chosen)
     return Sampled(row, token, _logprob(token, chosen), source=source)

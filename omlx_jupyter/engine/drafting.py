@@ -41,7 +41,7 @@ class Drafting:
     @property
     def possible(self) -> bool:
         """Whether rows own their KV, so that a draft that was refused can be forgotten."""
-        return self._rows is not None and self._rows.grouping.handles
+        return self._rows is not None and self._rows.grouping.handles and not self._model.alone_because
 
     @property
     def most_tokens(self) -> int:

@@ -6,6 +6,7 @@ import atexit
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -83,8 +84,7 @@ class Engine:
         `cache` holds the prefix cache's budgets and folder (`cache_settings()` makes one); None is
         the default, RAM over the folder that all kernels of this user share.
         `memory_bytes` bounds all that `stats().memory` has an account of; 0 is what `limits` says.
-        `drafter` is the folder or hub id of a drafter model that was trained for this one (DFlash); one that doesn't
-        fit is left out, which `warnings` say.
+        `drafter` is a drafter model (DFlash) trained for this one; one that doesn't fit is left out, as `warnings` say.
         A picture with more pixels than `pixel_budget` is shrunk, and its answer's `notes` say so.
         `sampling` is what requests take where they say nothing, before the checkpoint's own defaults.
         `on_wait` is called about twenty times a second while loading, with the seconds so far and the
@@ -96,11 +96,12 @@ class Engine:
         check_can_load()
         name = _DEFAULT_MODEL[0] if path_or_repo_id is None else path_or_repo_id
         read = [0.0]
+        told = partial(read.__setitem__, 0)
 
         def load() -> Any:
             from ..models.loader import load_model
 
-            return load_model(name, trust_code, lambda share: read.__setitem__(0, share), drafter)
+            return load_model(name, trust_code, told, drafter=drafter, prove_s=bounds.prove_s)
 
         def run(model: Any, limits: Limits) -> Any:
             from .runner import Runner
@@ -109,16 +110,15 @@ class Engine:
 
         settings = cache or default_settings()
         limits = limits or Limits()
-        limits = replace(limits, memory_bytes=memory_bytes or limits.memory_bytes)
-        loop = EngineLoop(load, limits, run, settings.folder)
+        bounds = replace(limits, memory_bytes=memory_bytes or limits.memory_bytes)
+        loop = EngineLoop(load, bounds, run, settings.folder)
         try:
             loop.wait_loaded(on_wait and (lambda seconds: on_wait(seconds, read[0])))
         except BaseException:
             loop.close(wait=False)  # an interrupted load ends by itself
             raise
         made = cls(loop, image_limits or ImageLimits(), pixel_budget)
-        made._sampling = sampling or made._sampling
-        made.drafter = str(drafter or "")
+        made._sampling, made.drafter = sampling or made._sampling, str(drafter or "")
         return made
 
     def submit(
@@ -242,7 +242,11 @@ class Engine:
 
     def forget_proofs(self) -> None:
         """Let the next load of this model show anew what it may do."""
-        self._loaded().remembered.forget()
+        from ..models import switched
+
+        model = self._loaded()
+        model.remembered.forget()
+        switched.switch_on(model)
 
     def requests(self) -> list[Lane]:
         """Requests that aren't finished, in order of arrival."""

@@ -72,6 +72,13 @@ class Guard:
         _log.log(level, "a fault of the prefix cache (%s); answers go on without it", error, exc_info=error)
 
 
+class NotFiniteError(EngineFaultError):
+    """A row's logits hold what is no number."""
+
+    def __init__(self) -> None:
+        super().__init__("the model computed what is no number; send the request again, or load other weights.")
+
+
 def batch_fault(error: BaseException) -> EngineFaultError:
     return EngineFaultError(
         f"the engine met a fault while it computed ({type(error).__name__}: {error}); "

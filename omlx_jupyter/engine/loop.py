@@ -54,6 +54,7 @@ class EngineLoop:
         self._workers = ThreadPoolExecutor(WORKERS, "omlx-prepare")
         self.recent = self._held.recent
         self.model: Any = None
+        self._proved: Any = None  # the model as it may be driven, once nothing runs
         self._thread = threading.Thread(target=self._run, name="omlx-engine", daemon=True)
         self._thread.start()
 
@@ -177,6 +178,8 @@ class EngineLoop:
             while self._wait_for_work():
                 with self._held.guard.batch(self._stepper.batch_fault):
                     self._step()
+                with contextlib.suppress(RuntimeError):  # closed meanwhile
+                    self._hand_out()
         except BaseException as error:  # beyond the boundary: nobody may wait for ever
             _log.exception("the engine thread failed")
             self._error = error
@@ -204,6 +207,8 @@ class EngineLoop:
                     break
                 if self._retired and not held.open:
                     return False
+                if self._unproved:
+                    break
                 self._state = "idle"
                 held.changed.wait()
             return not held.closing
@@ -215,9 +220,44 @@ class EngineLoop:
         if self._tidy:
             self._tidy = False
             self._stepper.keeper.settle()
+        if self._unproved:
+            self._prove()
         self._stepper.step()
-        self._hand_out()
         self._state = self._stepper.state
+
+    @property
+    def _unproved(self) -> bool:
+        """Whether nobody wants anything, and what the model may do isn't known or used yet."""
+        return (self.model.unproved is not None or self._proved is not None) and not self._held.open
+
+    def _prove(self) -> None:
+        """Find out what the model may do, as long as nobody wants anything."""
+        from ..models.proof import Interrupted, go_on
+
+        held, self._state = self._held, "proving"
+        try:
+            if self._proved is None:
+                wanted = lambda: bool(held.open or held.closing or self._forget or self._tidy)  # noqa: E731
+                self._proved = go_on(self.model, wanted=wanted)
+        except Interrupted:
+            return
+        except Exception as error:
+            _log.warning("the proof of what the model may do met a fault; it runs alone", exc_info=error)
+            self.model.unproved = None
+            return
+        with held.changed:  # nobody may send a request meanwhile
+            if not held.open:
+                made, self._proved = self._proved, None
+                self._go_over(made)
+
+    def _go_over(self, model: Any) -> None:
+        """Drive the same weights as another model from now on. Nothing runs."""
+        old = self._runner
+        self.model, self._runner = model, self._make_runner(model, self._limits)
+        self._held.guard = self._runner.guard
+        self._stepper.keeper.close()
+        self._stepper = self._new_stepper()
+        old.reuse.close()
 
     def _shut_down(self) -> None:
         """End every request and free the model; what fails here is noted, and the rest goes on."""

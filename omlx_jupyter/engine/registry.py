@@ -89,6 +89,14 @@ class Registry:
             request.back()
             self.ready.append(request)
 
+    def again(self, request: Request) -> bool:
+        """Let a request that a fault ended begin anew, if nothing of its answer was said."""
+        if request.ended or request.answer.token_ids or request.said.token_ids:
+            return False
+        self.back(request)
+        self.unprepare([request])
+        return True
+
     def unprepare(self, requests: Sequence[Request]) -> None:
         """Drop the pictures of requests that wait, and prepare them again later."""
         with self.changed:

@@ -75,7 +75,7 @@ class Reuse:
     @costs_the_cache(None)
     def begin(self, row: Row) -> None:
         """Look the prompt up and start reading what is on disk."""
-        if self.cache is None:
+        if self.cache is None or row.prompt.inputs is not None:
             return
         if self._promotions is not None:
             self._promotions.collect()

@@ -54,6 +54,7 @@ class Row:
         self.follows_to = 0  # how many of its tokens have to be prefilled first
         self.followed = False  # that has happened: look the prefix up again
         self.slot = Slot()
+        self.fed = 0  # tokens that its caches have, once it was put aside
         self.aside = 0  # bytes of its caches while it is put aside
         self.failed: Exception | None = None  # its guide's fault, which ends the request at the next step
         self.drafts: RowDrafts | None = None  # what may come next, where it is known from elsewhere

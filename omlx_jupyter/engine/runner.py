@@ -13,10 +13,10 @@ from ..cache.prefix_cache import CacheSettings
 from ..errors import RequestError
 from ..models import device, memory
 from ..models.guide import Guides
-from ..models.kv_state import MergedBatch
+from ..models.kv_state import MergedBatch, SingleRow
 from ..models.row_proof import RowProof
 from ..models.row_store import RowStore
-from ..models.sampling import RowSampler
+from ..models.sampling import RowSampler, choose, finite_only
 from ..types import SamplingParams
 from ..visible import size
 from .batch import Aside, DecodeBatch, Sampled
@@ -27,12 +27,14 @@ from .phase import Phase
 from .pictures import Pictures
 from .request import Request
 from .reuse import Reuse
-from .row import Row
+from .row import Row, Slot
 from .scheduler import Limits, next_chunk
 from .solo import SoloBatch
 from .state import PromptState
+from .switching import Switching
 from .turns import Chunks, chunks_for, gap_target
 
+_NO_CHUNKS = 2**40
 _LEAST_ROOM = 256 * 2**20  # beside the weights, whatever the machine has
 
 
@@ -55,13 +57,16 @@ class Runner:
         on_gpu = device.on_gpu()
         attention = memory.attention_per_token(model.checkpoint.config)
         fixed = Chunks(limits.prefill_chunk) if limits.prefill_chunk else None
+        if model.whole_because and not alone:
+            fixed = Chunks(_NO_CHUNKS)
         self._chunks = fixed or chunks_for(model.parameters, attention, on_gpu)
         self.gap_s = limits.gap_s or gap_target(on_gpu)
         self.rows: RowProof | None = model.rows
-        settings = CacheSettings(0) if alone or cache is None else cache
+        settings = CacheSettings(0) if alone or model.whole_because or cache is None else cache
         self.reuse = Reuse(model, settings, lambda: bool(self.batch.rows), self.guard, self._chunks.size)
         self.drafting = Drafting(model, self.reuse, self.guard, self.gap_s)
         self.batch: Any = SoloBatch(model) if alone else DecodeBatch(model, self._new_store, self.drafting)
+        self.switching = Switching(model)
         self.pictures = Pictures(model, self.reuse, self.guard, feature_bytes)
         self.vocabulary = self._vocabulary()
         self._guides = Guides(model.tokenizer, self.vocabulary, model.end_tokens)
@@ -77,7 +82,9 @@ class Runner:
         self.copied = (1 if on_gpu else 2) / max(1, len(model.new_cache()))  # of KV, a layer at a time, within a step
         self.step_bytes = 12 * self.vocabulary  # a decode step's logits a row, as they are and in float32
 
-    def _new_store(self) -> RowStore | MergedBatch:
+    def _new_store(self) -> RowStore | MergedBatch | SingleRow:
+        if self.model.alone_because:
+            return SingleRow()
         return RowStore(len(self.model.new_cache()), self.rows.grouping) if self.rows else MergedBatch()
 
     def prepare(self, request: Request) -> None:
@@ -208,11 +215,22 @@ class Runner:
         return Advance.JOINED
 
     def _prefill_whole(self, row: Row) -> Advance:
-        self.batch.prefill(row)
+        if isinstance(self.batch, SoloBatch):
+            self.batch.prefill(row)
+        else:
+            self._join_whole(row)
         row.request.course.prefilled = row.request.prompt.tokens
         row.request.course.images_encoded = row.request.prompt.images
         self.pictures.encoded += row.request.prompt.images
         return Advance.JOINED
+
+    def _join_whole(self, row: Row) -> None:
+        """A prompt that goes through the family's code at once: its row joins with its first token."""
+        assert row.cache is not None
+        logits, row.delta = self.model.prefill_whole(row.prompt, row.cache)
+        tokens, chosen = choose(logits, [row.sampler])
+        row.slot, row.fed = Slot(chosen[0], fresh=False, token=finite_only(tokens, logits)), len(row.prompt.ids)
+        self.batch.join(row)
 
     def _prefill(self, row: Row, start: int, end: int) -> None:
         assert row.cache is not None

@@ -15,13 +15,16 @@ class Limits:
     of what the device recommends or of the machine's memory, for all kernels together. `kv_bytes` bounds
     the KV of running requests besides; 0 is no such bound. `prefill_chunk` is in tokens; 0 goes by the model's size and
     the device.
-    `gap_s` is how long running rows may wait for a token while others prefill; 0 is 0.2 on a CPU, 0.05 on a GPU."""
+    `gap_s` is how long running rows may wait for a token while others prefill; 0 is 0.2 on a CPU, 0.05 on a GPU.
+    What a model may do that nothing is listed of is found out before its first answer if that takes at most about
+    `prove_s`, else when the engine is idle."""
 
     max_rows: int = 8
     prefill_chunk: int = 0
     kv_bytes: int = 0
     gap_s: float = 0.0
     memory_bytes: int = 0
+    prove_s: float = 20.0
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..models import whole
 from ..models.kv_state import cache_bytes
-from ..models.sampling import choose
+from ..models.sampling import choose, finite_only
 from .batch import Sampled, sampled_of
 from .row import Row, Slot
 
@@ -60,7 +60,7 @@ class SoloBatch:
                 return [Sampled(row, error=row.failed)]
             logits, self._carried = whole.decode(self._model.model, token, self._caches, self._carried)
         tokens, chosen = choose(logits, [row.sampler])
-        tokens = tokens.astype(mx.int32)
+        tokens = finite_only(tokens, logits)
         mx.async_eval(tokens)
         ready = [] if first or row.slot.told else [sampled_of(row, int(np.array(token)[0]), row.slot.chosen)]
         self._token, row.slot = tokens, Slot(chosen[0], fresh=False, told=first)

@@ -60,12 +60,15 @@ class Capabilities:
 
 def capabilities_of(model: Any, runner: Any) -> Capabilities:
     """Of a loaded model and its runner."""
-    rows, batched, cached = runner.rows, bool(model.family.batchable), runner.reuse.cache is not None
+    alone = bool(model.alone_because) or not model.family.batchable
+    rows, batched = runner.rows, not alone
+    cached = runner.reuse.cache is not None and not model.whole_because
     why = {}
     if not batched:
         why["batched"] = model.alone_because or "its family's requests run one at a time"
     if not cached:
-        why["cached"] = "it runs alone" if not batched else "the cache is off, or a layer's cache is of an unknown kind"
+        off = model.whole_because or "the cache is off, or a layer's cache is of an unknown kind"
+        why["cached"] = off if model.family.batchable else "it runs alone"
     if rows is None:
         why["own_kv"] = "its layers keep more than plain KV" if batched else "it runs alone"
     elif rows.why:

@@ -34,7 +34,7 @@ class Stepper:
     ) -> None:
         """`folder` is where kernels tell each other what they hold; `settle` is called where they did."""
         self._runner, self._held, self._limits = runner, held, limits
-        self._alone, self._why = not model.family.batchable, str(model.alone_because)
+        self._model = model
         self._shared_to = runner.rows.shared_to if runner.rows else 0
         self._prefill = PrefillQueue(runner.reuse.follow)
         self._parked: list[Row] = []
@@ -42,6 +42,10 @@ class Stepper:
         self.waiting_for = ""
         self.stuck = False  # nothing runs, and what waits has no memory
         self.state = "idle"
+
+    @property
+    def _alone(self) -> bool:
+        return bool(self._model.alone_because) or not self._model.family.batchable
 
     @property
     def busy(self) -> bool:
@@ -117,7 +121,7 @@ class Stepper:
         need = left[0].prompt.need
         if alone or self._runs_alone(left[0]) or rows >= self._limits.max_rows or self.keeper.fits([*needs, need]):
             alone = alone or (rows > 0 and self._runs_alone(left[0]))
-            self.waiting_for = why_waiting(rows, alone, self._limits, self._why)
+            self.waiting_for = why_waiting(rows, alone, self._limits, self._model.alone_because)
         else:
             self.waiting_for = self.keeper.why(needs, need)
 
@@ -142,20 +146,16 @@ class Stepper:
         first = left[0]
         short = self.waiting_for.startswith("memory")
         if short and self._parked:
-            self._drop(self._parked.pop(self._youngest(self._parked)))
+            self._drop(self._parked.pop(_youngest(self._parked)))
         elif not first.flags.background and runs:
             rows = [row for row in self._runner.batch.rows if row.request.flags.background]
             full = self.prefilling + len(self._runner.batch.rows) >= self._limits.max_rows
             if rows and not self._alone and (full or short):
-                row = rows[self._youngest(rows)]
+                row = rows[_youngest(rows)]
                 self._runner.batch.park(row)
                 self._parked.append(row)
         elif not runs:
             self._wait_for_memory(first, left[1:])
-
-    @staticmethod
-    def _youngest(rows: list[Row]) -> int:
-        return max(range(len(rows)), key=lambda at: rows[at].request.number)
 
     def _drop(self, row: Row) -> None:
         """A row that was put aside is computed again later, or restored as far as a tier has it."""
@@ -205,11 +205,12 @@ class Stepper:
             made = self._runner.advance(row)
         if made is Advance.JOINED:
             self._prefill.remove(row)
-        if errors:
+        if errors and not (self._runner.switching.goes_whole(errors[0], row) and self._held.again(row.request)):
             self._held.fail(row.request, errors[0])
         return made
 
     def _decode(self) -> None:
+        rows = len(self._runner.batch.rows)
         ended = set[Row]()  # a step may give a row several tokens; one of them may be its last
         for item in self._runner.decode():
             row, errors = item.row, list[BaseException]()
@@ -222,24 +223,28 @@ class Stepper:
                 end = row.accept(item.token, item.logprob)
                 if item.source:
                     row.request.course.taken_from(item.source)
+            again = self._runner.switching.no_number(errors, rows)
             if errors or end is not None:
                 ended.add(row)
                 self._runner.leave(row)  # first: whoever waits for the answer finds the row free
-            if errors:
+            if errors and not (again and self._held.again(row.request)):
                 self._held.fail(row.request, errors[0])
-            elif end is not None:
+            elif end is not None and not errors:
                 self._held.finish(row.request, *end)
 
     # -- ends -------------------------------------------------------------------------------
 
     def batch_fault(self, error: EngineFaultError) -> None:
-        """End what runs; the next request begins a fresh batch."""
+        """End what runs; the next request begins a fresh batch. Rows that were together run alone from now on, those
+        that said nothing yet anew."""
         concerned = self._held.take_concerned()
+        again = self._runner.switching.goes_alone(error, len(self._runner.batch.rows))
         self._prefill.clear()
         self._parked = []
         self._runner.reset()
         for request in concerned:
-            self._held.fail(request, error)
+            if not (again and self._held.again(request)):
+                self._held.fail(request, error)
 
     def _drop_cancelled(self) -> None:
         for request in self._held.take_cancelled():
@@ -261,3 +266,7 @@ class Stepper:
         for row in [*self._prefill.clear(), *self._runner.batch.rows, *self._parked]:
             self._guarded(row.request, row.flush)
         self._parked = []
+
+
+def _youngest(rows: list[Row]) -> int:
+    return max(range(len(rows)), key=lambda at: rows[at].request.number)

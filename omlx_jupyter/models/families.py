@@ -23,7 +23,7 @@ class Family:
     """How a family is driven.
 
     `placeholder` is the text that stands for one picture in a rendered chat template, `mrope` says
-    that positions have three axes and are passed explicitly, `tower` names how its vision tower is
+    that positions have `axes` and are passed explicitly, `tower` names how its vision tower is
     called, `batchable` that rows of different requests may share a decode step (else the family's own
     code runs each request alone, whole: see models/whole.py). `plain` families have
     no chat template: pictures, each with `after_picture` behind it, and text, after the token `bos`.
@@ -31,6 +31,7 @@ class Family:
 
     placeholder: str | None = None
     mrope: bool = False
+    axes: int = 3
     tower: str = "grid"
     batchable: bool = True
     plain: bool = False

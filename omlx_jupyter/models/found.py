@@ -7,6 +7,8 @@ Whether that gives what the family computes alone is for `proof` to show.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
+from inspect import signature
 from typing import Any
 
 import mlx.core as mx
@@ -14,6 +16,7 @@ import numpy as np
 
 from ..errors import ModelError
 from ..types import ImagePart, Message
+from . import whole
 from .loaded import LoadedModel
 from .positions import Positions
 from .prepared import ImageSpan, Prepared, VisionInput
@@ -28,31 +31,59 @@ class NotFound(ModelError):
 
 
 class FoundVision(PictureProcessor):
-    """A checkpoint's processor, picture by picture. Any thread."""
+    """A checkpoint's processor, picture by picture. Any thread.
 
-    def __init__(self, whole: WholeProcessor, sample: Any) -> None:
-        """`sample` is any decoded picture.
+    A picture's tokens are all that only pictures bring; where pictures side by side share some of those, from the
+    first to the last that its features stand at.
+    """
+
+    def __init__(self, whole: WholeProcessor, pictures: Sequence[Any]) -> None:
+        """`pictures` are any two decoded ones.
 
         :raises NotFound: no token stands for a picture alone.
         """
         super().__init__()
         self.whole = whole
+        self.most = 0  # pictures that a prompt may have, to be taken apart; 0: any number
+        self.lost = ""  # why the last prompt that wasn't taken apart wasn't
         texts = ("x", "yes or no")
-        bare = {token for text in texts for token in self._asked(None, text)[0]}
-        seen = [set(self._asked(sample, text)[0]) - bare for text in texts]
+        try:
+            bare = {token for text in texts for token in self._asked(None, text)[0]}
+        except ModelError:
+            raise NotFound("it takes no prompt without a picture") from None
+        seen = [set(self._asked(pictures[0], text)[0]) - bare for text in texts]
         self._pictures = seen[0] & seen[1]  # tokens that only pictures bring
         if not self._pictures:
             raise NotFound("no token of the prompt stands for a picture")
+        beside = [Message("user", [*(ImagePart(picture) for picture in pictures), "x"])]
+        try:
+            if self.prepare(beside, pictures, PLAIN, ()).inputs is None:
+                return
+        except ModelError:  # of its processor: one picture at a time is what it takes
+            return
+        tokens = [t for t in self._asked(pictures[0], "x")[0] if t in self._pictures]
+        self._pictures = {max(set(tokens), key=tokens.count)}
+        self.forget()
 
     def prepare(
         self, messages: Sequence[Message], images: Sequence[Any], use: TemplateUse, notes: tuple[str, ...]
     ) -> Prepared:
-        """As `WholeProcessor.prepare`, and where each picture's tokens lie.
+        """As `WholeProcessor.prepare`, and where each picture's tokens lie, in place of `inputs`.
 
-        :raises NotFound: a picture's tokens don't lie in the prompt as they do in one of its own.
+        With `inputs`, as the whole processor's, where a picture's tokens don't lie in the prompt as in one of its own.
         """
-        ids = self.whole.prepare(messages, images, use, notes).ids
-        seen = [self.process(image) for image in images]
+        made = self.whole.prepare(messages, images, use, notes)
+        try:
+            if self.most and len(images) > self.most:
+                raise NotFound(f"more pictures than {self.most} were never tried")
+            ids = _plain(made.ids)
+            seen = [self.process(image) for image in images]
+            return Prepared(ids, seen, self._spans(ids, seen), notes)
+        except NotFound as error:
+            self.lost = str(error)
+            return made
+
+    def _spans(self, ids: list[int], seen: Sequence[VisionInput]) -> list[ImageSpan]:
         spans, at = [], 0
         for image in seen:
             at = _find(ids, image.tokens, at)
@@ -61,7 +92,7 @@ class FoundVision(PictureProcessor):
         rest = [token for i, token in enumerate(ids) if not any(s.start <= i < s.start + s.length for s in spans)]
         if self._pictures & set(rest):
             raise NotFound("tokens of a picture are left over in the prompt")
-        return Prepared(ids, seen, spans, notes)
+        return spans
 
     def _run(self, image: Any) -> VisionInput:
         """One picture in a prompt of its own; `arrays` are that prompt's, and `start` where its tokens begin."""
@@ -77,7 +108,12 @@ class FoundVision(PictureProcessor):
         parts: list[Any] = [text] if image is None else [ImagePart(image), text]
         made = self.whole.prepare([Message("user", parts)], [] if image is None else [image], PLAIN, ())
         assert made.inputs is not None
-        return made.ids, made.inputs
+        return _plain(made.ids), made.inputs
+
+
+def _plain(ids: list[int]) -> list[int]:
+    """Token ids, where those of pictures may be their numbers in the prompt, less than 0: all of them -1."""
+    return [max(token, -1) for token in ids]
 
 
 def _find(ids: list[int], tokens: tuple[int, ...], start: int) -> int:
@@ -92,6 +128,8 @@ class FoundModel(LoadedModel):
     own embedding gives at its tokens, (tokens, hidden), and beside them the rows that enter deeper layers, if any.
     """
 
+    _hidden = 0  # width of an embedding
+    _offset_rows = False  # rows for deeper layers are wanted from the prompt's first token on
     _by_layer: tuple[int, ...] | None = None  # (layers, width) of what each layer gets of every token, text's too
 
     def encode_image(self, image: VisionInput) -> mx.array:
@@ -104,10 +142,16 @@ class FoundModel(LoadedModel):
         rows = slice(start, start + len(image.tokens))
         made = self._with_layers(found)[0, rows]
         deep, mask = found.get("deepstack_visual_embeds"), found.get("visual_pos_masks")
-        if deep is not None:
+        if deep is not None or mask is not None:
             if mask is None or self._by_layer:
                 raise NotFound("rows enter deeper layers, and no mask says where")
-            made = _beside(made, [d.astype(made.dtype) for d in deep], mask.reshape(-1), rows)
+            self._offset_rows = isinstance(deep, mx.array)
+            deep = getattr(deep, "embeddings", deep)
+            deep = [d.astype(made.dtype) for d in (() if deep is None else deep)]
+            if self._offset_rows:
+                seen = mx.array(np.flatnonzero(np.array(mask).reshape(-1)))
+                deep = [d[seen] for d in deep]
+            made = _beside(made, deep, mask.reshape(-1), rows)
         mx.eval(made)
         return made
 
@@ -123,7 +167,9 @@ class FoundModel(LoadedModel):
 
     def embed(self, prompt: Prepared, features: list[mx.array]) -> mx.array | None:
         """(1, N, hidden) or wider, see `encode_image`."""
-        text = self._with_layers(self.model.get_input_embeddings(mx.array([prompt.ids]), None).to_dict())
+        found = self.model.get_input_embeddings(mx.array([prompt.ids]), None).to_dict()
+        self._hidden = found["inputs_embeds"].shape[-1]
+        text = self._with_layers(found)
         if not prompt.images:
             return text
         wide = features[0].shape[-1]
@@ -139,16 +185,26 @@ class FoundModel(LoadedModel):
         self._by_layer = each.shape[2:]
         return mx.concatenate([rows, each.reshape(*rows.shape[:2], -1).astype(rows.dtype)], axis=-1)
 
+    def prepare(
+        self, messages: Sequence[Message], images: Sequence[Any], use: TemplateUse = PLAIN, notes: tuple[str, ...] = ()
+    ) -> Prepared:
+        """See LoadedModel; with `inputs` where the prompt isn't taken apart."""
+        if self.whole_because and isinstance(self.vision, FoundVision):
+            return self.vision.whole.prepare(messages, images, use, notes)
+        return super().prepare(messages, images, use, notes)
+
     def positions(self, prompt: Prepared) -> Positions | None:
         """By the family's own index of the whole prompt, pictures' grids included."""
-        if not self.family.mrope:
+        if not self.family.mrope or prompt.inputs is not None:
             return None
         self._forget()
         grids = [g.reshape(-1, 3) for g in (i.arrays.get("image_grid_thw") for i in prompt.images) if g is not None]
         ids = mx.array([prompt.ids])
         grid = mx.array(np.concatenate(grids)) if grids else None
         try:
-            places, delta = self.language_model.get_rope_index(ids, grid, None, mx.ones(ids.shape, mx.int32))
+            index = self.language_model.get_rope_index
+            named = {"image_grid_thw": grid, "attention_mask": mx.ones(ids.shape, mx.int32)}
+            places, delta = index(ids, **{n: v for n, v in named.items() if n in signature(index).parameters})
         except AttributeError:  # an index taken over from another family, which its config doesn't fit
             places, delta = mx.arange(len(prompt.ids))[None], mx.zeros(1, mx.int32)
         made = np.array(places)
@@ -163,23 +219,46 @@ class FoundModel(LoadedModel):
     ) -> mx.array:
         """Logits (B, L, V); see LoadedModel."""
         self._forget()
+        if self._crossed and ids.shape[1] == 1 and isinstance(caches[0].offset, mx.array):
+            return self._crossed_step(ids, caches)
         extra: dict[str, Any] = {}
         if embeds is not None:
             if self._by_layer:
                 embeds, each = mx.split(embeds, [self._hidden], axis=-1)
                 extra["per_layer_inputs"] = each.reshape(*each.shape[:2], *self._by_layer)
             else:
-                embeds, extra = _apart(embeds, self._hidden)
+                before = int(caches[0].offset) if self._offset_rows else None
+                embeds, extra = _apart(embeds, self._hidden, before)
             extra["inputs_embeds"] = embeds
         if positions is not None:
-            extra["position_ids"] = positions
+            extra["position_ids"] = positions if self.family.axes == 3 else positions[0]
+        elif self._crossed and ids.shape[1] > 1:  # its own code makes none of text
+            places = mx.arange(ids.shape[1], dtype=mx.int32)
+            extra["position_ids"] = mx.broadcast_to(places, (ids.shape[0], self._crossed, ids.shape[1]))
         output = self.language_model(ids, cache=caches, **extra)
         return getattr(output, "logits", output)
 
-    @property
-    def _hidden(self) -> int:
-        text = {**self.checkpoint.config, **(self.checkpoint.config.get("text_config") or {})}
-        return int(text["hidden_size"])
+    def _crossed_step(self, ids: mx.array, caches: list[Any]) -> mx.array:
+        """A step of several rows, where the family's own code asks the first row's length for all: past that, each row
+        with its own place on all axes, which turns as one axis does."""
+        model = self.language_model
+        places = mx.broadcast_to(caches[0].offset.reshape(-1, 1, 1), (ids.shape[0], self._crossed, 1))
+        made = model.model(input_ids=ids, cache=caches, position_ids=places)
+        return model.model.embed_tokens.as_linear(made) if model.args.tie_word_embeddings else model.lm_head(made)
+
+    @cached_property
+    def _crossed(self) -> int:
+        """Axes of positions that a prompt's first chunk has, and none of what follows; 0 as a rule."""
+        if not hasattr(self.language_model, "get_xdrope_input_positions"):
+            return 0
+        return len(self.language_model.args.rope_scaling["xdrope_section"])
+
+    def prefill_whole(self, prompt: Prepared, caches: list[Any]) -> tuple[mx.array, int]:
+        """Logits (1, V) behind a prompt that goes through the family's own code at once, and what the positions of
+        what follows are ahead of its tokens by."""
+        self._forget()
+        logits, _ = whole.prefill(self.model, prompt, caches)
+        return logits, whole.delta_of(self.model)
 
     def _forget(self) -> None:
         """What the last call left on the model would go before what this one is given."""
@@ -202,14 +281,19 @@ def _beside(rows: mx.array, deep: list[mx.array], mask: mx.array, span: slice) -
     return mx.concatenate(columns, axis=-1)
 
 
-def _apart(embeds: mx.array, hidden: int) -> tuple[mx.array, dict[str, Any]]:
-    """The other way round for a chunk (1, tokens, wide): its embeddings, and what deeper layers get of it."""
+def _apart(embeds: mx.array, hidden: int, before: int | None = None) -> tuple[mx.array, dict[str, Any]]:
+    """The other way round for a chunk (1, tokens, wide): its embeddings, and what deeper layers get of it; where
+    `before` tokens of the prompt are to be counted, in full with zeros for these."""
     if embeds.shape[-1] <= hidden:
         return embeds, {}
     seen = np.array(embeds[0, :, -1].astype(mx.float32)) > 0.5
     rows, layers = embeds[..., :hidden], (embeds.shape[-1] - 1) // hidden - 1
     if not seen.any():
         return rows, {}
-    place = mx.array(np.flatnonzero(seen))
-    deep = [embeds[0, :, hidden * (i + 1) : hidden * (i + 2)][place] for i in range(layers)]
-    return rows, {"visual_pos_masks": mx.array(seen[None]), "deepstack_visual_embeds": deep}
+    deep = [embeds[0, :, hidden * (i + 1) : hidden * (i + 2)] for i in range(layers)]
+    if before is not None:
+        whole = [mx.concatenate([mx.zeros((before, hidden), rows.dtype), layer]) for layer in deep]
+        mask = np.concatenate([np.zeros(before, bool), seen])
+        return rows, {"visual_pos_masks": mx.array(mask[None]), "deepstack_visual_embeds": mx.stack(whole)}
+    place, extra = mx.array(np.flatnonzero(seen)), {"visual_pos_masks": mx.array(seen[None])}
+    return rows, {**extra, "deepstack_visual_embeds": [d[place] for d in deep]} if deep else extra

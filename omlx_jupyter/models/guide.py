@@ -154,7 +154,8 @@ class Guides:
 
     def thinking(self, prompt: Sequence[int]) -> bool:
         """Whether a prompt ends inside a thought."""
-        tail = self._tokenizer.decode(prompt[-_TAIL:], skip_special_tokens=False)
+        text = [token for token in prompt[-_TAIL:] if token >= 0]  # some families number their pictures below 0
+        tail = self._tokenizer.decode(text, skip_special_tokens=False)
         return opened_by(self._tokenizer.markers, tail)
 
     def guide(self, sampling: SamplingParams, opened: bool) -> Guide | None:

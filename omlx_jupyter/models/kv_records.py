@@ -10,16 +10,21 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from .kv_state import parts_of, unknown_kind
+
 _KINDS = {"KVCache": "kv", "RotatingKVCache": "window", "ArraysCache": "state"}
 
 _PATIENCE_S = 60.0  # a look-up in a Room that nobody makes is a fault, not a wait
+
+_TOKENS = "tokens"  # a block's only array where no layer keeps KV: its length is all that a block has then
 
 Payload = dict[str, mx.array]
 
 
 @dataclass(frozen=True)
 class Layout:
-    """`kinds` per layer: kv (sliceable), window (the last `window` tokens), state (a checkpoint).
+    """`kinds` per layer, and one for each part of a layer that keeps several: kv (sliceable), window (the last
+    `window` tokens), state (a checkpoint).
 
     `usable` is False where a layer's cache is of no known kind: such a model isn't cached.
     """
@@ -31,7 +36,13 @@ class Layout:
     @property
     def names(self) -> list[str]:
         """A block's arrays: keys and values of each layer that has tokens."""
-        return sorted(f"{i}.{part}" for i, kind in enumerate(self.kinds) if kind != "state" for part in "kv")
+        return sorted(f"{i}.{part}" for i, kind in enumerate(self.kinds) if kind != "state" for part in "kv") or [
+            _TOKENS
+        ]
+
+    @property
+    def has_tokens(self) -> bool:
+        return any(kind != "state" for kind in self.kinds)
 
     @property
     def stateful(self) -> bool:
@@ -39,10 +50,11 @@ class Layout:
 
 
 def layout_of(caches: Sequence[Any]) -> Layout:
+    caches, unknown = parts_of(caches), bool(unknown_kind(caches))
     kinds = tuple(_KINDS.get(type(cache).__name__, "") for cache in caches)
     windows = {int(c.max_size) for c, kind in zip(caches, kinds, strict=True) if kind == "window"}
     kept = any(c.keep for c, kind in zip(caches, kinds, strict=True) if kind == "window")
-    usable = all(kinds) and len(windows) <= 1 and not kept and any(kind != "state" for kind in kinds)
+    usable = all(kinds) and not unknown and len(windows) <= 1 and not kept
     return Layout(kinds, max(windows, default=0), usable)
 
 
@@ -59,7 +71,9 @@ def _restored(array: Any) -> mx.array:
 def take_block(caches: Sequence[Any], layout: Layout, start: int, end: int, deltas: Payload) -> Payload:
     """A block's arrays (heads, end - start, width), evaluated copies. `deltas` are the sliding layers'."""
     payload: Payload = {}
-    for layer, (cache, kind) in enumerate(zip(caches, layout.kinds, strict=True)):
+    if not layout.has_tokens:
+        payload[_TOKENS] = mx.zeros((1, end - start, 1), mx.uint8)
+    for layer, (cache, kind) in enumerate(zip(parts_of(caches), layout.kinds, strict=True)):
         if kind == "kv":
             for part, array in (("k", cache.keys), ("v", cache.values)):
                 payload[f"{layer}.{part}"] = mx.contiguous(_stored(array[0, :, start:end]))
@@ -71,7 +85,7 @@ def take_block(caches: Sequence[Any], layout: Layout, start: int, end: int, delt
 def window_delta(caches: Sequence[Any], layout: Layout, count: int) -> Payload:
     """The sliding layers' last `count` tokens, or as many as they hold, (heads, tokens, width)."""
     delta: Payload = {}
-    for layer, (cache, kind) in enumerate(zip(caches, layout.kinds, strict=True)):
+    for layer, (cache, kind) in enumerate(zip(parts_of(caches), layout.kinds, strict=True)):
         if kind == "window":
             for part, array in (("k", cache.keys), ("v", cache.values)):
                 ordered = cache._temporal_order(array)[0]
@@ -99,7 +113,7 @@ def join_deltas(deltas: Sequence[Payload], length: int) -> tuple[Payload, int]:
 def take_state(caches: Sequence[Any], layout: Layout) -> Payload:
     """The recurrent layers' arrays, evaluated copies."""
     payload: Payload = {}
-    for layer, (cache, kind) in enumerate(zip(caches, layout.kinds, strict=True)):
+    for layer, (cache, kind) in enumerate(zip(parts_of(caches), layout.kinds, strict=True)):
         if kind == "state":
             for index, array in enumerate(cache.cache):
                 if array is not None:
@@ -120,7 +134,7 @@ def rebuild(
 
     KV layers get room for `capacity` tokens, so that what follows is written in place.
     """
-    for layer, (cache, kind) in enumerate(zip(caches, layout.kinds, strict=True)):
+    for layer, (cache, kind) in enumerate(zip(parts_of(caches), layout.kinds, strict=True)):
         if kind == "state":
             cache.cache = [
                 _restored(state[f"{layer}.{index}"]) if f"{layer}.{index}" in state else None

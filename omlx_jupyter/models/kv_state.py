@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import mlx.core as mx
@@ -31,11 +32,12 @@ class MergedBatch:
         self.caches: list[Any] = []
         self._lengths: list[int] = []
 
-    def put(self, row: list[Any]) -> int:
-        """Append a row; its number. A fault leaves the batch as it was."""
+    def put(self, row: list[Any], tokens: int = 0) -> int:
+        """Append a row; its number. `tokens` is its length where none of its layers counts. A fault leaves the batch
+        as it was."""
         slot = len(self._lengths)
         merged = [type(part).merge([part]) for part in row]
-        length = max(row_length(part) for part in row)
+        length = max(row_length(part) for part in parts_of(row)) or tokens
         if not self._lengths:
             self.caches, self._lengths = merged, [length]
             return slot
@@ -73,10 +75,60 @@ class MergedBatch:
         return cache_bytes(self.caches)
 
 
+class SingleRow:
+    """In place of a batch for models whose rows can't share one: a row, over its own caches."""
+
+    def __init__(self) -> None:
+        self.caches: list[Any] = []
+        self._length = 0
+
+    def put(self, row: list[Any], tokens: int = 0) -> int:
+        """:raises ValueError: a row is there."""
+        if self.caches:
+            raise ValueError("this model's rows run alone")
+        self.caches, self._length = list(row), max(row_length(part) for part in parts_of(row)) or tokens
+        return 0
+
+    def remove(self, slot: int) -> None:
+        self.caches, self._length = [], 0
+
+    def begin(self) -> None:
+        """Count the token that the row is about to get."""
+        self._length += 1
+
+    def length(self, slot: int) -> int:
+        return self._length
+
+    def row(self, slot: int) -> list[Any]:
+        return self.caches
+
+    @property
+    def nbytes(self) -> int:
+        return cache_bytes(self.caches)
+
+
 def row_length(cache: Any) -> int:
     """Tokens that a single row's layer has seen; 0 for layers that don't count."""
     offset = getattr(cache, "offset", 0)
     return int(offset) if isinstance(offset, int) else 0
+
+
+_KNOWN = frozenset(("KVCache", "RotatingKVCache", "ArraysCache", "CacheList"))
+
+
+def unknown_kind(caches: list[Any]) -> str:
+    """The class of the first layer's cache that nothing is known of; empty where all are known. What is derived from a
+    known class departs from it."""
+    for part in parts_of(caches):
+        kind = type(part)
+        if kind.__name__ not in _KNOWN or not kind.__module__.endswith(".models.cache"):
+            return kind.__name__
+    return ""
+
+
+def parts_of(caches: Iterable[Any]) -> list[Any]:
+    """Every layer's cache, those of a layer that keeps several one by one."""
+    return [part for cache in caches for part in (parts_of(cache.caches) if hasattr(cache, "caches") else [cache])]
 
 
 def is_plain(caches: list[Any]) -> bool:

@@ -20,7 +20,7 @@ from .families import Family, OcrProfile
 from .positions import Positions, mrope_positions
 from .prepared import Prepared, VisionInput, assemble
 from .remembered import Remembered, rows_from_json, rows_to_json
-from .row_proof import RowProof, prove
+from .row_proof import RowProof, noise_of, prove
 from .switches import PLAIN, TemplateUse
 from .tokenizer import ChatTokenizer, require_template_pictures
 from .tools import ToolParser
@@ -60,6 +60,8 @@ class LoadedModel:
     alone_because: str = ""  # why its requests run one at a time, where they do
     drafter: Drafter | None = None  # a small model that drafts for it
     drafter_why: str = ""  # why there is none, where one was named
+    unproved: Any = None  # the Proof that is still to be made, where there was no time for it
+    whole_because: str = ""  # why a prompt goes through the family's code at once, uncached, where it does
 
     @property
     def dtype(self) -> str:
@@ -90,6 +92,11 @@ class LoadedModel:
         elif known.grouping.handles:
             hook(self.language_model)
         return known
+
+    @cached_property
+    def noise(self) -> float:
+        """What logits may differ by and mean the same."""
+        return noise_of(self)
 
     @cached_property
     def remembered(self) -> Remembered:

@@ -27,10 +27,13 @@ def load_model(
     name: str | Path | None,
     trust_code: bool = False,
     on_progress: Callable[[float], None] | None = None,
+    *,
     drafter: str | Path | None = None,
+    prove_s: float = float("inf"),
 ) -> Any:
     """Load a model by folder, hub id or None for the embedded one; `on_progress` gets the share of its weights
-    that is in memory. A `drafter` that is there but can't serve is left out, which its `warnings` say.
+    that is in memory. A `drafter` that is there but can't serve is left out, which its `warnings` say. A proof of what
+    the model may do that would take longer than `prove_s` is left for later.
 
     :raises ModelError: one sentence with the mend.
     """
@@ -39,8 +42,10 @@ def load_model(
     checkpoint = inspect_checkpoint(path, trust_code)
     preload_openblas()
     _import_transformers()
+    from . import switched
     from .patches import as_products
     from .proof import shared_if_shown
+    from .text_proof import text_if_shown
 
     shown = path.name if name is None else str(name)
     try:
@@ -52,7 +57,7 @@ def load_model(
         told = f"{type(error).__name__}: {error}"
         raise ModelError(f"{shown} can't be loaded ({told}); a file of it is missing or damaged.") from error
     as_products(model.model)
-    model = shared_if_shown(model)
+    model = switched.apply(text_if_shown(shared_if_shown(model, prove_s)))
     if beside is not None:
         _add_drafter(model, str(drafter), beside, trust_code)
     return model
@@ -170,12 +175,12 @@ def _load_vlm(name: str, checkpoint: Checkpoint, opened: Gate) -> Any:
 
 def _vision(model: Any, processor: Any, tokenizer: ChatTokenizer, family: Family, checkpoint: Checkpoint) -> Any:
     if not family.batchable or family.placeholder is None:
-        from .whole import WholeProcessor, why_not
+        from .whole import WholeProcessor, mended, why_not
 
         reason = why_not(model)
         if reason:
             raise _CannotLoad(f"{checkpoint.model_type} {reason}, which the engine can't drive.")
-        return WholeProcessor(processor, tokenizer, model.config)
+        return WholeProcessor(mended(processor), tokenizer, model.config)
     token = tokenizer.token_id(family.placeholder)
     if token is not None and getattr(processor, "image_token_id", token) != token:
         processor.image_token_id = token  # dots_ocr's processor hard-codes the published vocabulary's id

@@ -11,6 +11,7 @@ from typing import Any
 import mlx.core as mx
 
 from . import device
+from .kv_state import parts_of
 from .prepared import VisionInput
 
 _log = logging.getLogger(__name__)
@@ -55,14 +56,14 @@ def row_cost(model: Any) -> RowCost:
         caches = model.new_cache()
         mx.eval(model.forward(mx.array([[0]]), caches, None, None), [c.state for c in caches])
         token, fixed, windows = 0, 0, []
-        for part in caches:
+        for part in parts_of(caches):
             if type(part).__name__ == "KVCache":
                 token += (part.keys.nbytes + part.values.nbytes) // part.keys.shape[2]
             elif type(part).__name__ == "RotatingKVCache":
                 windows.append((int(part.max_size), (part.keys.nbytes + part.values.nbytes) // part.keys.shape[2]))
             else:
                 fixed += int(part.nbytes)
-        if token or windows:
+        if token or windows or fixed:
             return RowCost(token, tuple(windows), fixed)
     except Exception as error:  # a family that wants more than tokens
         _log.debug("a row's bytes are taken from the config", exc_info=error)

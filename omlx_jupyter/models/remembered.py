@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .loaded import LoadedModel
     from .row_proof import RowProof
 
-PROOFS = 1  # raised where a proof shows something else than before
+PROOFS = 2  # raised where a proof shows something else than before
 _MOST_BYTES = 64 * 1024
 
 
@@ -103,11 +103,12 @@ def rows_from_json(value: Any) -> RowProof | None:
     from .row_proof import RowProof
 
     try:
-        calls, most, handles = (value["grouping"][name] for name in ("call_tokens", "most", "handles"))
-        why, longest = value["why"], value["shared_to"]
-        numbers = all(isinstance(number, int) for number in (calls, most, longest))
-        if not (numbers and isinstance(handles, bool) and isinstance(why, str)):
+        named = ("call_tokens", "most", "handles", "mask_axes")
+        calls, most, handles, axes = (value["grouping"][name] for name in named)
+        why, longest, alone = value["why"], value["shared_to"], value["alone"]
+        numbers = all(isinstance(number, int) for number in (calls, most, axes, longest))
+        if not (numbers and isinstance(handles, bool) and isinstance(why, str) and isinstance(alone, str)):
             return None
-        return RowProof(Grouping(calls, most, handles), why, longest)
+        return RowProof(Grouping(calls, most, handles, axes), why, longest, alone)
     except (TypeError, KeyError, ValueError, AttributeError):
         return None

@@ -20,6 +20,7 @@ from .row_store import Grouping, RowStore
 
 _LENGTHS = (5, 11)  # of the prompts, in tokens
 _STEPS = ((1, 1), (1, 3), (2, 1))  # tokens a row
+_REPEATED = 5  # times both prompts: 80 tokens
 _MARGIN = 8.0  # times the noise between batch sizes
 _CALLS_ON_GPU = 4
 _LENGTHS_NAMED = (
@@ -33,17 +34,23 @@ _LENGTHS_NAMED = (
 
 @dataclass(frozen=True)
 class RowProof:
-    """`grouping` for the checkpoint's decode batch; `why` its rows get arrays and a mask instead of handles, if so.
-    Rows that grow longer than `shared_to` tokens change their neighbours and run alone; 0 is no such length."""
+    """`grouping` for the checkpoint's decode batch; `why` its rows get arrays and a mask instead of handles, if so, and
+    why they run `alone`, if they can't share a batch at all. Rows that grow longer than `shared_to` tokens change their
+    neighbours and run alone; 0 is no such length."""
 
     grouping: Grouping
     why: str = ""
     shared_to: int = 0
+    alone: str = ""
 
 
 def prove(model: Any) -> RowProof:
     """Try a LoadedModel whose layers all keep plain KV. Engine thread; a few short forward passes."""
     proof = _shown(model)
+    if proof.why:
+        proof = _in_one_group(model, proof.why)
+    if proof.alone:
+        return proof
     for length in lengths_named(model.checkpoint.config):
         if not _unchanged_beside(model, proof.grouping, length):
             return replace(proof, shared_to=length)
@@ -78,7 +85,7 @@ def _unchanged_beside(model: Any, grouping: Grouping, length: int) -> bool:
         return model.forward(ids, store.caches, None, plain_positions(model, [[p] for p in places]))[order.index(0), -1]
 
     near, far = logits(0).astype(mx.float32), logits(length).astype(mx.float32)
-    return float(mx.max(mx.abs(near - far))) <= noise_of(model)
+    return float(mx.max(mx.abs(near - far))) <= model.noise
 
 
 def _shown(model: Any) -> RowProof:
@@ -86,7 +93,7 @@ def _shown(model: Any) -> RowProof:
     try:
         hook(model.language_model)
         wanted = _alone(model)
-        noise = noise_of(model)
+        noise = model.noise
         cost = grouping_of(model)
         rows = RowStore(len(model.new_cache()), cost)
         difference = _difference(_together(model, rows), wanted)
@@ -101,6 +108,32 @@ def _shown(model: Any) -> RowProof:
     if not hidden > 2 * noise:
         return RowProof(slots, "the proof can't tell right from wrong on this checkpoint")
     return RowProof(cost)
+
+
+def _in_one_group(model: Any, why: str) -> RowProof:
+    """With arrays and a mask, of either shape that models' own attention wants."""
+    alone = ""
+    for axes in (4, 5):
+        grouping = Grouping(handles=False, mask_axes=axes)
+        try:
+            wanted, steps = _alone(model), ((1, 1),) * 3
+            difference = _difference(_together(model, RowStore(len(model.new_cache()), grouping), 0, steps), wanted)
+            hidden = _difference(_together(model, RowStore(len(model.new_cache()), grouping), 1, steps), wanted)
+        except Exception:
+            alone = alone or "its attention can't take several rows"
+            continue
+        if difference <= model.noise and hidden > 2 * model.noise:
+            return RowProof(grouping, why)
+        alone = f"its logits differ by {difference:.2g} where rows decode together (noise {model.noise:.2g})"
+    return RowProof(Grouping(handles=False), why, alone=alone)
+
+
+def made_up(model: Any, count: int, seed: int = 0) -> list[int]:
+    """Tokens: the same every time, none of them a picture's."""
+    config = model.checkpoint.config
+    size = int((config.get("text_config") or {}).get("vocab_size") or config.get("vocab_size") or 64)
+    found: list[int] = np.random.default_rng(7 + seed).integers(1, max(2, min(size, 200) - 1), count).tolist()
+    return found
 
 
 def _tokens(model: Any) -> tuple[list[list[int]], list[list[int]]]:
@@ -139,7 +172,9 @@ def _alone(model: Any) -> list[list[mx.array]]:
     return made
 
 
-def _together(model: Any, store: RowStore, hide: int = 0) -> list[list[mx.array]]:
+def _together(
+    model: Any, store: RowStore, hide: int = 0, steps: tuple[tuple[int, int], ...] = _STEPS
+) -> list[list[mx.array]]:
     """The same through `store`, several tokens a step. `hide` tokens of each row's KV are forgotten first."""
     prompts, fed = _tokens(model)
     order: list[int] = []
@@ -148,7 +183,7 @@ def _together(model: Any, store: RowStore, hide: int = 0) -> list[list[mx.array]
     done, logits = [0, 0], [list[mx.array](), list[mx.array]()]
     for at in range(len(order) if hide else 0):
         store.shorten(at, hide)
-    for step in _STEPS:
+    for step in steps:
         widths = [step[row] for row in order]
         ids = [fed[row][done[row] + i] for row, width in zip(order, widths, strict=True) for i in range(width)]
         places = [
@@ -166,24 +201,48 @@ def _together(model: Any, store: RowStore, hide: int = 0) -> list[list[mx.array]
 
 
 def noise_of(model: Any) -> float:
-    """How far logits may differ: a multiple of what batch sizes 2 and 8 differ by from 1, at least some rounding."""
+    """How far logits may differ: a multiple of what batch sizes 2 and 8 differ by from 1, and two ways to cut a prompt
+    from each other, at least some rounding."""
     prompts, fed = _tokens(model)
+    prompt = [token for row in prompts for token in row] * _REPEATED  # as long as a proof's own: rounding grows
     found: list[mx.array] = []
     for rows in (1, 2, 8):
-        caches = list(model.new_cache())
-        ids = mx.array([prompts[0]] * rows)
-        model.forward(ids, caches, None, plain_positions(model, [list(range(len(prompts[0])))] * rows))
-        positions = plain_positions(model, [[len(prompts[0])]] * rows)
-        found.append(model.forward(mx.array([[fed[0][0]]] * rows), caches, None, positions)[0, -1].astype(mx.float32))
+        caches, logits = list(model.new_cache()), []
+        model.forward(
+            mx.array([prompt] * rows), caches, None, plain_positions(model, [list(range(len(prompt)))] * rows)
+        )
+        for at, token in enumerate(fed[0][:3], start=len(prompt)):
+            made = model.forward(mx.array([[token]] * rows), caches, None, plain_positions(model, [[at]] * rows))
+            logits.append(made[0, -1].astype(mx.float32))
+        found.append(mx.stack(logits))
+        mx.eval(found)
     size = float(mx.max(mx.abs(found[0])))
     seen = max(float(mx.max(mx.abs(other - found[0]))) for other in found[1:])
-    rounding = 1e-5 if model.dtype == "float32" else 2e-2
-    return max(_MARGIN * seen, rounding * size)
+    rounding = size * (1e-5 if model.dtype == "float32" else 2e-2)
+    apart = _chunked_apart(model)
+    if apart <= rounding:  # more is no noise: it computes something else in chunks
+        seen = max(seen, apart)
+    return max(_MARGIN * seen, rounding)
+
+
+def _chunked_apart(model: Any) -> float:
+    """What two ways to cut a prompt of text into chunks differ by."""
+    ids = [token for row in _tokens(model)[0] for token in row] * _REPEATED
+    found = []
+    for size in (len(ids), 7):
+        caches = list(model.new_cache())
+        for at in range(0, len(ids), size):
+            piece = ids[at : at + size]
+            positions = plain_positions(model, [list(range(at, at + len(piece)))])
+            logits = model.forward(mx.array([piece]), caches, None, positions)[0, -1].astype(mx.float32)
+            mx.eval(logits, [c.state for c in caches])
+        found.append(logits)
+    return float(mx.max(mx.abs(found[0] - found[1])))
 
 
 def _difference(made: list[list[mx.array]], wanted: list[list[mx.array]]) -> float:
     """The largest difference; not a number where one isn't."""
-    pairs = [(a, b) for mine, theirs in zip(made, wanted, strict=True) for a, b in zip(mine, theirs, strict=True)]
+    pairs = [(a, b) for mine, theirs in zip(made, wanted, strict=True) for a, b in zip(mine, theirs, strict=False)]
     return max(float(mx.max(mx.abs(a - b))) for a, b in pairs)
 
 

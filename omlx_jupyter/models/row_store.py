@@ -23,11 +23,12 @@ _COPIED = 32  # a group is copied when a row joins or leaves it: about twice in 
 class Grouping:
     """How rows are put together. `call_tokens` is what an attention call costs besides its tokens, in tokens of one
     row; `most` bounds the calls a layer (0: as many as rows). Without `handles` the model's own attention gets
-    arrays and a mask: one group."""
+    arrays and a mask of `mask_axes`: one group."""
 
     call_tokens: int = 128
     most: int = 0
     handles: bool = True
+    mask_axes: int = 4
 
 
 class SlotRow(NamedTuple):
@@ -125,7 +126,8 @@ class LayerKV:
             raise ValueError("a step is of one token a row")
         if not self._store.grouping.handles:
             group = self._store.groups[0]
-            return group.mask if window_size is None else group.seen(window_size)
+            mask = group.mask if window_size is None else group.seen(window_size)
+            return mask[:, None] if mask is not None and self._store.grouping.mask_axes == 5 else mask
         if window_size is not None:
             raise HandleError("its attention sees a window")
         return None
@@ -212,7 +214,7 @@ class RowStore:
     def rows(self) -> int:
         return sum(len(group.lengths) for group in self.groups)
 
-    def put(self, row: Sequence[Any]) -> int:
+    def put(self, row: Sequence[Any], tokens: int = 0) -> int:
         """Take a prefilled row's caches in, at most one copy of it; where it stands now. A fault changes nothing."""
         length = int(row[0].offset)
         place = self._place_for(length)

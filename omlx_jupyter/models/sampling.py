@@ -189,3 +189,8 @@ def _ahead(logits: mx.array, sampler: RowSampler, draft: Sequence[int]) -> list[
         if guide is not None and place < len(draft) and not guide.takes(draft[place]):
             break
     return [*made, *[None] * (len(draft) + 1 - len(made))]  # behind a token that can't come nothing is accepted
+
+
+def finite_only(tokens: mx.array, logits: mx.array) -> mx.array:
+    """`tokens` (rows,) int32, -1 where a row's logits (rows, V) hold what is no number."""
+    return mx.where(mx.isnan(logits).any(axis=-1), -1, tokens.astype(mx.int32))

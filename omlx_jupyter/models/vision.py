@@ -51,6 +51,11 @@ class PictureProcessor(ABC):
             self._allowed = min(_KEEP_BYTES, most)
             self._shrink()
 
+    def forget(self) -> None:
+        with self._lock:
+            self._known.clear()
+            self.nbytes = 0
+
     def remembered(self) -> list[VisionInput]:
         with self._lock:
             return list(self._known.values())

@@ -18,11 +18,37 @@ from mlx.utils import tree_map
 from ..errors import ModelError, RequestError
 from ..types import ImagePart, Message
 from .prepared import Prepared, VisionInput
+from .samples import pictures
 from .switches import PLAIN, TemplateUse
 from .templates import check_output, limits, render_plain
 from .tokenizer import ChatTokenizer
 
 _JOINER = "\u2060"  # put into user text that spells a special token, so that it stays text
+
+
+class _WithoutPadding:
+    """An image processor that refuses `padding`, which mlx-vlm's LLaVA hands on to it with transformers 5."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def __call__(self, images: Any, **settings: Any) -> Any:
+        settings.pop("padding", None)
+        return self._inner(images, **settings)
+
+
+def mended(processor: Any) -> Any:
+    """`processor`, changed in place where its parts don't fit one another."""
+    inner = getattr(processor, "image_processor", None)
+    if type(processor).__name__ == "LlavaProcessor" and callable(inner):
+        try:
+            inner(pictures()[0].pil(), padding=True)
+        except TypeError:
+            processor.image_processor = _WithoutPadding(inner)
+    return processor
 
 
 class WholeProcessor:
@@ -63,7 +89,7 @@ class WholeProcessor:
     def render(self, messages: Sequence[Message], use: TemplateUse = PLAIN) -> str:
         """The prompt's text, by the checkpoint's template; where that leaves pictures out, by mlx-vlm's formats."""
         text, guarded = self._tokenizer.render(messages, use)
-        if self._tokenizer.placeholder is None and any(_pictures(m) for m in messages):
+        if self._tokenizer.placeholder is None and any(_count(m) for m in messages):
             bare = [Message(m.role, [p for p in m.parts if not isinstance(p, ImagePart)]) for m in messages]
             unseen = not self._tokenizer.has_template or self._tokenizer.render(bare, use)[0] == text
             if unseen or _as_python(text, messages):
@@ -74,7 +100,7 @@ class WholeProcessor:
         from mlx_vlm.prompt_utils import get_chat_template, get_message_json
 
         def form(text: str, message: Message) -> Any:
-            return get_message_json(self._model_type, text, message.role, num_images=_pictures(message))
+            return get_message_json(self._model_type, text, message.role, num_images=_count(message))
 
         def join(formed: list[Any]) -> str:
             if any(isinstance(f, str) for f in formed):
@@ -109,7 +135,7 @@ def _as_python(text: str, messages: Sequence[Message]) -> bool:
     return text.count(part) > said
 
 
-def _pictures(message: Message) -> int:
+def _count(message: Message) -> int:
     return sum(isinstance(part, ImagePart) for part in message.parts)
 
 
@@ -159,6 +185,16 @@ def prefill(model: Any, prompt: Prepared, caches: list[Any]) -> tuple[mx.array, 
     output = language_model(ids, inputs_embeds=found.inputs_embeds, cache=caches, logits_to_keep=1, **inputs)
     mx.eval(output.logits[:, -1])
     return output.logits[:, -1], _carried(output)
+
+
+def delta_of(model: Any) -> int:
+    """How far the positions behind the prompt that just ran are ahead of its tokens, where the family keeps that."""
+    for owner in (model.language_model, model):
+        for name in ("_rope_deltas", "rope_deltas"):
+            found = getattr(owner, name, None)
+            if found is not None:
+                return int(np.array(found).reshape(-1)[0])
+    return 0
 
 
 def decode(model: Any, tokens: mx.array, caches: list[Any], carried: dict[str, Any]) -> tuple[mx.array, dict[str, Any]]:

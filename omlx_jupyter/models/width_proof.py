@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import mlx.core as mx
 import numpy as np
 
-from .row_proof import noise_of, plain_positions, prefilled
+from .row_proof import plain_positions, prefilled
 from .row_store import Grouping, RowStore
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def widest(model: LoadedModel, grouping: Grouping) -> int:
     """
     if not grouping.handles:
         return 1
-    noise = noise_of(model)
+    noise = model.noise
     return next((width for width in WIDTHS if _shown(model, grouping, width, noise)), 1)
 
 

@@ -91,6 +91,8 @@ def _random(name: str, value: Any, factor: float, seed: int) -> Any:
 
     if name.endswith("A_log"):  # a slow decay, so that the state remembers the picture
         return mx.full(value.shape, -4.0)
+    if ".w_lora." in name and name.endswith("bias"):  # the same of rwkv7
+        return mx.full(value.shape, -6.0)
     if value.ndim < 2:
         if name.endswith("_gate"):  # mllama's begin closed, and no picture would come in
             return mx.ones(value.shape)

@@ -104,7 +104,7 @@ def write(
     write_json(folder, "tokenizer_config.json", {**settings, **tokenizer_config})
     (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
     if preprocessor is None:
-        write_text_weights(folder, package, config, default_scale, seed)
+        write_text_weights(folder, package, config, scale, seed)
         return
     write_json(folder, "preprocessor_config.json", preprocessor)
     write_weights(folder, package, config, scale, seed)
@@ -561,7 +561,8 @@ TEXT: dict[str, Callable[..., None]] = {"gemma3_text": gemma3_text, "llama_slidi
 def make(family: str, folder: Path, seed: int = 0) -> Path:
     """Write a checkpoint of `family` into `folder`; the same seed gives the same weights."""
     from .more import ALONE, MOE, SHOWN
+    from .text import MORE_TEXT
     from .wide import UNSTEADY, WIDE
 
-    {**VISION, **TEXT, **MOE, **SHOWN, **ALONE, **WIDE, **UNSTEADY}[family](folder, seed=seed)
+    {**VISION, **TEXT, **MORE_TEXT, **MOE, **SHOWN, **ALONE, **WIDE, **UNSTEADY}[family](folder, seed=seed)
     return folder

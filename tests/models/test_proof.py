@@ -16,7 +16,7 @@ from omlx_jupyter.models.found import FoundModel, FoundVision
 from omlx_jupyter.models.loader import load_model
 
 from ..checkpoints.more import SHOWN
-from ..conftest import noise_image
+from ..conftest import endless, noise_image
 from ..parity.test_matrix import GREEDY as LONGER
 from ..parity.test_matrix import Family
 
@@ -29,11 +29,8 @@ KINDS = {
     "minicpmo": "positions left on the model",
     "qwen3_vl_moe": "deep-stack features",
 }
-REASONS = {
-    "unlimited_ocr": "picture",
-    "idefics2": "depend on what is around",
-    "llava_next": "another number of places",
-}
+ALONE = {"unlimited_ocr": "RingSlidingKVCache", "mllama": "beside the tokens"}
+WHOLE = {"paligemma": "logits differ", "llava_next": "another number of places"}
 
 
 @pytest.mark.parametrize("family", [*SHOWN, *KINDS])
@@ -43,11 +40,29 @@ def test_it_holds(checkpoint: Callable[..., Path], family: str) -> None:
     assert model.family.batchable
 
 
-@pytest.mark.parametrize("family", REASONS)
+@pytest.mark.parametrize("family", ALONE)
 def test_what_does_not_hold_runs_alone_and_says_why(checkpoint: Callable[..., Path], family: str) -> None:
     model = load_model(str(checkpoint(family)))
     assert not model.family.batchable
-    assert REASONS[family] in model.alone_because
+    assert ALONE[family] in model.alone_because
+
+
+@pytest.mark.parametrize("family", WHOLE)
+def test_prompts_that_cannot_be_taken_apart_are_whole_and_rows_share(
+    checkpoint: Callable[..., Path], tmp_path: Path, family: str
+) -> None:
+    made = Family(family, checkpoint(family), tmp_path)
+    asked = [made.messages(text, ((90, 60, seed),)) for seed, text in enumerate(("What is it?", "Tell me. " * 9))]
+    tokens = [made.reference(messages, seed) for seed, messages in enumerate(asked)]
+    with Engine.load(made.path) as engine:
+        able = engine.capabilities
+        assert (able.batched, able.cached) == (True, False)
+        assert WHOLE[family] in able.why["cached"]
+        company = engine.submit(asked[0], sampling=endless(engine))
+        handles = [engine.submit(messages, sampling=LONGER) for messages in asked]
+        assert [h.result(60).token_ids for h in handles] == tokens
+        assert max(h.usage.peak_rows for h in handles) > 1
+        company.cancel()
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -87,8 +102,7 @@ def test_it_fails_where_something_is_lost(
 ) -> None:
     monkeypatch.setattr(FoundModel, "forward", broken)
     model = load_model(str(checkpoint("qwen3_vl")))
-    assert not isinstance(model, FoundModel)
-    assert "differ" in model.alone_because
+    assert "differ" in (model.alone_because or model.whole_because)
 
 
 def test_it_fails_where_layers_get_no_rows_of_their_own(
@@ -96,18 +110,16 @@ def test_it_fails_where_layers_get_no_rows_of_their_own(
 ) -> None:
     monkeypatch.setattr(FoundModel, "_with_layers", lambda self, found: found["inputs_embeds"])
     model = load_model(str(checkpoint("gemma4")))
-    assert not isinstance(model, FoundModel)
-    assert "differ" in model.alone_because
+    assert "differ" in model.whole_because
 
 
 def test_a_proof_that_cannot_fail_counts_as_failed(
     checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A control that changes nothing: right and wrong look alike."""
-    monkeypatch.setattr(proof, "_of_another", lambda features: features[0][0])
+    monkeypatch.setattr(proof, "_of_another", lambda features: features[0])
     model = load_model(str(checkpoint("qwen3_vl")))
-    assert not model.family.batchable
-    assert "can't tell" in model.alone_because
+    assert "can't tell" in model.whole_because
 
 
 def test_a_second_picture_is_encoded_once_and_the_first_not_again(

@@ -37,7 +37,7 @@ def counted(monkeypatch: Any) -> list[str]:
         monkeypatch.setattr(module, attribute, lambda *args: (made.append(name), real(*args))[1])
 
     count("rows", loaded, "prove")
-    count("alone", proof, "_difference_shown")
+    count("alone", proof.Proof, "run")
     count("widest", drafting, "widest")
     return made
 
@@ -74,10 +74,10 @@ def wide(family: str, folder: Path) -> Path:
 
 def test_a_reason_is_remembered_too(place: Path, counted: list[str]) -> None:
     path = wide("paligemma", place.parent)
-    why = load_model(path).alone_because
+    why = load_model(path).whole_because
     assert why
     counted.clear()
-    assert load_model(path).alone_because == why
+    assert load_model(path).whole_because == why
     assert counted == []
 
 

@@ -16,11 +16,12 @@ import pytest
 
 from omlx_jupyter import Engine, ImagePart, Message, SamplingParams
 from omlx_jupyter.engine.scheduler import Limits
-from omlx_jupyter.models.whole import WholeProcessor
+from omlx_jupyter.models.whole import WholeProcessor, mended
 
 from ..checkpoints import deepseek
 from ..checkpoints.families import TEXT, VISION
 from ..checkpoints.more import ALONE, MOE, SHOWN
+from ..checkpoints.text import MORE_TEXT
 from ..conftest import endless, no_cache, noise_image
 
 TOKENS = 16
@@ -60,7 +61,7 @@ class Family:
 
     @property
     def sees(self) -> bool:
-        return self.name not in TEXT
+        return self.name not in {**TEXT, **MORE_TEXT}
 
     def messages(self, text: str, images: tuple[tuple[int, int, int], ...]) -> list[Message]:
         parts: list[Any] = []
@@ -100,6 +101,8 @@ class Family:
         model, processor = mlx_vlm.load(str(self.path))
         if self.name == "dots_ocr":  # its processor hard-codes the published vocabulary's id
             processor.image_token_id = model.config.image_token_id
+        if self.name == "llava":
+            mended(processor)
         if self.name == "glm4v":
             model.vision_tower = PerPicture(model.vision_tower)
         files = []

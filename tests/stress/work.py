@@ -9,6 +9,7 @@ from typing import Any
 
 from omlx_jupyter import Engine, ImagePart, Message, SamplingParams
 from omlx_jupyter.cache.prefix_cache import CacheSettings
+from omlx_jupyter.engine.scheduler import Limits
 
 from ..checkpoints import deepseek
 from ..conftest import noise_image
@@ -22,7 +23,7 @@ def open_engine(checkpoint: Path, folder: Path | None, ram: int = 2**27, ssd: in
     if checkpoint.name.startswith("deepseek"):
         deepseek.shrink()
     settings = CacheSettings(ram, ssd if folder else 0, folder)
-    return Engine.load(checkpoint, cache=settings)
+    return Engine.load(checkpoint, limits=Limits(prove_s=float("inf")), cache=settings)
 
 
 def prompt(number: int, sees: bool) -> list[Message]:

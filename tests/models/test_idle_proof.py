@@ -1,0 +1,67 @@
+"""A proof that takes longer than the first answer may wait is made when the engine is idle."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from omlx_jupyter import Engine, ImagePart, Message, SamplingParams
+from omlx_jupyter.cache.prefix_cache import CacheSettings
+from omlx_jupyter.engine.scheduler import Limits
+from omlx_jupyter.models import proof
+from omlx_jupyter.models.found import FoundModel
+
+from ..conftest import noise_image
+
+GREEDY = SamplingParams(temperature=0, max_tokens=12)
+ASKED = [Message("user", [ImagePart(noise_image(90, 60, 1)), "What is it?"])]
+
+
+def test_it_answers_alone_first_and_shares_later(checkpoint: Callable[..., Path], monkeypatch: Any) -> None:
+    path = checkpoint("mistral3")
+    with Engine.load(path, cache=CacheSettings(2**26)) as engine:
+        right = engine.generate(ASKED, sampling=GREEDY).token_ids
+        assert engine.capabilities.batched
+    real = proof.Proof._difference_shown
+    asked: list[Any] = []
+
+    def interrupted(self: Any, axes: int, most: int) -> str:
+        """A request comes just now: what is half done begins anew when it has gone."""
+        if not asked:
+            asked.append(engine.submit(ASKED, sampling=GREEDY))
+        return real(self, axes, most)
+
+    monkeypatch.setattr(proof.Proof, "_difference_shown", interrupted)
+    monkeypatch.setattr(proof, "_PROMPTS", 10**6)
+    with Engine.load(path, limits=Limits(prove_s=5), cache=CacheSettings(2**26)) as engine:
+        while not asked:
+            time.sleep(0.002)
+        assert asked[0].result(60).token_ids == right
+        deadline = time.monotonic() + 60
+        while not isinstance(engine._loop.model, FoundModel):
+            assert time.monotonic() < deadline, engine._loop.model.alone_because
+            time.sleep(0.01)
+        able = engine.capabilities
+        assert (able.batched, able.cached) == (True, True)
+        again = [engine.generate(ASKED, sampling=GREEDY) for _ in range(2)]
+        assert [a.token_ids for a in again] == [right] * 2
+        assert again[1].usage.cached_tokens > 0
+
+
+def test_until_then_it_is_told(checkpoint: Callable[..., Path], monkeypatch: Any) -> None:
+    """As long as the engine is wanted."""
+    from omlx_jupyter.models.loader import load_model
+
+    monkeypatch.setattr(proof, "_PROMPTS", 10**6)
+    model = load_model(checkpoint("mistral3"), prove_s=5)
+    assert not model.family.batchable
+    assert "when the engine is idle: it takes about" in model.alone_because
+    with pytest.raises(proof.Interrupted):
+        proof.go_on(model, wanted=lambda: True)
+    made = proof.go_on(model)
+    assert isinstance(made, FoundModel)
+    assert (made.alone_because, made.whole_because, made.unproved) == ("", "", None)
