@@ -45,13 +45,15 @@ class Balance:
         """Whether a new row's hidden states should be read."""
         return not self._begun or self.seconds > 0
 
+    def measured(self) -> None:
+        """What a step without the drafter takes is known anew."""
+        self._since = 0
+
     def without(self, rows: int, seconds: float) -> None:
-        """A step, or a piece of prefill (0 rows), went without the drafter."""
+        """A step, or a piece of prefill (0 rows), of rows that take drafts went without the drafter."""
         if rows and not self._begun:
             self._begun = True
             self.seconds += _CREDIT * seconds
-        if rows:
-            self._since = 0
         self.seconds += _SHARE * seconds
 
     def read(self, seconds: float) -> None:
@@ -111,7 +113,8 @@ class DrafterSource:
 
     def prefilled(self, row: Row, hidden: mx.array | None, seconds: float) -> None:
         """A piece of the prompt took `seconds`; `hidden` (1, n, width) are its states."""
-        self.balance.without(0, seconds)
+        if row.drafts is not None:
+            self.balance.without(0, seconds)
         if hidden is None or row.heard is None or self._drafter is None:
             return
         began = time.perf_counter()

@@ -143,6 +143,8 @@ class Drafting:
             self.costs.narrow(len(rows), seconds)
         if self.drafter is not None:
             if seconds:
+                self.drafter.balance.measured()
+            if seconds and any(row.drafts for row in rows):
                 self.drafter.balance.without(len(rows), seconds)
             self.drafter.fed(rows, hidden, [1] * len(rows), [1] * len(rows))
 

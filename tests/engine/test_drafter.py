@@ -285,6 +285,7 @@ def test_a_drafter_that_is_never_right_costs_little(costs: float) -> None:
             spent, asked = spent + costs, [*asked, number]
         else:
             measured.narrow(1, step)
+            balance.measured()
             balance.without(1, step)
     assert spent <= 0.03 * 4000 * step + costs
     assert asked[-1] > 2000
@@ -300,6 +301,7 @@ def test_a_drafter_that_pays_is_always_asked_and_measured_anew() -> None:
             asked += 1
         else:
             measured.narrow(1, 0.01)
+            balance.measured()
             balance.without(1, 0.01)
     assert 950 < asked < 1000
     for _ in range(100):
@@ -308,6 +310,13 @@ def test_a_drafter_that_pays_is_always_asked_and_measured_anew() -> None:
     assert balance.seconds <= 0  # what it saved long ago doesn't pay for long
     assert not balance.open(1)
     assert not balance.open(2)
+
+
+def test_answers_without_drafts_earn_nothing(pair: tuple[Path, Path]) -> None:
+    with Engine.load(pair[0], cache=no_cache(), drafter=pair[1]) as engine:
+        said(engine, "hello", draft=False)
+        assert source(engine).balance.seconds == 0
+        assert source(engine)._costs.by_rows
 
 
 # -- where it fails -----------------------------------------------------------------------------
