@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,10 +54,11 @@ class Figures:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a run is of. `ahead`: sources that are opened, queued or running at a time."""
+    """What a run is of: one question, under the name "", or several to each source. `ahead`: sources that are opened,
+    queued or running at a time."""
 
     sources: Any
-    question: Question
+    questions: Mapping[str, Question]
     engine: Callable[[], Any]
     limits: Limits
     ahead: int
@@ -126,8 +128,10 @@ class Passing:
 
     def _go_through(self, store: Store, pool: ThreadPoolExecutor) -> None:
         asked = self._asked
-        digest = asked.question.digest(asked.engine())
-        waiting, tasks, more = items(asked.sources, asked.limits), list[Task](), True
+        engine = asked.engine()
+        digests = {name: question.digest(engine) for name, question in asked.questions.items()}
+        waiting = (one for item in items(asked.sources, asked.limits) for one in item.asked(asked.questions))
+        tasks, more = list[Task](), True
         try:
             while (more or tasks) and not self.stop.is_set():
                 while more and len(tasks) < asked.ahead and not self.stop.is_set():
@@ -135,7 +139,7 @@ class Passing:
                     more = item is not None
                     if item is not None and item.key not in self.places:
                         self.places[item.key] = len(self.places)
-                        task = self._task(store, item, digest, pool)
+                        task = self._task(store, item, digests[item.column], pool)
                         tasks += [task] if task is not None else []
                 self._collect(store, tasks)
                 if tasks:
@@ -155,7 +159,7 @@ class Passing:
             unless = "" if known.failed else known.content
         elif known is not None:
             self.counts["asked"] += 1
-        return Task(item, self._asked.question, self._asked.engine, pool, unless, digest)
+        return Task(item, self._asked.questions[item.column], self._asked.engine, pool, unless, digest)
 
     def _keep(self, failed: bool) -> None:
         self.counts["done"] += 1
@@ -183,6 +187,20 @@ class Passing:
             self.counts["failed"] += bool(record.error)
             self.counts["tokens"] += int(record.usage.get("completion_tokens", 0))
             self.changed.notify_all()
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Store]:
+    """A run's file, to add records to. :raises RunError: somebody else writes it, or it can't be written."""
+    lock = RunLock(path)
+    try:
+        store = open_store(path, writes=True)
+        try:
+            yield store
+        finally:
+            store.close()
+    finally:
+        lock.close()
 
 
 def _with_folder(path: Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ..chat.pages import Reading, read_picture
@@ -16,8 +16,8 @@ from ..types import ImagePart, Message, SamplingParams
 
 @dataclass(frozen=True)
 class Question:
-    """`prompt` None reads pages as the model's checkpoint wants it, unless `whole`. `schema` is a pydantic model or a
-    JSON schema. `fill` makes a request's sampling for the engine that is asked (settings of the notebook, say)."""
+    """`prompt` None reads pages as the model's checkpoint wants it, unless `whole`. `schema` is a pydantic model, a type
+    such as `float`, or a JSON schema. `fill` makes a request's sampling for the engine that is asked, by settings."""
 
     prompt: str | None = None
     sampling: SamplingParams = field(default_factory=SamplingParams)
@@ -28,21 +28,20 @@ class Question:
     fill: Callable[[SamplingParams, Any], SamplingParams] = lambda sampling, _: sampling
 
     def __post_init__(self) -> None:
-        if self.schema is not None and not (
-            hasattr(self.schema, "model_json_schema") or isinstance(self.schema, Mapping)
-        ):
-            raise RequestError(f"json is a {type(self.schema).__name__}; give a pydantic model or a JSON schema.")
+        if self.schema is not None and not isinstance(self.schema, Mapping) and _adapter(self.schema) is None:
+            raise RequestError(f"{self.schema!r} is no schema; give a pydantic model, a type, or a JSON schema.")
 
     def json_schema(self) -> dict[str, Any] | None:
         """The schema as JSON has it."""
         if self.schema is None:
             return None
-        made = getattr(self.schema, "model_json_schema", None)
-        return dict(made()) if made is not None else dict(self.schema)
+        if isinstance(self.schema, Mapping):
+            return dict(self.schema)
+        return dict(_adapter(self.schema).json_schema())
 
     def sampling_for(self, engine: Any) -> SamplingParams:
         made = self.fill(self.sampling, engine)
-        return made if self.schema is None else _with_schema(made, self.json_schema())
+        return replace(made, json_schema=self.json_schema(), logprobs=made.logprobs or 0)
 
     def ask(self, engine: Any, pictures: Sequence[DecodedImage]) -> Reading:
         """Queue it for one source."""
@@ -68,9 +67,10 @@ class Question:
         """
         if self.schema is None:
             return None
-        if hasattr(self.schema, "model_validate_json"):
-            return self.schema.model_validate_json(text).model_dump(mode="json")
-        return json.loads(text)
+        if isinstance(self.schema, Mapping):
+            return json.loads(text)
+        adapter = _adapter(self.schema)
+        return adapter.dump_python(adapter.validate_json(text), mode="json")
 
     def digest(self, engine: Any) -> str:
         """What makes an answer another one: model, prompt, sampling, schema, and how pages are read."""
@@ -86,10 +86,16 @@ class Question:
         return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).hexdigest()
 
 
-def _with_schema(sampling: SamplingParams, schema: dict[str, Any] | None) -> SamplingParams:
-    from dataclasses import replace
+def _adapter(kind: Any) -> Any:
+    """pydantic's view of a model or a type such as `float` or `list[str]`; None where it is none, or not installed."""
+    try:
+        from pydantic import TypeAdapter
 
-    return replace(sampling, json_schema=schema)
+        made = TypeAdapter(kind)
+        made.json_schema()
+    except Exception:  # of pydantic's, about what is no type
+        return None
+    return made
 
 
 def identity_of(engine: Any) -> str:

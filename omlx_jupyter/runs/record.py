@@ -8,17 +8,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-Key = tuple[str, int | None]  # a source and the page of it, counted from 1
+# A source, the page of it (counted from 1), and the question's name where there are several
+Key = tuple[str, int | None, str]
 
 
 @dataclass(frozen=True)
 class Record:
     """`content` is a digest of what was read; `stamp` a file's time (ns) and size then. `asked` is a digest of model,
     prompt, sampling and schema. `text` is the answer, `value` what a schema makes of it; `error` says why there is
-    none. `seconds` from opening the source to its answer's end; `at` is the Unix time of that."""
+    none. `confidence` is the probability that the model itself gave the least sure token of the answer, before any
+    grammar; `sure` the same by the value's fields. `seconds` from opening the source to its answer's end; `at` is the
+    Unix time of that."""
 
     source: str
     page: int | None = None
+    column: str = ""  # the question's name, of several to one source
     content: str = ""
     stamp: tuple[int, int] | None = None
     asked: str = ""
@@ -31,17 +35,20 @@ class Record:
     finish_reason: str = ""
     usage: Mapping[str, Any] = field(default_factory=dict)
     error: str = ""
+    confidence: float | None = None
+    sure: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     at: float = field(default_factory=time.time)
     kind: str = "answer"  # or "correction": by a person, over what the model said
 
     @property
     def key(self) -> Key:
-        return self.source, self.page
+        return self.source, self.page, self.column
 
     @property
     def name(self) -> str:
-        return self.source if self.page is None else f"{self.source}[{self.page}]"
+        made = self.source if self.page is None else f"{self.source}[{self.page}]"
+        return f"{made} · {self.column}" if self.column else made
 
     def line(self) -> bytes:
         """The record as it stands in a file, its line feed included."""

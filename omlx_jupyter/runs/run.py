@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable, Iterator, Mapping, Sized
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import RunError
 from ..images.decoded import Limits
-from .passing import Asked, Figures, Passing
+from .passing import Asked, Figures, Passing, writing
 from .question import Question
 from .record import Record
 from .store import open_store
@@ -27,14 +28,15 @@ class Run:
     def __init__(
         self,
         sources: Any,
-        question: Question,
+        question: Question | Mapping[str, Question],
         save: str | Path,
         engine: Callable[[], Any],
         limits: Limits | None = None,
         ahead: int = AHEAD,
     ) -> None:
         self.path = Path(save).expanduser()
-        self._asked = Asked(sources, question, engine, limits or Limits(), max(1, ahead))
+        questions = {"": question} if isinstance(question, Question) else dict(question)
+        self._asked = Asked(sources, questions, engine, limits or Limits(), max(1, ahead))
         self._passing: Passing | None = None
 
     def start(self, only_failed: bool = False) -> Run:
@@ -102,10 +104,33 @@ class Run:
     def figures(self) -> Figures:
         passing = self._passing
         if passing is None:
-            return Figures(0, 0, 0, 0, _counted(self._asked.sources), 0.0)
+            return Figures(0, 0, 0, 0, self._total, 0.0)
         counts, seconds = passing.counts, time.monotonic() - passing.began
-        total = counts["done"] if passing.state == "finished" else _counted(self._asked.sources)
+        total = counts["done"] if passing.state == "finished" else self._total
         return Figures(counts["done"], counts["kept"], counts["failed"], counts["tokens"], total, seconds)
+
+    @property
+    def _total(self) -> int | None:
+        sources = _counted(self._asked.sources)
+        return None if sources is None else sources * len(self._asked.questions)
+
+    def correct(
+        self, source: str, value: Any = None, text: str | None = None, *, page: int | None = None, column: str = ""
+    ) -> Record:
+        """Write down what a source really says, over what the model said: a new line, never over an old one.
+
+        :raises RunError: there is no such source, or somebody writes the file.
+        """  # fmt: skip
+        if self.running:
+            raise RunError(f"{self.path} is still being written; pause the run, or wait for it.")
+        with writing(self.path) as store:
+            if (source, page, column) not in store.known():
+                raise RunError(f"there is no {source} in {self.path}; correct one of its records.")
+            old = store.get((source, page, column))
+            said = old.text if text is None else text
+            made = replace(old, text=said, value=old.value if value is None else value, kind="correction", error="")
+            store.add(replace(made, at=time.time()))
+        return made
 
     def __iter__(self) -> Iterator[Record]:
         """The records, as they come where it runs; a source that is done again comes twice."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import glob
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,31 @@ class Item:
     page: int | None
     open: Callable[[], list[DecodedImage]]
     stamp: tuple[int, int] | None = None
+    column: str = ""
 
     @property
     def key(self) -> Key:
-        return self.source, self.page
+        return self.source, self.page, self.column
+
+    def asked(self, columns: Iterable[str]) -> Iterator[Item]:
+        """Itself once for each of several questions, opened once for all of them."""
+        opened = _Once(self.open)
+        for column in columns:
+            yield replace(self, open=opened, column=column)
+
+
+class _Once:
+    """Pictures that several ask for are opened by the first and kept while one of them is on its way."""
+
+    def __init__(self, open: Callable[[], list[DecodedImage]]) -> None:
+        self._open, self._lock = open, threading.Lock()
+        self._made: list[DecodedImage] | None = None
+
+    def __call__(self) -> list[DecodedImage]:
+        with self._lock:
+            if self._made is None:
+                self._made = self._open()
+            return self._made
 
 
 def items(sources: Any, limits: Limits) -> Iterator[Item]:

@@ -11,8 +11,10 @@ from ..errors import RunError
 from .record import Key, Known, Record
 
 _SCHEMA = """CREATE TABLE IF NOT EXISTS records (
-  n INTEGER PRIMARY KEY AUTOINCREMENT, source TEXT NOT NULL, page INTEGER, text TEXT, error TEXT,
+  n INTEGER PRIMARY KEY AUTOINCREMENT, source TEXT NOT NULL, page INTEGER, name TEXT NOT NULL, text TEXT, error TEXT,
   record TEXT NOT NULL)"""
+
+_INSERT = "INSERT INTO records(source, page, name, text, error, record) VALUES (?, ?, ?, ?, ?, ?)"
 
 
 class SQLiteStore:
@@ -40,10 +42,10 @@ class SQLiteStore:
         return self._known
 
     def add(self, record: Record) -> None:
-        row = (record.source, record.page, record.text, record.error, record.line().decode())
+        row = (*record.key, record.text, record.error, record.line().decode())
         try:
             with self._lock:
-                self._db.execute("INSERT INTO records(source, page, text, error, record) VALUES (?, ?, ?, ?, ?)", row)
+                self._db.execute(_INSERT, row)
         except sqlite3.Error as error:
             raise RunError(f"{self._path} can't be written ({error}); make room and run it again.") from None
         self._known[record.key] = Known.of(record)
@@ -51,7 +53,7 @@ class SQLiteStore:
     def get(self, key: Key) -> Record:
         with self._lock:
             found = self._db.execute(
-                "SELECT record FROM records WHERE source = ? AND page IS ? ORDER BY n DESC LIMIT 1", key
+                "SELECT record FROM records WHERE source = ? AND page IS ? AND name = ? ORDER BY n DESC LIMIT 1", key
             ).fetchone()
         if found is None:
             raise KeyError(key)

@@ -12,6 +12,7 @@ from ..chat.pages import Reading
 from ..errors import EngineClosedError, OmlxError
 from ..images.decoded import DecodedImage
 from ..types import Generation
+from .confidence import confidence
 from .question import Question, shown_sampling
 from .record import Record
 from .sources import Item
@@ -98,6 +99,7 @@ class Task:
         made = Record(
             self.item.source,
             self.item.page,
+            self.item.column,
             self._content,
             self.item.stamp,
             asked=self._asked,
@@ -115,6 +117,6 @@ class Task:
         usage = {name: held for name, held in vars(answer.usage).items() if held}
         if drafted := usage.get("accepted_from"):
             usage["accepted_from"] = dict(drafted)
-        return replace(
-            made, text=answer.text, value=value, lines=lines, usage=usage, finish_reason=answer.finish_reason
-        )
+        sure = confidence(answer, value, engine)
+        made = replace(made, text=answer.text, value=value, lines=lines, usage=usage, confidence=sure.least)
+        return replace(made, sure=sure.fields, finish_reason=answer.finish_reason)

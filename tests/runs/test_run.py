@@ -244,12 +244,14 @@ def test_a_failed_check_is_asked_again_once_with_the_reason(folder: Path, tmp_pa
     assert "total" in asked[1][1].parts[0]
 
 
-def test_a_record_is_the_same_in_every_file() -> None:
+def test_a_record_is_the_same_again() -> None:
     made = Record(
-        "a", 2, "c", (1, 2), "q", "m", "p", {"seed": 1}, "tëxt", {"a": [1]}, ({"text": "x"},), "stop", {"n": 1}
-    )
+        "a", 2, "q", content="c", stamp=(1, 2), sampling={"seed": 1}, text="tëxt", value={"a": [1]},
+        lines=({"text": "x"},), usage={"n": 1}, confidence=0.5, sure={"a": 0.5},
+    )  # fmt: skip
     again = Record.of_line(made.line())
     assert json.loads(again.line()) == json.loads(made.line())
+    assert again.key == made.key == ("a", 2, "q")
 
 
 SCRIPT = """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -113,10 +113,42 @@ def _vlm_map(
     return _run(sources, asked, save, wait, engine, concurrency)
 
 
+def _table(
+    pictures: Any,
+    questions: Mapping[str, Any],
+    *,
+    save: Any = None,
+    system: str | None = None,
+    concurrency: int = 16,
+    draft: bool | None = None,
+    wait: bool = True,
+    engine: Any = None,
+    **sampling: Any,
+) -> Any:
+    """A sheet of answers: rows are pictures, columns questions.
+
+    `vlm.table("receipts/", {"shop": "Which shop?", "total": ("What is the total?", float)}).df`: a question is text, or
+    (text, a type, pydantic model or JSON schema). A picture is read once for all of its questions. With `save` it
+    survives: the same call goes on, and a new column or picture computes only what is new. `table.confidences` says how
+    sure the model was of each cell, `table["a.png", "total"]` is the record behind one.
+    """
+    asked: dict[str, Question] = {}
+    for name, question in questions.items():
+        prompt, kind = question if isinstance(question, tuple) else (question, None)
+        asked[name] = runs.question(
+            prompt, SamplingParams(**sampling), json=kind, system=system, whole=True, draft=draft
+        )
+    table = runs.begin(pictures, asked, save or runs.passing_place(), engine, concurrency)
+    return _followed(table, wait)
+
+
 def _run(sources: Any, asked: Question, save: Any, wait: bool, engine: Any, ahead: int) -> Run:
+    return _followed(runs.begin(sources, asked, save, engine, ahead), wait)
+
+
+def _followed(run: Run, wait: bool) -> Run:
     from IPython.core.getipython import get_ipython
 
-    run = runs.begin(sources, asked, save, engine, ahead)
     return runs.follow(run, get_ipython()) if wait else run
 
 
@@ -144,6 +176,7 @@ def read_pictures(
 
 ocr.map = _map  # type: ignore[attr-defined]
 vlm.map = _vlm_map  # type: ignore[attr-defined]
+vlm.table = _table  # type: ignore[attr-defined]
 
 
 async def _vlm_aio(prompt: str, *images: Any, json: Any = None, **options: Any) -> Any:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ...runs.passing import Figures
 from ...runs.question import Question
 from ...runs.run import AHEAD, Run
+from ...runs.table import Table
 from ...types import SamplingParams
 from ..answers.stream_view import make_view
 from ..answers.view import Unfailing
@@ -40,15 +44,30 @@ def question(
     return Question(prompt, sampling, json, system, settings().reads_whole(whole), drafts, fill)
 
 
-def begin(sources: Any, asked: Question, save: str | Path, engine: Any = None, ahead: int = AHEAD) -> Run:
-    """A run that has begun, in the background. `engine` None is the kernel's.
+def passing_place() -> Path:
+    """A file for a run that isn't kept: it goes with the kernel."""
+    folder = tempfile.mkdtemp(prefix="omlx-")
+    atexit.register(shutil.rmtree, folder, True)
+    return Path(folder) / "run.jsonl"
+
+
+def begin(
+    sources: Any,
+    asked: Question | Mapping[str, Question],
+    save: str | Path,
+    engine: Any = None,
+    ahead: int = AHEAD,
+) -> Run:
+    """A run that has begun, in the background: a table where there are several questions. `engine` None is the
+    kernel's.
 
     :raises RunError: the file is being written by somebody else, or can't be.
     :raises ModelError: the model can't be loaded.
     """
     answers: Callable[[], Any] = session.engine if engine is None else lambda: engine
     answers()  # a model that can't be loaded is told here, not by the run
-    return Run(sources, asked, save, answers, settings().image_limits(), ahead).start()
+    kind = Run if isinstance(asked, Question) else Table
+    return kind(sources, asked, save, answers, settings().image_limits(), ahead).start()  # type: ignore[arg-type]
 
 
 def follow(run: Run, shell: Any = None) -> Run:
