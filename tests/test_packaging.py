@@ -10,7 +10,16 @@ from importlib.metadata import packages_distributions
 
 from .test_rooms import PACKAGE, ROOT
 
-OPTIONAL = {"openai", "pandas", "pydantic", "mcp", "pillow_heif", "pyarrow"}  # imported where a person has them
+OPTIONAL = {
+    "openai",
+    "pandas",
+    "pydantic",
+    "mcp",
+    "pillow_heif",
+    "pyarrow",
+    "jiwer",
+    "rapidfuzz",
+}  # imported where a person has them
 
 
 def normal(name: str) -> str:

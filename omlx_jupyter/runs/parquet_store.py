@@ -83,7 +83,7 @@ class ParquetParts:
         """The journal's records become a part."""
         import pyarrow
 
-        records = list(self._journal.records())
+        records = list(self._journal.every())
         if not records:
             return
         number = int(self._parts[-1].stem.partition("-")[2]) + 1 if self._parts else 1
@@ -112,11 +112,13 @@ class ParquetParts:
         return self._held[key]
 
     def records(self) -> Iterator[Record]:
+        for key in list(self._known):
+            yield self.get(key)
+
+    def every(self) -> Iterator[Record]:
         for part in self._parts:
-            for record in self._of_part(part):
-                if self._where.get(record.key) == part:
-                    yield record
-        yield from self._journal.records()
+            yield from self._of_part(part)
+        yield from self._journal.every()
 
     def sync(self) -> None:
         self._journal.sync()

@@ -195,6 +195,18 @@ def read_run(path: str | Path) -> Iterator[Record]:
         store.close()
 
 
+def every_record(path: str | Path) -> Iterator[Record]:
+    """All records of a run's file, the older of a source before the newer.
+
+    :raises RunError: it can't be read.
+    """
+    store = open_store(Path(path).expanduser(), writes=False)
+    try:
+        yield from store.every()
+    finally:
+        store.close()
+
+
 def _counted(sources: Any) -> int | None:
     """How many items sources are, where that is known without going through them."""
     if isinstance(sources, str | Path) or not isinstance(sources, Sized):

@@ -63,6 +63,10 @@ class SQLiteStore:
         for key in list(self._known):
             yield self.get(key)
 
+    def every(self) -> Iterator[Record]:
+        with self._lock:
+            yield from list(self._every())
+
     def sync(self) -> None:
         """Each row was committed; the log reaches the disk at a checkpoint."""
         with self._lock:

@@ -30,6 +30,9 @@ class Store(Protocol):
     def records(self) -> Iterator[Record]:
         """The last record of each source, in the order of the first ones."""
 
+    def every(self) -> Iterator[Record]:
+        """All records, the older of a source before the newer."""
+
     def sync(self) -> None:
         """What was added is on the disk."""
 
@@ -105,6 +108,14 @@ class JsonLines:
     def records(self) -> Iterator[Record]:
         for key in list(self._known):
             yield self.get(key)
+
+    def every(self) -> Iterator[Record]:
+        with open(self._path, "rb") as file:
+            for line in file:
+                try:
+                    yield Record.of_line(line)
+                except (ValueError, TypeError, KeyError, RecursionError):
+                    continue
 
     def sync(self) -> None:
         os.fsync(self._handle)
