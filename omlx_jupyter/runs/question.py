@@ -17,7 +17,8 @@ from ..types import ImagePart, Message, SamplingParams
 @dataclass(frozen=True)
 class Question:
     """`prompt` None reads pages as the model's checkpoint wants it, unless `whole`. `schema` is a pydantic model, a
-    type such as `float`, or a JSON schema. `fill` makes a request's sampling for the engine that is asked, by settings."""
+    type such as `float`, or a JSON schema. `fill` makes a request's sampling for the engine that is asked, by
+    settings."""
 
     prompt: str | None = None
     sampling: SamplingParams = field(default_factory=SamplingParams)

@@ -23,6 +23,25 @@ from ..settings.per_model import for_model
 from . import session
 
 
+class _Reviewed:
+    """What a run has in a notebook beside."""
+
+    def review(self) -> Any:
+        """A widget with what the model was least sure of, beside its picture: Enter saves (and corrects), Alt and an
+        arrow goes on. What is saved is a new line in the run's file, and truth for `evaluate(run)`."""
+        from ..answers.review import review
+
+        return review(self)  # type: ignore[arg-type]
+
+
+class SavedRun(_Reviewed, Run):
+    __doc__ = Run.__doc__
+
+
+class SavedTable(_Reviewed, Table):
+    __doc__ = Table.__doc__
+
+
 def question(
     prompt: str | None,
     sampling: SamplingParams,
@@ -66,7 +85,7 @@ def begin(
     """
     answers: Callable[[], Any] = session.engine if engine is None else lambda: engine
     answers()  # a model that can't be loaded is told here, not by the run
-    kind = Run if isinstance(asked, Question) else Table
+    kind = SavedRun if isinstance(asked, Question) else SavedTable
     return kind(sources, asked, save, answers, settings().image_limits(), ahead).start()  # type: ignore[arg-type]
 
 

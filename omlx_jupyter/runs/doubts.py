@@ -1,0 +1,97 @@
+"""What of a run a person should look at first: the fields and lines of which the model was least sure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .record import Record
+
+MOST = 200  # that are shown at once
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A field of a value (`place` is its path, dots between), a line of a page (`place` is its number), or all of an
+    answer (`place` is ""). `box` is where it stands, four corners in the picture's pixels, where that is known."""
+
+    record: Record
+    place: str
+    said: str
+    sure: float
+    box: Any = None
+
+    def corrected(self, text: str) -> tuple[Any, str]:
+        """(value, text) of the record with another text in this place."""
+        record = self.record
+        if record.lines and self.place:
+            lines = [dict(line) for line in record.lines]
+            before = str(lines[int(self.place)]["text"])
+            return None, record.text.replace(before, text, 1)
+        if self.place:
+            return _with(record.value, self.place.split("."), _like(self.said, _at(record.value, self.place), text)), ""
+        if record.value is not None:
+            return _like(self.said, record.value, text), ""
+        return None, text
+
+
+def doubts(records: Iterator[Record], most: int = MOST) -> list[Doubt]:
+    """The least sure first; what a person corrected or accepted before isn't asked again."""
+    found = [doubt for record in records if not record.error and record.kind == "answer" for doubt in _of(record)]
+    return sorted(found, key=lambda doubt: doubt.sure)[:most]
+
+
+def _of(record: Record) -> Iterator[Doubt]:
+    if record.sure:
+        for place, sure in record.sure.items():
+            yield Doubt(record, place, _text(_at(record.value, place)), sure)
+    elif record.lines:
+        for number, line in enumerate(record.lines):
+            yield Doubt(record, str(number), line["text"], math.exp(line["logprob"]), line["box"])
+    elif record.confidence is not None:
+        yield Doubt(record, "", record.text if record.value is None else _text(record.value), record.confidence)
+
+
+def _at(value: Any, place: str) -> Any:
+    for step in place.split("."):
+        value = value[int(step)] if isinstance(value, list) else value[step]
+    return value
+
+
+def _with(value: Any, steps: list[str], held: Any) -> Any:
+    if not steps:
+        return held
+    if isinstance(value, list):
+        at = int(steps[0])
+        return [*value[:at], _with(value[at], steps[1:], held), *value[at + 1 :]]
+    assert isinstance(value, Mapping)
+    return {**value, steps[0]: _with(value[steps[0]], steps[1:], held)}
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return ("true" if value else "false") if isinstance(value, bool) else str(value)
+
+
+def _like(said: str, old: Any, text: str) -> Any:
+    """A text as the kind of value that stands there.
+
+    :raises ValueError: it is no number where one stands.
+    """
+    if text == said:
+        return old
+    if isinstance(old, bool):
+        if text.lower() not in ("true", "false"):
+            raise ValueError("true or false")
+        return text.lower() == "true"
+    if isinstance(old, int | float):
+        return int(text) if text.lstrip("+-").isdigit() else float(text)
+    return text
+
+
+def without(found: list[Doubt], done: Doubt, record: Record) -> list[Doubt]:
+    """The others, those of the same record over what it says now."""
+    return [replace(d, record=record) if d.record.key == record.key else d for d in found if d is not done]
