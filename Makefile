@@ -1,6 +1,7 @@
 # make demo   set up and run the quickstart notebook in a real kernel
 # make test   set up, lint, type-check and test
 # make quick  lint, type-check and a test file or more of every room, in less than a minute
+# make docs   build the docs as a site and check their links
 # make lab    open JupyterLab on the quickstart
 # make dist   build the wheel and the sdist, check them, and try the wheel in an empty environment
 PYTHON ?= python3
@@ -8,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test quick dist check check-labextension labextension browser lab format clean torture slow families
+.PHONY: demo test quick dist docs check check-labextension labextension browser lab format clean torture slow families
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info < (3, 14)))' \
@@ -51,6 +52,7 @@ check: $(VENV)/.dev check-labextension
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 # A file's tests stay in one process: they share kernels and checkpoints
 test: check
@@ -81,6 +83,10 @@ dist: $(VENV)/.dev
 	artifacts/dist/bin/python -m pip --disable-pip-version-check install --quiet dist/*.whl
 	cd artifacts && dist/bin/python -I "$(CURDIR)/tools/try_wheel.py"
 
+# The docs as a site in build/site; a link that leads nowhere fails
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 # In Chromium, with the wheel in an environment of its own
 browser: $(VENV)/.dev labextension/node_modules/.done
 	$(PIP) install --quiet playwright
@@ -96,6 +102,7 @@ torture: $(VENV)/.dev
 	OMLX_TORTURE_FUZZ=20000 $(BIN)/python -m pytest tests/notebook/test_markdown_fuzz.py --timeout=3600
 	OMLX_TORTURE_MUTATIONS=100 $(BIN)/python -m pytest tests/cache -k "mutations or number_column" -s --timeout=3600
 	OMLX_TORTURE_FAULTS=1 $(BIN)/python -m pytest tests/stress/test_faults.py -s
+	OMLX_TORTURE_RUNS=100 $(BIN)/python -m pytest tests/runs -k kills -s --timeout=7200
 	OMLX_TORTURE_KILLS=1000 $(BIN)/python -m pytest tests/stress/test_kill.py -k killed_at_random -s --timeout=7200
 
 # tests that take minutes: real encoder sizes
