@@ -135,7 +135,8 @@ taken apart lets prompts go whole. What had said nothing yet runs again, what ha
 def main() -> int:
     collector = Collector()
     tests = ROOT / "tests" / "slow" / "test_families.py"
-    code = pytest.main([str(tests), "-q", "-m", "slow", "-p", "no:cacheprovider", "--timeout=300"], plugins=[collector])
+    asked = ["-q", "-m", "slow", "-p", "no:cacheprovider", "--timeout=300", "-n", "2", "--dist", "worksteal"]
+    code = pytest.main([str(tests), *asked], plugins=[collector])
     assert set(TEXT) <= set(collector.cells), "the families did not run"
     (ROOT / "docs" / "families.md").write_text(page(collector), encoding="utf-8")
     print("docs/families.md written")

@@ -54,7 +54,6 @@ class EngineLoop:
         self._workers = ThreadPoolExecutor(WORKERS, "omlx-prepare")
         self.recent = self._held.recent
         self.model: Any = None
-        self._proved: Any = None  # the model as it may be driven, once nothing runs
         self._thread = threading.Thread(target=self._run, name="omlx-engine", daemon=True)
         self._thread.start()
 
@@ -227,8 +226,8 @@ class EngineLoop:
 
     @property
     def _unproved(self) -> bool:
-        """Whether nobody wants anything, and what the model may do isn't known or used yet."""
-        return (self.model.unproved is not None or self._proved is not None) and not self._held.open
+        """Whether nobody wants anything, and what the model may do isn't known yet."""
+        return self.model.unproved is not None and not self._held.open
 
     def _prove(self) -> None:
         """Find out what the model may do, as long as nobody wants anything."""
@@ -236,26 +235,22 @@ class EngineLoop:
 
         held, self._state = self._held, "proving"
         try:
-            if self._proved is None:
-                wanted = lambda: bool(held.open or held.closing or self._forget or self._tidy)  # noqa: E731
-                self._proved = go_on(self.model, wanted=wanted)
+            made = go_on(self.model, wanted=lambda: bool(held.open or held.closing or self._forget or self._tidy))
         except Interrupted:
             return
         except Exception as error:
             _log.warning("the proof of what the model may do met a fault; it runs alone", exc_info=error)
             self.model.unproved = None
             return
-        with held.changed:  # nobody may send a request meanwhile
-            if not held.open:
-                made, self._proved = self._proved, None
-                self._go_over(made)
+        self._go_over(made)
 
     def _go_over(self, model: Any) -> None:
-        """Drive the same weights as another model from now on. Nothing runs."""
+        """Drive the same weights as another model from now on. There are no rows: only this thread makes some. What is
+        being prepared for the old one can be taken by the new."""
         old = self._runner
+        self._stepper.keeper.close()
         self.model, self._runner = model, self._make_runner(model, self._limits)
         self._held.guard = self._runner.guard
-        self._stepper.keeper.close()
         self._stepper = self._new_stepper()
         old.reuse.close()
 

@@ -7,7 +7,6 @@ Whether that gives what the family computes alone is for `proof` to show.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from inspect import signature
 from typing import Any
 
@@ -219,8 +218,6 @@ class FoundModel(LoadedModel):
     ) -> mx.array:
         """Logits (B, L, V); see LoadedModel."""
         self._forget()
-        if self._crossed and ids.shape[1] == 1 and isinstance(caches[0].offset, mx.array):
-            return self._crossed_step(ids, caches)
         extra: dict[str, Any] = {}
         if embeds is not None:
             if self._by_layer:
@@ -232,26 +229,8 @@ class FoundModel(LoadedModel):
             extra["inputs_embeds"] = embeds
         if positions is not None:
             extra["position_ids"] = positions if self.family.axes == 3 else positions[0]
-        elif self._crossed and ids.shape[1] > 1:  # its own code makes none of text
-            places = mx.arange(ids.shape[1], dtype=mx.int32)
-            extra["position_ids"] = mx.broadcast_to(places, (ids.shape[0], self._crossed, ids.shape[1]))
         output = self.language_model(ids, cache=caches, **extra)
         return getattr(output, "logits", output)
-
-    def _crossed_step(self, ids: mx.array, caches: list[Any]) -> mx.array:
-        """A step of several rows, where the family's own code asks the first row's length for all: past that, each row
-        with its own place on all axes, which turns as one axis does."""
-        model = self.language_model
-        places = mx.broadcast_to(caches[0].offset.reshape(-1, 1, 1), (ids.shape[0], self._crossed, 1))
-        made = model.model(input_ids=ids, cache=caches, position_ids=places)
-        return model.model.embed_tokens.as_linear(made) if model.args.tie_word_embeddings else model.lm_head(made)
-
-    @cached_property
-    def _crossed(self) -> int:
-        """Axes of positions that a prompt's first chunk has, and none of what follows; 0 as a rule."""
-        if not hasattr(self.language_model, "get_xdrope_input_positions"):
-            return 0
-        return len(self.language_model.args.rope_scaling["xdrope_section"])
 
     def prefill_whole(self, prompt: Prepared, caches: list[Any]) -> tuple[mx.array, int]:
         """Logits (1, V) behind a prompt that goes through the family's own code at once, and what the positions of

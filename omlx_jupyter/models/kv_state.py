@@ -86,7 +86,8 @@ class SingleRow:
         """:raises ValueError: a row is there."""
         if self.caches:
             raise ValueError("this model's rows run alone")
-        self.caches, self._length = list(row), max(row_length(part) for part in parts_of(row)) or tokens
+        self.caches = [_as_cache(part) for part in row]
+        self._length = max(row_length(part) for part in parts_of(row)) or tokens
         return 0
 
     def remove(self, slot: int) -> None:
@@ -105,6 +106,17 @@ class SingleRow:
     @property
     def nbytes(self) -> int:
         return cache_bytes(self.caches)
+
+
+def _as_cache(part: Any) -> Any:
+    """A layer's cache; of a row that was put aside there may be keys and values alone."""
+    if hasattr(part, "update_and_fetch") or not hasattr(part, "keys"):
+        return part
+    from mlx_vlm.models.cache import KVCache
+
+    made = KVCache()
+    made.keys, made.values, made.offset = part.keys, part.values, part.offset
+    return made
 
 
 def row_length(cache: Any) -> int:

@@ -19,21 +19,27 @@ _log = logging.getLogger(__name__)
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
+def _number(config: dict[str, Any], name: str) -> int:
+    """A number of a config, the largest where each layer has its own; 0 where it says nothing."""
+    found = config.get(name) or 0
+    return max(map(int, found), default=0) if isinstance(found, list | tuple) else int(found)
+
+
 def attention_per_token(config: dict[str, Any]) -> int:
     """Multiply-adds of one token for each token before it, in all layers; 0 where a config doesn't say."""
     text = config.get("text_config") or config
-    heads, hidden = int(text.get("num_attention_heads") or 0), int(text.get("hidden_size") or 0)
-    width = int(text.get("head_dim") or (hidden // heads if heads else 0))
-    return 2 * int(text.get("num_hidden_layers") or 0) * heads * width
+    heads, hidden = _number(text, "num_attention_heads"), _number(text, "hidden_size")
+    width = _number(text, "head_dim") or (hidden // heads if heads else 0)
+    return 2 * _number(text, "num_hidden_layers") * heads * width
 
 
 def kv_bytes_per_token(config: dict[str, Any], dtype: str) -> int:
     """Bytes of keys and values of one token over all layers, from a checkpoint's config."""
     text = {**config, **(config.get("text_config") or {})}
-    layers = int(text.get("num_hidden_layers") or 0)
-    heads = int(text.get("num_attention_heads") or 1)
-    kv_heads = int(text.get("num_key_value_heads") or heads)
-    head_dim = int(text.get("head_dim") or int(text.get("hidden_size") or 0) // heads)
+    layers = _number(text, "num_hidden_layers")
+    heads = _number(text, "num_attention_heads") or 1
+    kv_heads = _number(text, "num_key_value_heads") or heads
+    head_dim = _number(text, "head_dim") or _number(text, "hidden_size") // heads
     return 2 * layers * kv_heads * head_dim * _BYTES.get(dtype, 4)
 
 
@@ -73,9 +79,9 @@ def row_cost(model: Any) -> RowCost:
 def prefill_bytes(config: dict[str, Any], dtype: str, tokens: int, chunk: int, on_gpu: bool) -> int:
     """Activations while a prompt is prefilled: its embeddings, a chunk's layer, and on a CPU the scores."""
     text = {**config, **(config.get("text_config") or {})}
-    hidden, inner = int(text.get("hidden_size") or 0), int(text.get("intermediate_size") or 0)
+    hidden, inner = _number(text, "hidden_size"), _number(text, "intermediate_size")
     each, chunk = _BYTES.get(dtype, 4), min(chunk, tokens)
-    scores = 0 if on_gpu else 2 * int(text.get("num_attention_heads") or 1) * chunk * tokens
+    scores = 0 if on_gpu else 2 * (_number(text, "num_attention_heads") or 1) * chunk * tokens
     return each * (tokens * hidden + chunk * (3 * inner + 8 * hidden) + scores)
 
 
@@ -83,8 +89,8 @@ def vision_bytes(images: Sequence[VisionInput], config: dict[str, Any], on_gpu: 
     """Peak of the vision tower, one picture at a time: its pixels as arrays, a block's activations and the scores:
     one head's, or on a CPU all heads'."""
     vision = config.get("vision_config") or {}
-    width = int(vision.get("embed_dim") or vision.get("hidden_size") or 1024)
-    heads = 1 if on_gpu else int(vision.get("num_heads") or vision.get("num_attention_heads") or 1)
+    width = _number(vision, "embed_dim") or _number(vision, "hidden_size") or 1024
+    heads = 1 if on_gpu else _number(vision, "num_heads") or _number(vision, "num_attention_heads") or 1
     peak = 0
     for image in images:
         grid = image.arrays.get("image_grid_thw")
@@ -96,7 +102,7 @@ def vision_bytes(images: Sequence[VisionInput], config: dict[str, Any], on_gpu: 
 def feature_bytes(images: Sequence[VisionInput], config: dict[str, Any], dtype: str) -> int:
     """Features of a prompt's pictures, which its row holds until it has prefilled."""
     text = {**config, **(config.get("text_config") or {})}
-    return sum(len(image.tokens) for image in images) * int(text.get("hidden_size") or 0) * _BYTES.get(dtype, 4)
+    return sum(len(image.tokens) for image in images) * _number(text, "hidden_size") * _BYTES.get(dtype, 4)
 
 
 def shared_bytes() -> int:

@@ -230,3 +230,14 @@ def test_rows_beyond_that_length_run_alone_and_it_is_told(
         assert long.result(60).usage.peak_rows == first.result(60).usage.peak_rows == 1
         both = [engine.submit(text, sampling=endless(engine, max_tokens=60)) for text in "ab"]
         assert max(h.result(60).usage.peak_rows for h in both) == 2
+
+
+def test_a_config_may_have_a_size_for_each_layer() -> None:
+    """Gemma 3n's has a list of them."""
+    from omlx_jupyter.models.memory import attention_per_token, prefill_bytes
+
+    one = {"hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 256}
+    each = {**one, "intermediate_size": [128, 256], "num_attention_heads": [4, 2]}
+    assert prefill_bytes(each, "float32", 100, 64, False) == prefill_bytes(one, "float32", 100, 64, False)
+    assert attention_per_token(each) == attention_per_token(one)
+    assert prefill_bytes({"intermediate_size": []}, "float32", 100, 64, True) == 0
