@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import stat
 import time
@@ -17,6 +18,7 @@ import psutil
 
 from ..cache.index import UnsafeFolder, check_folder
 
+_log = logging.getLogger("omlx_jupyter")
 _NAME = "memory.json"
 _PATIENCE_S = 0.05  # for the lock; who holds it does so for less than a millisecond
 
@@ -60,7 +62,8 @@ class Shares:
                     return self._last
                 entries = {key: e for key, e in _read(file).items() if key != self._key and _alive(e)}
                 _write(file, entries | ({self._key: mine} if mine is not None else {}))
-        except OSError:
+        except Exception:  # what others hold is worth no request
+            _log.debug("what other engines hold can't be seen", exc_info=True)
             return self._last
         sums = {name: sum(int(e[name]) for e in entries.values()) for name in ("fixed", "yielding", "wants")}
         self._last = Others(**sums, count=len(entries))

@@ -122,9 +122,11 @@ class Passing:
                 self.notes.append(f"{self.counts['asked']} were done again: model, prompt or settings have changed")
             with self.changed:
                 self._store = None
-                store.close()
-                lock.close()
                 self.changed.notify_all()
+            try:
+                store.close()
+            finally:
+                lock.close()
 
     def _go_through(self, store: Store, pool: ThreadPoolExecutor) -> None:
         asked = self._asked

@@ -372,3 +372,22 @@ def test_two_hundred_mixed_requests_at_half_their_memory(
     checkpoint: Callable[..., Path], tmp_path: Path, family: str
 ) -> None:
     run_at_half(checkpoint(family), 200, tmp_path)
+
+
+@pytest.mark.parametrize("error", [OSError("gone"), MemoryError(), RuntimeError("anything")])
+@pytest.mark.parametrize("call", ["pread", "pwrite", "fstat", "open"])
+def test_a_fault_of_what_kernels_share_is_worth_no_request(
+    call: str, error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, other = Shares(tmp_path), Shares(tmp_path)
+    other.publish(7, 1)
+    before = mine.publish(1, 1)
+    assert before.fixed == 7
+
+    def fails(*_: Any, **__: Any) -> Any:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fails)
+        assert mine.publish(1, 1) == before
+    assert mine.publish(1, 1).fixed == 7

@@ -45,7 +45,7 @@ def test_what_the_model_may_do_and_why_not(
     run(shell, f"%omlx load {checkpoint('unlimited_ocr')}")
     run(shell, "%omlx model")
     told = capsys.readouterr().out
-    assert "no   requests share the batch (a picture's tokens" in told
+    assert "no   requests share the batch (its layers keep a RingSlidingKVCache" in told
     run(shell, "%omlx unload")
     run(shell, "%omlx model")
     assert "No model is loaded" in capsys.readouterr().out

@@ -170,7 +170,7 @@ def test_names_of_tools(shell: InteractiveShell, capsys: Any) -> None:
             return 4
 
     shell.user_ns.update(shop=Shop(), number=3, pictures_of=lambda x: x)
-    tools = named(shell, "shop.price, shop,pictures", [])
+    tools = named(shell.user_ns, "shop.price, shop,pictures", [])
     assert [tool.name for tool in tools] == ["price", "shop", "zoom", "crop", "rotate"]
     assert tools[0].run({"item": "x"}) == 3
     assert tools[1].run({"item": "x"}) == 4
