@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from omlx_jupyter.errors import ImageError
 from omlx_jupyter.images.decoded import Limits
@@ -89,6 +90,26 @@ def test_array_shapes(shape: tuple[int, ...]) -> None:
     assert (image.width, image.height) == (4, 3)
     assert image.pixels.shape == (3, 4, 3)
     assert image.pixels.min() == 255
+
+
+@pytest.mark.parametrize("ink", [(255, 255, 255), (250, 250, 190), (20, 20, 60), (200, 30, 30)])
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparent_pictures_are_laid_on_what_their_ink_stands_out_from(ink: tuple[int, int, int], mode: str) -> None:
+    picture = Image.new("RGBA", (900, 60), (255, 255, 255, 0))
+    ImageDraw.Draw(picture).text((10, 10), "Hello 42", font=ImageFont.load_default(30), fill=(*ink, 255))
+    made = picture.quantize(16) if mode == "P" else picture.convert(mode)
+    pixels = open_images(made)[0].pixels.astype(int)
+    corner, spread = pixels[0, 0], np.abs(pixels - pixels[0, 0]).max()
+    assert corner.tolist() == ([0, 0, 0] if min(ink[:2]) > 200 else [255, 255, 255])
+    assert spread > 100
+
+
+def test_white_on_transparent_is_read(tiny: Any) -> None:
+    from omlx_jupyter.chat.pages import read_picture
+
+    picture = Image.new("RGBA", (300, 60), (0, 0, 0, 0))
+    ImageDraw.Draw(picture).text((10, 14), "Hello 42", font=ImageFont.load_default(24), fill="white")
+    assert read_picture(tiny, open_images(picture)).result().text == "Hello 42"
 
 
 def test_alpha_goes_over_white() -> None:
