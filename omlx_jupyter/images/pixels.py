@@ -57,7 +57,9 @@ def _top(image: Image.Image) -> float:
 
 
 def _is_transparent(image: Image.Image) -> bool:
-    return image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
+    palette = getattr(image, "palette", None) if image.mode == "P" else None
+    by_palette = palette is not None and palette.mode == "RGBA"
+    return image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info or by_palette
 
 
 def _ground(image: Image.Image) -> int:
