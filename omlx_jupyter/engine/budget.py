@@ -7,10 +7,13 @@ admitted, and what gives way (the RAM tier first, then processed pictures, then 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
+
+_log = logging.getLogger("omlx_jupyter")
 
 
 class Account(StrEnum):
@@ -98,8 +101,8 @@ class Ledger:
             most = max(0, left)
             if account is Account.RAM_TIER and self.pressure is not None:
                 most = min(most, self.pressure)
-            holder.allow(most)
-            left -= holder.nbytes if place else 0
+            held = _allow(holder, most)
+            left -= held if place else 0
 
     def yielded(self) -> int:
         """Bytes of those that give way."""
@@ -115,3 +118,14 @@ class Ledger:
         accounts[str(Account.ACTIVATIONS)] = self.promised.compute
         accounts |= {str(account): holder.nbytes for account, holder in self._yielding}
         return MemoryStats(self.bound, accounts, self.promised.total, self.others, self.pressure is not None)
+
+
+def _allow(holder: Yielding, most: int) -> int:
+    """Let a holder keep at most so many bytes; how many it has then. One that fails keeps what it has: that is worth no
+    request."""
+    try:
+        holder.allow(most)
+        return holder.nbytes
+    except Exception:
+        _log.warning("what gives way for requests could not be made smaller", exc_info=True)
+        return 0

@@ -391,3 +391,22 @@ def test_a_fault_of_what_kernels_share_is_worth_no_request(
         patch.setattr(os, call, fails)
         assert mine.publish(1, 1) == before
     assert mine.publish(1, 1).fixed == 7
+
+
+def test_a_holder_that_fails_to_give_way_costs_no_request() -> None:
+    class Broken:
+        nbytes = 5
+
+        def allow(self, most: int) -> None:
+            raise RuntimeError("no")
+
+    class Willing(Broken):
+        most = 0
+
+        def allow(self, most: int) -> None:
+            self.most = most
+
+    willing = Willing()
+    ledger = Ledger(100, {}, lambda: 0, [(Account.RAM_TIER, Broken()), (Account.FEATURES, willing)])
+    ledger.settle()
+    assert willing.most > 0
