@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test quick dist docs check check-labextension labextension browser lab format clean torture slow families
+.PHONY: demo test quick dist docs check check-labextension labextension browser lab format clean torture slow families mutants
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info < (3, 14)))' \
@@ -112,6 +112,10 @@ slow: $(VENV)/.dev
 # every family that a tiny checkpoint can be made of, beside mlx-vlm's and mlx-lm's own tokens: docs/families.md
 families: $(VENV)/.dev
 	$(BIN)/python -m tools.families_doc
+
+# the code broken in one place at a time: do the tests of that place notice?
+mutants: $(VENV)/.dev
+	$(BIN)/python -m tools.mutants
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from PIL import Image
 
@@ -266,3 +267,43 @@ def _soon_idle() -> bool:
             return True
         threading.Event().wait(0.05)
     return False
+
+
+def test_a_cells_settings_reach_the_engine(shell: InteractiveShell, monkeypatch: Any) -> None:
+    """What has no effect that a tiny model shows is looked at where it goes in."""
+    asked: list[Any] = []
+    engine = session.engine("tiny-ocr")
+    real = engine.submit
+
+    def submit(messages: Any, **options: Any) -> Any:
+        asked.append((messages, options["sampling"]))
+        return real(messages, **options)
+
+    monkeypatch.setattr(engine, "submit", submit)
+    run(shell, "%%vlm --stop ab --stop c --system 'Be brief.' --top-p 0.5 --seed 3 --max-tokens 2\nHello {img}")
+    messages, sampling = asked[-1]
+    assert [message.role for message in messages] == ["system", "user"]
+    assert messages[0].parts == ["Be brief."]
+    assert (sampling.stop, sampling.top_p, sampling.seed, sampling.max_tokens) == (("ab", "c"), 0.5, 3, 2)
+
+
+@pytest.mark.parametrize("trusts", [False, True])
+def test_code_of_checkpoints_runs_only_where_that_is_set(shell: Any, monkeypatch: Any, trusts: bool) -> None:
+    from omlx_jupyter.chat.client import Engine
+
+    asked: list[Any] = []
+
+    def load(*_: Any, **options: Any) -> Any:
+        asked.append(options["trust_code"])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Engine, "load", load)
+    monkeypatch.setattr(settings(), "trust_code", trusts)
+    with pytest.raises(KeyboardInterrupt):
+        session.engine("another/model")
+    assert asked == [trusts]
+
+
+def test_an_answer_is_read_as_json_without_its_fence() -> None:
+    generation = type("Generation", (), {"text": '```json\n{"a": [1]}\n```', "usage": stream_view.Usage()})()
+    assert Result(generation).json() == {"a": [1]}

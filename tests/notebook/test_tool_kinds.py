@@ -227,3 +227,16 @@ def test_the_kit_says_which_picture_and_box() -> None:
     for tool in kit([picture]):
         assert tool.misfit({"picture": 0}) != ""
         assert tool.harmless
+
+
+def test_a_model_that_calls_for_ever_is_stopped_after_five_rounds(
+    shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    ran: list[int] = []
+    shell.user_ns["step"] = lambda n: ran.append(n) or n
+    script = [("", [ToolCall("step", json.dumps({"n": number}))]) for number in range(20)]
+    engine = Scripted(session.engine(), script)
+    monkeypatch.setattr(session, "_engine", [engine])
+    run(shell, "%%vlm --tools step --yes --max-tokens 3\nLook at {img}")
+    assert ran == [0, 1, 2, 3, 4]
+    assert len(engine.seen) == 6  # the last time without tools
