@@ -52,13 +52,13 @@ class Keeper:
         if writer is not None:
             writer.allow(self._for_staging)
         self._staging = staging
-        held.pixel_room = self._pixel_room
         self._watch = MemoryWatch(self.ledger, Shares(folder or default_folder()), runner.together, changed)
         self._watch.claim()
         self._watch.start()
         self._settled: tuple[Any, ...] = ()
         self._stuck_since = 0.0
         self._wanted = 0  # by the request that waits while nothing runs
+        held.pixel_room = self._pixel_room  # last: other threads ask from here on
 
     def stats(self) -> MemoryStats:
         return self.ledger.stats()

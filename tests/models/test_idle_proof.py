@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,9 +29,11 @@ def test_it_answers_alone_first_and_shares_later(checkpoint: Callable[..., Path]
         assert engine.capabilities.batched
     real = proof.Proof._difference_shown
     asked: list[Any] = []
+    loaded = threading.Event()  # the proof may begin before the engine has come back from its load
 
     def interrupted(self: Any, axes: int, most: int) -> str:
         """A request comes just now: what is half done begins anew when it has gone."""
+        assert loaded.wait(30)
         if not asked:
             asked.append(engine.submit(ASKED, sampling=GREEDY))
         return real(self, axes, most)
@@ -38,6 +41,7 @@ def test_it_answers_alone_first_and_shares_later(checkpoint: Callable[..., Path]
     monkeypatch.setattr(proof.Proof, "_difference_shown", interrupted)
     monkeypatch.setattr(proof, "_PROMPTS", 10**6)
     with Engine.load(path, limits=Limits(prove_s=5), cache=CacheSettings(2**26)) as engine:
+        loaded.set()
         while not asked:
             time.sleep(0.002)
         assert asked[0].result(60).token_ids == right
