@@ -60,3 +60,10 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "site" / "index.html").exists()
     assert "googleapis" not in (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+
+
+def test_the_page_of_options_is_the_code() -> None:
+    from omlx_jupyter.notebook.cells.options import page
+
+    written = (ROOT / "docs" / "magics.md").read_text(encoding="utf-8")
+    assert written == page(), "run python -m tools.magics_doc"

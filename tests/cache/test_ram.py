@@ -230,3 +230,18 @@ def test_a_finished_request_holds_no_pictures(checkpoint: Callable[..., Path]) -
         assert made
         assert not any(ref() is not None for ref in made)
         assert handle.done
+
+
+def test_ram_keeps_to_its_budget_and_the_oldest_goes_first() -> None:
+    tier = RamTier(10_000)
+    for number in range(20):
+        tier.put_block(block(number), {"k": mx.zeros((250,))})
+        assert tier.nbytes <= 10_000
+    assert tier.evictions > 0
+    assert not tier.has_block(block(0).key)
+    assert tier.has_block(block(19).key)
+    assert len(tier.children(ROOT, 0)) == len(tier.after(ROOT)) == len(tier)
+    tier.allow(2_000)
+    assert tier.nbytes <= 2_000
+    tier.clear()
+    assert (tier.nbytes, len(tier)) == (0, 0)

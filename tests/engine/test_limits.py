@@ -99,3 +99,12 @@ def test_a_short_prompt_does_not_wait_for_a_long_one(checkpoint: Callable[..., P
         assert short.result(30).token_ids == alone
         assert long.progress.phase == "prefill"
         assert long.result(60).finish_reason == "length"
+
+
+def test_a_picture_that_is_decoded_already_is_shrunk_too() -> None:
+    from omlx_jupyter.images.source import open_images
+
+    (picture,) = open_images(noise_image(400, 300))
+    with Engine.load(pixel_budget=10_000) as engine:
+        out = engine.generate("Read.", [picture], SamplingParams(max_tokens=1))
+        assert any("was shrunk from 400 x 300" in note for note in out.notes)

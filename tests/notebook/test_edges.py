@@ -307,3 +307,29 @@ def test_code_of_checkpoints_runs_only_where_that_is_set(shell: Any, monkeypatch
 def test_an_answer_is_read_as_json_without_its_fence() -> None:
     generation = type("Generation", (), {"text": '```json\n{"a": [1]}\n```', "usage": stream_view.Usage()})()
     assert Result(generation).json() == {"a": [1]}
+
+
+def test_a_background_cell_is_a_turn_of_its_chat(shell: InteractiveShell) -> None:
+    job = run(shell, "%%vlm --chat later --background --max-tokens 2\nHello {img}")
+    text = job.result(30).text
+    run(shell, "%omlx jobs wait")
+    (turn,) = chats.find("later").turns
+    assert (turn.user.parts[0], turn.answer.parts) == ("Hello ", [text])
+    chats.clear()
+
+
+def test_clearing_the_cache_empties_it(shell: InteractiveShell, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    from omlx_jupyter.cache import check
+
+    monkeypatch.setattr(settings(), "cache_folder", str(tmp_path / "cache"))
+    run(shell, "%omlx unload")
+    try:
+        run(shell, "%%vlm --max-tokens 2\n" + "Hello there. " * 60 + "{img}")
+        session.unload()  # what waits to be written is written then
+        assert sum(entry.blocks for entry in check.entries(tmp_path / "cache")) > 0
+        capsys.readouterr()
+        run(shell, "%omlx cache clear")
+        assert "freed" in capsys.readouterr().out
+        assert sum(entry.blocks for entry in check.entries(tmp_path / "cache")) == 0
+    finally:
+        session.unload()

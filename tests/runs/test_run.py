@@ -189,7 +189,7 @@ def test_torn_and_damaged_lines_are_mended_and_told(folder: Path, tmp_path: Path
     save = tmp_path / "run.jsonl"
     run_of(folder, save, tiny).start().wait()
     lines = save.read_bytes().splitlines(keepends=True)
-    save.write_bytes(b"".join(lines[:2]) + b"nonsense\n" + b"[1]\n" + lines[3] + lines[4][:20])
+    save.write_bytes(b"".join(lines[:2]) + b"nonsense\n" + b"[1]\n" + lines[3] + lines[4][:-1] + b"x" * 5000)
     run = run_of(folder, save, tiny).start().wait()
     assert run.notes[:2] == [
         "the last line was torn and is done again",
@@ -198,7 +198,7 @@ def test_torn_and_damaged_lines_are_mended_and_told(folder: Path, tmp_path: Path
     assert run.figures().kept == 3
     assert len(run) == 5
     assert len({record.name for record in run.records()}) == 5
-    assert all(json.loads(line) or True for line in save.read_bytes().splitlines()[4:])
+    assert all(json.loads(line) for line in save.read_bytes().splitlines()[4:])
 
 
 class Receipt(BaseModel):

@@ -12,63 +12,19 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_
 
 from ...errors import OmlxError
 from ..plain import shown
-from .arguments import MagicParser, is_name, not_negative, positive
+from .options import OCR, VLM, documented, parser
 
 if TYPE_CHECKING:
     from ...runs.run import Run
     from ..answers.result import Result, ResultList
 
 
-def _ocr_parser() -> MagicParser:
-    parser = MagicParser(prog="%ocr", add_help=False)
-    parser.add_argument("source", nargs="+")
-    parser.add_argument("--prompt", default=None)
-    parser.add_argument("--max-tokens", type=positive)
-    parser.add_argument("--all-frames", action="store_true")
-    parser.add_argument("--whole", action="store_true")
-    parser.add_argument("--boxes", action="store_true")
-    parser.add_argument("--save", metavar="FILE")
-    parser.add_argument("--background", action="store_true")
-    _add_drafts(parser)
-    parser.add_argument("-o", "--out", type=is_name, metavar="NAME")
-    return parser
-
-
-def _vlm_parser() -> MagicParser:
-    parser = MagicParser(prog="%%vlm", add_help=False)
-    parser.add_argument("-i", "--image", dest="image", nargs="+", action="extend", default=[], metavar="SOURCE")
-    parser.add_argument("-o", "--out", type=is_name, metavar="NAME")
-    parser.add_argument("--max-tokens", type=positive)
-    parser.add_argument("--temperature", type=float)
-    parser.add_argument("--top-p", type=float)
-    parser.add_argument("--seed", type=int)
-    parser.add_argument("--stop", action="append")
-    parser.add_argument("--system")
-    parser.add_argument("--all-frames", action="store_true")
-    parser.add_argument("--chat", metavar="NAME")
-    parser.add_argument("--background", action="store_true")
-    parser.add_argument("--json", metavar="MODEL")
-    parser.add_argument("--table", action="store_true")
-    parser.add_argument("--tools", metavar="F,G")
-    parser.add_argument("--yes", action="store_true")
-    parser.add_argument("--begin", metavar="TEXT")
-    thinking = parser.add_mutually_exclusive_group()
-    thinking.add_argument("--think", action="store_true", default=None)
-    thinking.add_argument("--no-think", dest="think", action="store_false", default=None)
-    parser.add_argument("--think-budget", type=not_negative, metavar="N")
-    _add_drafts(parser)
-    return parser
-
-
-def _add_drafts(parser: MagicParser) -> None:
-    parser.add_argument("--no-draft", action="store_true")
-    parser.add_argument("--hint", metavar="TEXT")
-
-
 def flags() -> dict[str, list[str]]:
     """The flags of each magic, for completion."""
-    parsers = {"ocr": _ocr_parser(), "vlm": _vlm_parser()}
-    return {name: sorted(o for a in p._actions for o in a.option_strings) for name, p in parsers.items()}
+    declared = {"ocr": OCR, "vlm": VLM}
+    return {
+        name: sorted(f for option in options for f in option.flags.split(", ")) for name, options in declared.items()
+    }
 
 
 def _seen(shell: Any) -> dict[str, Any]:
@@ -90,23 +46,18 @@ class OmlxMagics(Magics):
 
     @no_var_expand
     @line_magic
+    @documented("%ocr", OCR, sources=True)
     def ocr(self, line: str) -> Result | ResultList | Run:
         """Read the text in pictures.
 
-            %ocr SOURCE... [--prompt TEXT] [--max-tokens N] [--all-frames] [--whole] [--boxes] [-o NAME]
-                           [--hint TEXT] [--no-draft] [--save FILE [--background]]
+            USAGE
 
         SOURCE is a Python name or expression of the notebook, a path, a glob, a URL or pages of a PDF.
         Pages run in one batch and the answers come back in order. The embedded model reads a page line by
         line (turned upright, columns one after another, cells of a table with tabs between them); --whole
         hands it over as it is, and --boxes draws the lines on the page.
 
-        --save FILE        (.jsonl, .sqlite or .parquet) each answer is in the file as soon as it is there, and after a
-                           kill or an interrupt the same line goes on; SOURCE may also be a folder; the value is a Run
-        --background       with --save: return at once
-        --hint TEXT        what the pages may say, in quotes, or a name or expression with the text (of several
-                           pages also a list with one for each); the model checks it: same answer, fewer steps
-        --no-draft         nothing that is known already is put before the model
+        OPTIONS
 
         Examples::
 
@@ -126,7 +77,7 @@ class OmlxMagics(Magics):
         where it stopped.
         """
         try:
-            args = _ocr_parser().parse_line(line)
+            args = parser("%ocr", OCR, sources=True).parse_line(line)
             from .read_cell import read_cell
 
             return read_cell(self.shell, args, _seen(self.shell))
@@ -135,30 +86,17 @@ class OmlxMagics(Magics):
 
     @no_var_expand
     @cell_magic
+    @documented("%%vlm", VLM, sources=False)
     def vlm(self, line: str, cell: str) -> Any:
         """Ask a vision-language model; the cell is the prompt.
 
-            %%vlm [-i SOURCE ...] [-o NAME] [--max-tokens N] [--temperature T] [--top-p P]
-                  [--seed N] [--stop TEXT] [--system TEXT] [--all-frames] [--chat NAME]
-                  [--background] [--json MODEL | --table | --tools F,G [--yes]]
-                  [--think | --no-think] [--think-budget N] [--begin TEXT] [--hint TEXT] [--no-draft]
+            USAGE
 
         {expr} in the cell is evaluated in the notebook: a picture (or a list of them) goes in at that
         place, a DataFrame as a table, anything else as text; {{ and }} are braces. SOURCE is a Python
         name or expression, a path, a glob or a URL; -i pictures come before the text, in order.
 
-        --chat NAME        go on with a conversation (%omlx chats)
-        --background       return at once with a Job (%omlx jobs)
-        --json MODEL       a pydantic model or JSON schema; the value is an instance
-        --table            the value is a DataFrame
-        --tools F,G        what the model may call: functions of the notebook, `pictures` (zoom, crop and rotate on the
-                           conversation's pictures), mcp:NAME (an MCP server); each call asks first, unless --yes
-        --think, --no-think   whether a model that thinks before it answers does so
-        --think-budget N   tokens after which a thought is ended and the answer begins
-        --begin TEXT       what the answer begins with; the model goes on from there
-        --hint TEXT        what the answer may repeat, in quotes, or a name or expression with the text; the
-                           model checks it: same answer, fewer steps
-        --no-draft         nothing that is known already is put before the model
+        OPTIONS
 
         Examples::
 
@@ -183,7 +121,7 @@ class OmlxMagics(Magics):
         The result has .text, .thinking, .usage, .images and .messages and is also `_`.
         """
         try:
-            args = _vlm_parser().parse_line(line)
+            args = parser("%%vlm", VLM, sources=False).parse_line(line)
             from .ask_cell import vlm_cell
 
             return vlm_cell(self.shell, args, cell, _seen(self.shell))
