@@ -53,7 +53,7 @@ MUTANTS = (
     Mutant("unload leaves the magics", "notebook/extension.py", "magics[kind].pop(name, None)",
            "magics[kind].get(name, None)", f"{NB}/test_unload.py"),
     Mutant("cache clear does nothing", "notebook/manage/cache_command.py",
-           "freed = check.clear(cache_folder(), model)", "freed = 0", f"{NB}/test_magics.py {NB}/test_cells.py"),
+           "freed = check.clear(cache_folder(), model)", "freed = 0", f"{NB}/test_edges.py"),
     Mutant("a code fence stays", "notebook/answers/result.py", 'text.strip("`").removeprefix("json")', "text",
            f"{NB}/test_edges.py"),
     Mutant("RAM tier without bound", "cache/ram.py", "while self.nbytes >", "while False and self.nbytes >",
