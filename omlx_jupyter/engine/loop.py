@@ -150,9 +150,11 @@ class EngineLoop:
         error = None if made.cancelled() else made.exception()
         if error is not None:
             self._held.withdraw(request, error)
-        self._held.worked(request)
-        with contextlib.suppress(RuntimeError):  # closed meanwhile: its requests are ended
-            self._hand_out()
+        try:
+            self._held.worked(request)
+        finally:
+            with contextlib.suppress(RuntimeError):  # closed meanwhile: its requests are ended
+                self._hand_out()
 
     # -- the engine thread ------------------------------------------------------------------
 

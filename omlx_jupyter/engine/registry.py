@@ -55,6 +55,7 @@ class Registry:
     def to_prepare(self) -> Request | None:
         """The next for a worker, cells first; not one with pictures while those that wait have all they may have."""
         with self.changed:
+            self._working = [r for r in self._working if r.number in self.preparing]  # whose worker fell over, too
             if len(self._working) >= WORKERS or self.closing:
                 return None
             for request in sorted(self.unprepared, key=lambda r: (r.flags.background, r.number)):

@@ -30,6 +30,8 @@ class ParquetParts:
         self._parquet, self._folder, self._writes = parquet, path, writes
         if path.exists() and not path.is_dir():
             raise RunError(f"{path} is a file; a run in Parquet is a folder of parts: name another place.")
+        if path.exists() and any(not e.name.startswith(("part-", ".part-", "_journal")) for e in path.iterdir()):
+            raise RunError(f"{path} is there and isn't a run; name another place, or move it away.")
         if writes:
             path.mkdir(parents=True, exist_ok=True)
             for left in path.glob(".part-*"):

@@ -110,6 +110,8 @@ class Passing:
             with ThreadPoolExecutor(_OPENERS, "omlx-run") as pool:
                 self._go_through(store, pool)
             self.state = "paused" if self.stop.is_set() else "finished"
+            if not self.places and not self.stop.is_set():
+                self.notes.append("there were no sources")
         except OmlxError as error:
             self.problem, self.state = str(error), "paused"
         except Exception as error:  # of a generator of the user's, say
@@ -125,7 +127,10 @@ class Passing:
                 self.changed.notify_all()
             try:
                 store.close()
+            except RunError as error:
+                self.problem, self.state = str(error), "paused"
             finally:
+                self.notes += [note for note in store.notes if note not in self.notes]
                 lock.close()
 
     def _go_through(self, store: Store, pool: ThreadPoolExecutor) -> None:
@@ -207,6 +212,8 @@ def writing(path: Path) -> Iterator[Store]:
 
 def _with_folder(path: Path) -> Path:
     """:raises RunError: the folder can't be made."""
+    if not path.name:
+        raise RunError("a run is saved in a file; name one, like run.jsonl.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import RunError
+from ..errors import ImageError, OmlxError, RunError
 from ..images.decoded import DecodedImage, Limits
 from ..images.pdf import PdfPage, pdf_pages
 from ..images.source import is_image_source, natural, open_images
@@ -69,8 +69,14 @@ def items(sources: Any, limits: Limits) -> Iterator[Item]:
         sources = [sources]
     if isinstance(sources, Mapping):
         raise RunError("sources are a dict; give its values, or a list.")
+    alone = isinstance(sources, list) and len(sources) == 1
     for number, source in enumerate(sources, 1):
-        yield from _items(source, number, limits)
+        try:
+            yield from _items(source, number, limits)
+        except OmlxError as error:
+            if alone:
+                raise
+            yield Item(_named(source, number), None, _failing(error))  # an error in its place
 
 
 def _items(source: Any, number: int, limits: Limits) -> Iterator[Item]:
@@ -79,10 +85,24 @@ def _items(source: Any, number: int, limits: Limits) -> Iterator[Item]:
     elif isinstance(source, PdfPage):
         yield _page(source, limits)
     elif isinstance(source, str | os.PathLike):
+        if not os.fspath(source):
+            raise ImageError("the source is an empty string; give a path, a glob or a URL.")
         yield from _of_text(os.fspath(source), limits)
     else:
-        name = str(getattr(source, "source", "") or f"#{number}")
-        yield Item(name, None, lambda: open_images(source, limits))
+        yield Item(_named(source, number), None, lambda: open_images(source, limits))
+
+
+def _failing(error: OmlxError) -> Callable[[], list[DecodedImage]]:
+    def fail() -> list[DecodedImage]:
+        raise error
+
+    return fail
+
+
+def _named(source: Any, number: int) -> str:
+    """What a source is called; a file's name that is no text has its bytes shown."""
+    text = source if isinstance(source, str | os.PathLike) else getattr(source, "source", "")
+    return os.fspath(text or f"#{number}").encode("utf-8", "backslashreplace").decode()
 
 
 def _of_text(text: str, limits: Limits) -> Iterator[Item]:
@@ -94,6 +114,8 @@ def _of_text(text: str, limits: Limits) -> Iterator[Item]:
     if column and file.lower().endswith(".parquet"):
         yield from _of_column(Path(file).expanduser(), name, limits)
         return
+    if text.lower().endswith(".parquet") and Path(text).expanduser().is_file():
+        raise RunError(f"{text} is a Parquet file; name the column with the pictures: {text}{COLUMN}image.")
     path = Path(text).expanduser()
     if path.is_dir():
         found = sorted((entry for entry in path.iterdir() if entry.suffix.lower() in KINDS), key=natural)
@@ -104,9 +126,11 @@ def _of_text(text: str, limits: Limits) -> Iterator[Item]:
         for entry in found:
             yield from _file(str(entry), limits)
     elif glob.has_magic(text) and not path.exists() and not text.lower().endswith("]"):
-        for match in sorted((Path(m) for m in glob.iglob(str(path), recursive=True)), key=natural):
-            if match.is_file():
-                yield from _file(str(match), limits)
+        matches = [Path(name) for name in glob.iglob(str(path), recursive=True) if os.path.isfile(name)]
+        if not matches:
+            raise RunError(f"no file matches {text} in {Path.cwd()}; check the pattern.")
+        for match in sorted(matches, key=natural):
+            yield from _file(str(match), limits)
     else:
         yield from _file(text, limits)
 
@@ -117,11 +141,11 @@ def _file(text: str, limits: Limits) -> Iterator[Item]:
         for page in pages:
             yield _page(page, limits)
         return
-    yield Item(text, None, lambda: open_images(text, limits), stamp_of(text))
+    yield Item(_named(text, 0), None, lambda: open_images(text, limits), stamp_of(text))
 
 
 def _page(page: PdfPage, limits: Limits) -> Item:
-    return Item(str(page.path), page.number, lambda: [page.decoded(limits)], stamp_of(str(page.path)))
+    return Item(_named(page.path, 0), page.number, lambda: [page.decoded(limits)], stamp_of(str(page.path)))
 
 
 def _of_column(path: Path, column: str, limits: Limits) -> Iterator[Item]:

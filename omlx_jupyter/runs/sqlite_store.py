@@ -27,6 +27,10 @@ class SQLiteStore:
         try:
             target = str(path) if writes else f"file:{path}?mode=ro"
             self._db = sqlite3.connect(target, uri=not writes, check_same_thread=False, isolation_level=None)
+            tables = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            if tables and "records" not in tables:
+                self._db.close()
+                raise RunError(f"{path} is there and isn't a run; name another file, or move it away.")
             if writes:
                 self._db.execute("PRAGMA journal_mode=WAL")
                 self._db.execute(_SCHEMA)

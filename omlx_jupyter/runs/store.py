@@ -57,23 +57,42 @@ class JsonLines:
         self._unsynced, self._synced_at = 0, time.monotonic()
 
     def _read(self) -> int:
-        """Take in what is there; where the next record begins."""
-        end, damaged = 0, 0
+        """Take in what is there; where the next record begins.
+
+        :raises RunError: it is somebody's file and no run: it stays as it is.
+        """
+        end, damaged, last = 0, 0, b""
         with os.fdopen(os.dup(self._handle), "rb") as file:
             for line in file:
                 if not line.endswith(b"\n"):
-                    if self._writes:
-                        os.ftruncate(self._handle, end)
-                        self.notes.append("the last line was torn and is done again")
+                    last = line
                     break
-                try:
-                    self._take(Record.of_line(line), end)
-                except (ValueError, TypeError, KeyError, RecursionError):
-                    damaged += bool(line.strip())
+                damaged += not self._understood(line, end) and bool(line.strip())
                 end += len(line)
+        if (damaged or last) and not self._known and not last.startswith(b'{"source":'):
+            raise RunError(f"{self._path} is there and isn't a run; name another file, or move it away.")
         if damaged:
             self.notes.append(f"{damaged} lines are no records; their sources are done again")
-        return end
+        return self._mended(last, end)
+
+    def _understood(self, line: bytes, offset: int) -> bool:
+        try:
+            self._take(Record.of_line(line), offset)
+        except (ValueError, TypeError, KeyError, RecursionError):
+            return False
+        return True
+
+    def _mended(self, last: bytes, end: int) -> int:
+        """A last line without its end: a record that somebody's editor left so is kept, a torn one is cut off."""
+        if not last:
+            return end
+        whole = self._understood(last, end)
+        if self._writes and whole:
+            os.pwrite(self._handle, b"\n", end + len(last))
+        elif self._writes:
+            os.ftruncate(self._handle, end)
+            self.notes.append("the last line was torn and is done again")
+        return end + len(last) + 1 if whole else end
 
     def _take(self, record: Record, offset: int) -> None:
         self._offsets[record.key] = offset
@@ -118,8 +137,35 @@ class JsonLines:
                     continue
 
     def sync(self) -> None:
+        if self._writes and not self._is_there():
+            self._write_anew()
         os.fsync(self._handle)
         self._unsynced, self._synced_at = 0, time.monotonic()
+
+    def _is_there(self) -> bool:
+        try:
+            there, mine = os.stat(self._path), os.fstat(self._handle)
+        except OSError:
+            return False
+        return (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino)
+
+    def _write_anew(self) -> None:
+        """The file was removed or replaced under the run: nothing of it is lost as long as it is open.
+
+        :raises RunError: another file lies in its place, or it can't be written.
+        """
+        try:
+            handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            at = 0
+            while piece := os.pread(self._handle, _PIECE, at):
+                at += os.pwrite(handle, piece, at)
+        except OSError as error:
+            raise RunError(
+                f"{self._path} was removed while the run wrote it, and can't be written anew ({error.strerror})."
+            ) from None
+        os.close(self._handle)
+        self._handle = handle
+        self.notes.append("the file was removed while the run wrote it, and was written anew")
 
     def close(self) -> None:
         if self._writes:

@@ -104,3 +104,18 @@ def test_an_interrupt_pauses_and_the_same_line_goes_on(
     whole = run(shell, "%ocr pictures --save p.jsonl --whole --max-tokens 2")
     assert len(whole) == 300
     assert whole.figures().kept == kept, time.monotonic() - began
+
+
+def test_words_that_are_none_are_told(shell: InteractiveShell, scans: Path) -> None:
+    from omlx_jupyter import ocr, vlm
+    from omlx_jupyter.errors import RequestError
+
+    for act, said in (
+        (lambda: ocr.map("scans/", save="a.jsonl", concurrency="x"), "concurrency is 'x'"),
+        (lambda: ocr.map("scans/", save="a.jsonl", temprature=3), "no setting temprature; did you mean temperature"),
+        (lambda: ocr.map("scans/", save="a.jsonl", hint="x"), "takes no hint"),
+        (lambda: vlm("x", temprature=3), "did you mean temperature"),
+        (lambda: vlm.table("scans/", {"a": "x"}, zzz=1), "there is no setting zzz; there are"),
+    ):
+        with pytest.raises(RequestError, match=said):
+            act()

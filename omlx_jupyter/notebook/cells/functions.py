@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
 from functools import partial
 from typing import Any
 
 from ...chat.pages import Reading, read_picture
+from ...errors import RequestError
 from ...images.source import open_images
 from ...runs.question import Question
 from ...runs.run import Run
@@ -87,9 +90,13 @@ def _map(
     there, and after a kill or an interrupt the same call goes on. `wait=False` lets it run in the background.
     `ocr.map("scans/", save="scans.jsonl").df` is a table of all of them.
     """
+    if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
+        raise RequestError(f"concurrency is {concurrency!r}; it must be a whole number above 0.")
+    if save is not None and hint is not None:
+        raise RequestError("a saved run takes no hint; leave hint or save out.")
     if save is None:
         return read_pictures(pictures, concurrency, prompt, whole, hint, draft, sampling)
-    asked = runs.question(prompt, SamplingParams(**sampling), whole=whole, draft=draft)
+    asked = runs.question(prompt, params_of(sampling), whole=whole, draft=draft)
     return _run(pictures, asked, save, wait, engine, concurrency)
 
 
@@ -109,7 +116,7 @@ def _vlm_map(
     """Ask the same of many sources, as a `Run` (see `ocr.map`): `vlm.map("What is the total?", "receipts/",
     json=Receipt, save="receipts.jsonl").df`. An answer that the schema's validators refuse is asked for once more, with
     the reason."""
-    asked = runs.question(prompt, SamplingParams(**sampling), json=json, system=system, whole=True, draft=draft)
+    asked = runs.question(prompt, params_of(sampling), json=json, system=system, whole=True, draft=draft)
     return _run(sources, asked, save, wait, engine, concurrency)
 
 
@@ -135,9 +142,7 @@ def _table(
     asked: dict[str, Question] = {}
     for name, question in questions.items():
         prompt, kind = question if isinstance(question, tuple) else (question, None)
-        asked[name] = runs.question(
-            prompt, SamplingParams(**sampling), json=kind, system=system, whole=True, draft=draft
-        )
+        asked[name] = runs.question(prompt, params_of(sampling), json=kind, system=system, whole=True, draft=draft)
     table = runs.begin(pictures, asked, save or runs.passing_place(), engine, concurrency)
     return _followed(table, wait)
 
@@ -166,7 +171,7 @@ def read_pictures(
     return read_many(
         items,
         prompt,
-        settings().filled(SamplingParams(**sampling)),
+        settings().filled(params_of(sampling)),
         ahead=max(1, concurrency),
         whole=whole,
         draft=settings().drafts if draft is None else draft,
@@ -212,6 +217,20 @@ vlm.aio = _vlm_aio  # type: ignore[attr-defined]
 ocr.aio = _ocr_aio  # type: ignore[attr-defined]
 
 
+def params_of(sampling: Mapping[str, Any]) -> SamplingParams:
+    """Keyword arguments as SamplingParams.
+
+    :raises RequestError: a name that isn't one of its fields.
+    """
+    known = [field.name for field in fields(SamplingParams)]
+    for name in sampling:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}."
+            raise RequestError(f"there is no setting {name}; {hint}")
+    return SamplingParams(**sampling)
+
+
 def _ask(
     prompt: str | None,
     images: Sequence[Any],
@@ -243,7 +262,7 @@ def _begin(
     """(what reads the pictures, what makes a result of its answer)."""
     limits = settings().image_limits()
     opened = [image for source in images for image in open_images(source, limits)]
-    params = settings().filled(SamplingParams(**sampling))
+    params = settings().filled(params_of(sampling))
     whole = settings().reads_whole(not by_lines)
     drafts = settings().drafts if draft is None else draft
     known: dict[str, Any] = {"draft": drafts, "hint": hint_text(hint), "begin": begin}
