@@ -42,6 +42,8 @@ class Guide:
         self._marked, self._fresh_answer = markers is not None, fresh_answer
         self._opens = tokenizer.encode(markers.open.rstrip()) if markers and grammar and may_open else []
         self._closes = tokenizer.encode(markers.closing) if markers else []
+        opening = tokenizer.encode(markers.open.rstrip()) if markers and budget is not None else []
+        self._reopens = opening if len(opening) == 1 else []  # would begin another thought behind one that was ended
         self._forced: list[int] = []
         self._seen = self._count = 0  # tokens; those of the thought
         self._in_grammar = False
@@ -83,7 +85,7 @@ class Guide:
 
     def takes(self, token: int) -> bool:
         """Follow a token that was only drafted; False where it can't come."""
-        if self._forced and token != self._forced[0]:
+        if (self._forced and token != self._forced[0]) or (self._may_not_reopen and token in self._reopens):
             return False
         try:
             self._accept(token)
@@ -132,12 +134,21 @@ class Guide:
         """(V,) float32 to add to the logits: 0 where a token may come, minus infinity elsewhere; None: any may."""
         if self._forced:
             return self._only(self._forced[:1])
-        if self._grammar is None or self._thoughts.thinking:
+        if self._thoughts.thinking:
             return None
-        allowed = self._grammar.allowed()
+        allowed = self._grammar.allowed() if self._grammar is not None else None
         if allowed is not None and self._may_open:
             allowed[self._opens[0]] = 0
+        if self._may_not_reopen:
+            allowed = np.zeros(self._vocabulary, np.float32) if allowed is None else allowed
+            allowed[self._reopens] = -np.inf
         return None if allowed is None else mx.array(allowed)
+
+    @property
+    def _may_not_reopen(self) -> bool:
+        """Whether a thought was ended for its budget, and the next thing that is said has to be the answer."""
+        spent = self._budget is not None and self._count >= self._budget
+        return spent and bool(self._reopens) and self._thoughts.thought and not self._thoughts.said
 
     def _only(self, tokens: Sequence[int]) -> mx.array:
         closed = np.full(self._vocabulary, -np.inf, np.float32)

@@ -101,7 +101,9 @@ class Evaluation:
     def lines(self) -> list[tuple[str, str]]:
         """Name and figure, for people."""
         made = [("answers compared", f"{len(self.compared)}")]
-        made += [("without an answer", f"{len(self.missing)}")] if self.missing else []
+        if self.missing:
+            shown = ", ".join(self.missing[:3]) + (", …" if len(self.missing) > 3 else "")
+            made.append(("without an answer", f"{len(self.missing)} ({shown})"))
         named = (("character errors", self.cer), ("word errors", self.wer), ("lines in order", self.order),
                  ("fields right", self.accuracy))  # fmt: skip
         made += [(name, f"{100 * value:.2f} %") for name, value in named if value is not None]
@@ -124,12 +126,15 @@ def evaluate(
 
     :raises RunError: no truth, or a package that is missing.
     """
+    if not isinstance(run, Run | str | Path):
+        raise RunError(f"evaluate takes a run or its file, not a {type(run).__name__}.")
     path = run.path if isinstance(run, Run) else Path(run).expanduser()
     answers: dict[Key, Record] = {}
     corrections: dict[Key, Record] = {}
     for record in every_record(path):
         (corrections if record.kind == "correction" else answers)[record.key] = record
     wanted = _own(corrections) if truth is None else _given(truth)
+    wanted = {name: said for name, said in wanted.items() if not _unknown(said)}
     if not wanted:
         raise RunError("there is nothing to compare with; give truth, or correct some of the run's answers.")
     compared, met = [], set()
@@ -139,6 +144,11 @@ def evaluate(
             met.add(found)
             compared.append(_compare(record, wanted[found]))
     return Evaluation(compared, [str(name) for name in wanted if name not in met], kind)
+
+
+def _unknown(said: Any) -> bool:
+    """Whether nobody knows it: None, or a column's missing value."""
+    return said is None or (isinstance(said, float) and said != said) or type(said).__name__ == "NAType"
 
 
 def _own(corrections: Mapping[Key, Record]) -> dict[Any, Any]:
@@ -158,7 +168,9 @@ def _given(truth: Any) -> dict[Any, Any]:
 
 def _row(row: Mapping[str, Any]) -> Any:
     rest = {name: value for name, value in row.items() if name != "source"}
-    return rest["text"] if set(rest) == {"text"} else rest
+    if set(rest) == {"text"}:
+        return rest["text"]
+    return {name: value for name, value in rest.items() if not _unknown(value)}
 
 
 def _names(record: Record) -> Iterable[Any]:

@@ -67,7 +67,7 @@ class Asked:
 class Passing:
     """From its making it is the file's only writer, until its thread has ended.
 
-    `order` has the keys of records as they were made, those from before first; `places` those of the sources.
+    `order` has the keys of its sources as their records were made or found; `places` as the sources come.
     """
 
     def __init__(self, path: Path, asked: Asked, only_failed: bool) -> None:
@@ -80,7 +80,7 @@ class Passing:
             lock.close()
             raise
         self.notes, self.state, self.problem = list(self._store.notes), "running", ""
-        self.order: list[Key] = list(self._store.known())
+        self.order: list[Key] = []
         self.places: dict[Key, int] = {}
         self.counts = dict.fromkeys(("done", "kept", "failed", "tokens", "edited", "asked"), 0)
         self.changed, self.stop = threading.Condition(), threading.Event()
@@ -160,18 +160,22 @@ class Passing:
         known, unless = store.known().get(item.key), ""
         if known is not None and known.asked == digest:
             again = known.failed and self._only_failed
-            if not again and known.stamp == item.stamp and (item.stamp is not None or known.failed):
-                self._keep(known.failed)
+            named = item.stamp is not None or (known.failed and not item.source.startswith("#"))
+            if not again and named and known.stamp == item.stamp:
+                self._keep(item.key, known.failed)
                 return None
             unless = "" if known.failed else known.content
         elif known is not None:
             self.counts["asked"] += 1
         return Task(item, self._asked.questions[item.column], self._asked.engine, pool, unless, digest)
 
-    def _keep(self, failed: bool) -> None:
-        self.counts["done"] += 1
-        self.counts["kept"] += 1
-        self.counts["failed"] += failed
+    def _keep(self, key: Key, failed: bool) -> None:
+        with self.changed:
+            self.order.append(key)
+            self.counts["done"] += 1
+            self.counts["kept"] += 1
+            self.counts["failed"] += failed
+            self.changed.notify_all()
 
     def _collect(self, store: Store, tasks: list[Task]) -> None:
         for task in list(tasks):
@@ -180,7 +184,7 @@ class Passing:
                 continue
             tasks.remove(task)
             if record is None:
-                self._keep(False)
+                self._keep(task.item.key, False)
             elif not (self.stop.is_set() and record.finish_reason == "cancelled"):
                 self._take(store, record)
 

@@ -133,7 +133,7 @@ class Run:
         return made
 
     def __iter__(self) -> Iterator[Record]:
-        """The records, as they come where it runs; a source that is done again comes twice."""
+        """The records of its sources, each once, as they come where it runs."""
         passing, at = self._passing, 0
         if passing is None:
             yield from self.records()

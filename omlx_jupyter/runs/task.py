@@ -85,9 +85,13 @@ class Task:
     def _answered(self, answer: Generation) -> Record | None:
         try:
             value = self._question.value(answer.text)
-        except ValueError as error:
-            why = " ".join(str(error).split())[:500]
-            if self._again or answer.finish_reason == "length":
+        except Exception as error:  # of a validator's own code, too
+            why = " ".join((str(error) or type(error).__name__).split())[:500]
+            if answer.finish_reason == "length":
+                return self._record(
+                    answer, error=f"the answer was cut ({answer.detail}), so that it doesn't fit: {why}"
+                )
+            if self._again:
                 return self._record(answer, error=f"the answer doesn't fit: {why}")
             self._again = True
             self._reading = self._question.ask_again(self._engine(), self._pictures, answer.text, why)

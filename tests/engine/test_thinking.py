@@ -188,3 +188,15 @@ def test_tokens_are_the_same_warm_and_beside_others(thinker: Path, tmp_path: Pat
         assert other.token_ids == cold.token_ids
         assert (other.thinking, other.text) == (cold.thinking, cold.text)
         assert [p.logprob for p in other.logprobs] == pytest.approx([p.logprob for p in cold.logprobs], abs=1e-4)
+
+
+def test_a_thought_that_was_ended_is_not_begun_again(tmp_path: Path) -> None:
+    """A model that thinks whenever it may: the budget is for all of it."""
+    chains = [["\n", "<think>", "Hm", " again", "Hm"], ["</think>", "\n\n", "<think>"]]
+    with loaded(scripted.write(tmp_path, chains)) as engine:
+        for draft in (True, False):
+            for budget in (0, 4):
+                sampling = SamplingParams(temperature=0, max_tokens=40, think_budget=budget)
+                found = engine.submit("Go", sampling=sampling, draft=draft).result(60)
+                assert found.usage.reasoning_tokens <= budget + 4
+                assert found.token_ids.count(engine._loaded().tokenizer.token_id("<think>")) == 1

@@ -60,6 +60,9 @@ def test_edits_by_hand_survive(place: Path) -> None:
         ({"alias": "two words"}, "an alias is one word"),
         ({"alias": "taken"}, "taken is x/y already"),
         ({"alias": "x/y"}, "x/y is x/y already"),
+        ({"alias": "tiny-ocr"}, "tiny-ocr is the name of a model"),
+        ({"alias": "org/name"}, "org/name is the name of a model"),
+        ({"alias": "a/b"}, "a/b is the name of a model, or a file here"),
     ],
 )
 def test_what_does_not_fit_changes_nothing(changes: dict[str, str], said: str, place: Path) -> None:

@@ -50,6 +50,10 @@ def test_texts(tmp_path: Path) -> None:
     assert found.by_kind["png"].cer == pytest.approx(2 / 22)
     assert found.calibration == [(0.0, 0.5, 0.0, 1), (0.99, 1.0, 1.0, 1)]
     assert "character errors" in repr(found)
+    assert "2 (bad.png, gone.png)" in repr(found)
+    assert len(evaluate(path, {"1.png": "hello world", "2.png": None}).compared) == 1
+    with pytest.raises(RunError, match="takes a run or its file, not a DataFrame"):
+        evaluate(pandas.DataFrame(), truth)  # type: ignore[arg-type]
 
 
 def test_values_and_data_frames(tmp_path: Path) -> None:

@@ -384,3 +384,37 @@ def test_a_file_that_is_removed_under_the_run_is_written_anew(folder: Path, tmp_
     run = Run(pictures(), Question("Read.", SHORT), save, lambda: tiny, ahead=1).start().wait()
     assert len(run) == 12
     assert run.notes == ["the file was removed while the run wrote it, and was written anew"]
+
+
+class Strange(Receipt):
+    @field_validator("total")
+    @classmethod
+    def check(cls, value: int) -> int:
+        raise ZeroDivisionError("of its own")
+
+
+def test_whatever_a_validator_raises_the_text_is_kept(folder: Path, tmp_path: Path, tiny: Any) -> None:
+    for schema, most, said in (
+        (Strange, 300, "of its own"),
+        (Receipt, 3, "the answer was cut (max_tokens (3) reached)"),
+    ):
+        question = Question("Total?", SamplingParams(max_tokens=most), schema=schema)
+        run = Run([folder / "1.png"], question, tmp_path / f"{schema.__name__}.jsonl", lambda: tiny).start().wait()
+        (record,) = run.records()
+        assert said in record.error
+        assert record.text
+
+
+def test_sources_without_a_name_that_failed_are_looked_at_again(folder: Path, tmp_path: Path, tiny: Any) -> None:
+    save = tmp_path / "u.jsonl"
+    assert run_of([None, noise_image(40, 30, 1)], save, tiny).start().wait().figures().failed == 1
+    again = run_of([noise_image(40, 30, 2), noise_image(40, 30, 1)], save, tiny).start().wait()
+    assert (again.figures().failed, again.figures().kept) == (0, 1)
+    assert len(list(again)) == 2
+
+
+def test_each_source_comes_once_also_where_it_is_done_again(folder: Path, tmp_path: Path, tiny: Any) -> None:
+    save = tmp_path / "r.jsonl"
+    run_of(folder, save, tiny).start().wait()
+    again = Run(folder, Question(sampling=SamplingParams(max_tokens=4)), save, lambda: tiny).start()
+    assert len({record.name for record in again}) == len(list(again)) == 5

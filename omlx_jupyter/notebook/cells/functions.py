@@ -140,8 +140,14 @@ def _table(
     sure the model was of each cell, `table["a.png", "total"]` is the record behind one.
     """
     asked: dict[str, Question] = {}
+    if not isinstance(questions, Mapping):
+        raise RequestError(
+            f'questions are a {type(questions).__name__}; give a dict like {{"total": "What is the total?"}}.'
+        )
     for name, question in questions.items():
-        prompt, kind = question if isinstance(question, tuple) else (question, None)
+        prompt, kind = question if isinstance(question, tuple) and len(question) == 2 else (question, None)
+        if not isinstance(prompt, str) or not prompt.strip():
+            raise RequestError(f"the question {name} is {question!r}; give text, or (text, a type or schema).")
         asked[name] = runs.question(prompt, params_of(sampling), json=kind, system=system, whole=True, draft=draft)
     table = runs.begin(pictures, asked, save or runs.passing_place(), engine, concurrency)
     return _followed(table, wait)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ...types import SamplingParams
 
 ALIAS = "alias"
+EMBEDDED = "tiny-ocr"
 Values = dict[str, Any]
 
 
@@ -91,6 +92,8 @@ def change(model: str, changes: Mapping[str, str]) -> Values:
     parsed = {key: _parsed(key, text) for key, text in changes.items()}
     if (alias := parsed.get(ALIAS)) and (owner := _owner(alias, before, model)):
         raise UsageError(f"{alias} is {owner} already; choose another alias.")
+    if alias and (alias in (model, EMBEDDED) or "/" in alias or os.path.exists(alias)):
+        raise UsageError(f"{alias} is the name of a model, or a file here; choose another alias.")
     document = tomlkit.parse(place.read_text(encoding="utf-8") if place.exists() else "")
     table = document.get(model)
     if table is None:
