@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .errors import OmlxError as OmlxError
     from .notebook.cells.functions import ocr as ocr
     from .notebook.cells.functions import vlm as vlm
+    from .remote.connect import connect as connect
     from .types import Generation as Generation
     from .types import ImagePart as ImagePart
     from .types import Message as Message
@@ -35,6 +36,7 @@ _PUBLIC = {
     "OmlxError": "errors",
     "SamplingParams": "types",
     "Usage": "types",
+    "connect": "remote.connect",
     "ocr": "notebook.cells.functions",
     "vlm": "notebook.cells.functions",
 }
@@ -46,6 +48,7 @@ __all__ = [
     "OmlxError",
     "SamplingParams",
     "Usage",
+    "connect",
     "load_ipython_extension",
     "ocr",
     "unload_ipython_extension",
