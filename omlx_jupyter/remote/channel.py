@@ -31,8 +31,8 @@ Said = tuple[Asked, wire.Item, dict[str, "DecodedImage"]]  # what is asked, as J
 class Channel:
     """Threads of one session; they end with it. `prepare` runs on a worker, so that `submit` returns at once."""
 
-    def __init__(self, line: Line, model: str, who: str) -> None:
-        self._line, self._model, self._who = line, model, who
+    def __init__(self, line: Line, model: str, who: str, max_body: int) -> None:
+        self._line, self._model, self._who, self._most = line, model, who, max_body - 4096
         self._lock = threading.Lock()
         self._asked: dict[int, Asked] = {}
         self._session = ""
@@ -41,6 +41,7 @@ class Channel:
         self._stream: Any = None
         self._lost: EngineClosedError | None = None
         self._stop = threading.Event()
+        self._aside: list[Any] = []  # what came while the sender waited
 
     @property
     def lost(self) -> bool:
@@ -120,7 +121,8 @@ class Channel:
 
     def _say(self) -> None:
         while True:
-            waiting = [self._out.get()]
+            waiting = self._aside or [self._out.get()]
+            self._aside = []
             while len(waiting) < _BUNDLE and not self._out.empty():
                 waiting.append(self._out.get())
             try:
@@ -136,6 +138,9 @@ class Channel:
         for asked, said, pictures in bundle:
             if asked.cancelled and not asked.detached:
                 self._forget(asked).stop()
+            elif (largest := max((p.pixels.nbytes for p in pictures.values()), default=0)) > self._most:
+                limit = f"{largest / 2**20:.0f} MiB, over the limit of {(self._most + 4096) // 2**20} MiB"
+                self._forget(asked).fail(RequestError(f"a picture has {limit} of the server's requests; shrink it."))
             else:
                 told[asked.number] = (asked, said, pictures)
         for _ in range(3):  # a picture may be dropped by the server between two tries
@@ -144,14 +149,15 @@ class Channel:
             body = {"session": self._session, "requests": [said for _, said, _ in told.values()]}
             reply = self._patiently(body)
             if reply.status != 200:
-                error = refused(reply, self._line.address)
-                for asked, _, _ in told.values():
-                    self._forget(asked).fail(error if isinstance(error, OmlxError) else RequestError(str(error)))
+                self._refuse(told, reply)
                 return
             unknown = reply.json()["unknown"]
             for number in [n for n in told if str(n) not in unknown]:
                 self._was_sent(told.pop(number)[0])
-            self._upload({d: told[int(n)][2][d] for n, digests in unknown.items() for d in digests})
+            refusal = self._upload({d: told[int(n)][2][d] for n, digests in unknown.items() for d in digests})
+            if refusal is not None:
+                self._refuse(told, refusal)
+                return
         for asked, _, _ in told.values():
             self._forget(asked).fail(RequestError("the server keeps no pictures of this request; send fewer at once."))
 
@@ -169,21 +175,37 @@ class Channel:
             if reply.status not in (429, 503) or self._stop.is_set():
                 return reply
             self._stop.wait(_BUSY_S[min(tries, len(_BUSY_S) - 1)])
+            self._let_words_pass()  # a cancelled request may be what is waited for
             tries += 1
 
-    def _upload(self, pictures: dict[str, DecodedImage]) -> None:
+    def _let_words_pass(self) -> None:
+        words: list[Any] = []
+        while not self._out.empty():
+            item = self._out.get()
+            (words if item is not None and len(item) == 2 else self._aside).append(item)
+        self._pass_on(words)
+
+    def _refuse(self, told: dict[int, Said], reply: Reply) -> None:
+        """A server that answers, but not what was asked."""
+        error = refused(reply, self._line.address)
+        for asked, _, _ in told.values():
+            self._forget(asked).fail(error)
+
+    def _upload(self, pictures: dict[str, DecodedImage]) -> Reply | None:
+        """Send what isn't known; the reply of a server that doesn't take it."""
         left = list(pictures.values())
         while left:
             body: list[bytes | memoryview] = []
             size = 0
-            while left and (not body or size + left[0].pixels.nbytes <= _UPLOAD):
+            while left and (not body or size + left[0].pixels.nbytes <= min(_UPLOAD, self._most)):
                 image = left.pop(0)
                 head = {"digest": image.digest, "width": image.width, "height": image.height}
                 body += wire.frame(head, memoryview(image.pixels.tobytes()))
                 size += image.pixels.nbytes
             reply = self._line.ask("POST", f"{wire.ROOT}/pictures", pieces=body)
             if reply.status != 200:
-                raise EngineClosedError(str(refused(reply, self._line.address)))
+                return reply
+        return None
 
     def _pass_on(self, words: list[tuple[str, Asked]]) -> None:
         body: wire.Item = {"session": self._session}
@@ -202,6 +224,7 @@ class Channel:
         except (OSError, http.client.HTTPException, ValueError, AttributeError):
             pass  # AttributeError: http.client's response was closed under the reader
         finally:
+            response.close()
             connection.close()
             self.lose()
             self._out.put(None)

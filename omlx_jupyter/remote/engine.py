@@ -44,10 +44,10 @@ class RemoteEngine(RemoteFront):
             raise RequestError(f"{address.shown} is no server of omlx_jupyter.") from None
         self.hello, self.address, self._pid = said, address, os.getpid()
         self.name, self.family, self.drafter, self.warnings = said.name, said.family, said.drafter, said.warnings
-        self.is_ocr, self.sees, self.thinks = said.is_ocr, said.sees, said.thinks
+        self.is_ocr, self.sees, self.thinks, self.context = said.is_ocr, said.sees, said.thinks, said.context
         self.path = said.identity  # what makes its answers; its files lie elsewhere
         self._image_limits = image_limits
-        self._channel = Channel(self._line, said.name, _who())
+        self._channel = Channel(self._line, said.name, _who(), said.max_body)
         self._look: tuple[float, wire.Item] | None = None
         self._looking = threading.Lock()
         self.tool_parser = RemoteParser(self._line, said)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..errors import EngineClosedError, RequestError
+from ..errors import EngineClosedError, OmlxError, RequestError
 from . import wire
 
 _BROKEN = (OSError, http.client.HTTPException)
@@ -121,7 +121,8 @@ class Line:
         headers: dict[str, str] = self._headers()
         if data is not None:
             headers |= {"Content-Length": str(sum(len(piece) for piece in data)), "Content-Type": "application/json"}
-        connection.request(method, path, body=iter(data) if data is not None else None, headers=headers)
+        with contextlib.suppress(BrokenPipeError):  # it doesn't read on: it may have said why
+            connection.request(method, path, body=iter(data) if data is not None else None, headers=headers)
         response = connection.getresponse()
         return Reply(response.status, response.read())
 
@@ -171,7 +172,7 @@ class Line:
                 connection.close()
 
 
-def refused(reply: Reply, address: Address) -> Exception:
+def refused(reply: Reply, address: Address) -> OmlxError:
     """The error that a reply stands for."""
     if reply.status == 401:
         return RequestError(

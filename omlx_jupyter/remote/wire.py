@@ -179,6 +179,7 @@ class Hello:
     tool_begins: tuple[str, ...] = ()
     tool_start_id: int | None = None
     tool_style: str = ""
+    max_body: int = 2**40  # bytes of one request
 
 
 def hello_in(said: Item) -> Hello:

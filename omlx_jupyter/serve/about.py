@@ -9,7 +9,7 @@ from typing import Any
 from ..remote import wire
 
 
-def hello(server: str, name: str, engine: Any, models: list[str]) -> wire.Item:
+def hello(server: str, name: str, engine: Any, models: list[str], max_body: int) -> wire.Item:
     """Of one model; see `wire.Hello`."""
     parser, recipe = engine.tool_parser, engine.recipe
     made = wire.Hello(
@@ -30,6 +30,7 @@ def hello(server: str, name: str, engine: Any, models: list[str]) -> wire.Item:
         tool_begins=tuple(parser.begins) if isinstance(parser.begins, tuple | list) else (),
         tool_start_id=parser.start_id,
         tool_style=str(parser.style),
+        max_body=max_body,
     )
     return asdict(made)
 

@@ -31,7 +31,7 @@ class Server:
 
     def app(self, token: str = "", hosts: Collection[str] = ()) -> App:
         """`token` and `hosts` are for what comes over TCP."""
-        native = Native(self.name, self.house, self.sessions, self._shelf, self.bounds.queue)
+        native = Native(self.name, self.house, self.sessions, self._shelf, self.bounds)
         routes = [
             Route("/health", self.health),
             Route("/metrics", self.metrics),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import ipaddress
 import json
@@ -14,6 +15,8 @@ Scope = dict[str, Any]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_DRAIN_S, _DRAINED = 2.0, 16 * 2**20
 
 
 @dataclass(frozen=True)
@@ -51,14 +54,10 @@ class Guard:
         headers = {key.lower(): value for key, value in scope["headers"]}
         refused = self._refusal(scope, headers)
         if refused is not None:
+            await _drain(receive)
             await refuse(send, refused)
             return
-        try:
-            await self._app(scope, self._bounded(receive), send)
-        except _TooLarge:
-            await refuse(send, self._too_large())
-        except _TooSlow:
-            await refuse(send, Refused(408, "the body came too slowly; send it again."))
+        await self._app(scope, self._bounded(receive), send)
 
     def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> Refused | None:
         if not over_socket(scope):
@@ -90,22 +89,25 @@ class Guard:
             try:
                 message = await asyncio.wait_for(receive(), self._bounds.body_s)
             except TimeoutError:
-                raise _TooSlow from None
+                raise Refused(408, "the body came too slowly; send it again.") from None
             going_on[0] = bool(message.get("more_body"))
             got[0] += len(message.get("body", b""))
             if got[0] > self._bounds.body:
-                raise _TooLarge
+                raise self._too_large()
             return message
 
         return bounded
 
 
-class _TooLarge(Exception):
-    pass
-
-
-class _TooSlow(Exception):
-    pass
+async def _drain(receive: Receive) -> None:
+    """Take a part of a body that isn't wanted: who is still sending when the connection is closed hears no answer."""
+    got, ends = 0, asyncio.get_running_loop().time() + _DRAIN_S
+    with contextlib.suppress(TimeoutError):
+        while got < _DRAINED and (left := ends - asyncio.get_running_loop().time()) > 0:
+            message = await asyncio.wait_for(receive(), left)
+            got += len(message.get("body", b""))
+            if not message.get("more_body"):
+                return
 
 
 def over_socket(scope: Scope) -> bool:

@@ -15,7 +15,7 @@ from ..errors import RequestError
 from ..remote import wire
 from ..types import Generation, Usage
 from . import about
-from .guard import Receive, Refused, Scope, Send
+from .guard import Bounds, Receive, Refused, Scope, Send
 from .house import House
 from .session import Session, Sessions
 from .shelf import PictureShelf
@@ -24,8 +24,8 @@ from .shelf import PictureShelf
 class Native:
     """Handlers over the models, the sessions and the pictures of one server."""
 
-    def __init__(self, server: str, house: House, sessions: Sessions, shelf: PictureShelf, queue: int) -> None:
-        self._server, self._house, self._sessions, self._shelf, self._queue = server, house, sessions, shelf, queue
+    def __init__(self, server: str, house: House, sessions: Sessions, shelf: PictureShelf, bounds: Bounds) -> None:
+        self._server, self._house, self._sessions, self._shelf, self._bounds = server, house, sessions, shelf, bounds
 
     def routes(self) -> list[Any]:
         root = wire.ROOT
@@ -44,7 +44,7 @@ class Native:
     async def hello(self, request: Request) -> Response:
         slot = self._house.slot(request.query_params.get("model"))
         engine = await self._house.engine(slot.name)
-        return JSONResponse(about.hello(self._server, slot.name, engine, self._house.names))
+        return JSONResponse(about.hello(self._server, slot.name, engine, self._house.names, self._bounds.body))
 
     async def session(self, query: str) -> Session:
         """A new session, from the query of its stream."""
@@ -71,7 +71,8 @@ class Native:
         asked = body.get("requests")
         if not isinstance(asked, list) or not all(isinstance(r, dict) and isinstance(r.get("id"), int) for r in asked):
             raise RequestError("requests is a list of {id, messages, ...}.")
-        if self._house.running() + len(asked) > self._queue + len(asked) * (not self._house.running()):
+        running = self._house.running()
+        if running and running + len(asked) > self._bounds.queue:
             raise Refused(429, "the server's queue is full; try again in a moment.")
         engine = await self._house.engine(session.model)
         unknown: dict[str, list[str]] = {}

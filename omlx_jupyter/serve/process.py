@@ -99,6 +99,7 @@ class _Running:
             h11_max_incomplete_event_size=64 * 1024,
         )
         self._uvicorn = uvicorn.Server(config)
+        signal.signal(signal.SIGTERM, _terminated)  # uvicorn raises it again when it has ended
         try:
             asyncio.run(self._serve())
         finally:
@@ -147,6 +148,10 @@ class _Running:
             if self._plan.idle_exit and idle > self._plan.idle_exit and not self._uvicorn.should_exit:
                 self._say(f"Nobody has asked for {self._plan.idle_exit:g} s; ending.")
                 self.stop()
+
+
+def _terminated(*_: object) -> None:
+    raise SystemExit(0)
 
 
 def bind_unix(path: Path) -> socket.socket:
