@@ -114,6 +114,8 @@ class ForeignCall:
                         )
                     ) from None
                 self._stop.wait(wait_before(attempt, None))
+            except openai.APIError as error:  # an error that came instead of a piece
+                raise RequestError(engine.safe(f"{engine.url} ended the answer: {str(error.message)[:500]}")) from None
             attempt += 1
         self._finish("cancelled")
         return False

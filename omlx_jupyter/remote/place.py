@@ -7,6 +7,7 @@ import os
 import re
 import stat
 import tempfile
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -45,7 +46,9 @@ def checked_name(text: str) -> str:
 def folder() -> Path:
     """The folder of this user's servers: the runtime folder, or a short one below the temporary folder where the
     runtime folder's path leaves no room for a socket's name."""
-    place = Path(platformdirs.user_runtime_path("omlx_jupyter", appauthor=False))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that there is no runtime folder is no news: a private one is made
+        place = Path(platformdirs.user_runtime_path("omlx_jupyter", appauthor=False))
     if len(os.fsencode(place)) + 40 > LONGEST_PATH or not place.is_absolute():
         place = Path(tempfile.gettempdir()) / f"omlx-{os.getuid()}"
     if len(os.fsencode(place)) + 40 > LONGEST_PATH:

@@ -219,8 +219,8 @@ def end(name: str, timeout: float = 15.0) -> bool:
         if (left := place.read(name)) is not None:
             place.remove(left)
         return False
-    with contextlib.suppress(EngineClosedError):
-        Line(Address(name, socket=found.socket)).ask("POST", f"{wire.ROOT}/stop", {}, timeout=timeout)
+    with contextlib.suppress(EngineClosedError), contextlib.closing(Line(Address(name, socket=found.socket))) as line:
+        line.ask("POST", f"{wire.ROOT}/stop", {}, timeout=timeout)
     deadline = time.monotonic() + timeout
     while _lives(found.pid):
         if time.monotonic() > deadline:

@@ -108,7 +108,7 @@ def test_a_client_that_leaves_an_openai_answer_ends_its_row(fresh: Served) -> No
 
     for stream in (True, False):
         http = httpx.Client(transport=httpx.HTTPTransport(uds=fresh.record.socket))
-        client = OpenAI(base_url="http://x/v1", api_key="none", http_client=http, max_retries=0, timeout=3)
+        client = OpenAI(base_url="http://x/v1", api_key="none", http_client=http, max_retries=0, timeout=1.5)
         asked: Any = {"model": fresh.models[0], "messages": [{"role": "user", "content": "x"}], "stream": stream}
         asked |= {"max_tokens": 100_000, "logit_bias": {str(k): -100 for k in ENDLESS}, "temperature": 0}
         with connect(fresh.name) as engine:

@@ -31,11 +31,14 @@ def _tell_connected(made: object) -> None:
 
 
 def disconnect(rest: list[str]) -> None:
+    running = session.current_engine()
+    goes_on = running is not None and running.stats().state != "closed"
     left = session.disconnect()
     if left is None:
         tell("This kernel uses its own engine.")
         return
-    tell(f"Disconnected from {name(left)}, which goes on. This kernel's own engine comes with the next request.")
+    on = ", which goes on" if goes_on else ""
+    tell(f"Disconnected from {name(left)}{on}. This kernel's own engine comes with the next request.")
 
 
 def serve(rest: list[str]) -> None:
