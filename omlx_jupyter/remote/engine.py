@@ -19,7 +19,7 @@ from . import wire
 from .channel import Channel
 from .front import RemoteFront
 from .handle import Asked, RemoteHandle
-from .line import Address, Line
+from .line import OPENS_S, Address, Line
 from .parser import RemoteParser
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class RemoteEngine(RemoteFront):
         """:raises EngineClosedError: nobody answers there.
         :raises RequestError: the token is missing or wrong, or the server has no such model."""
         self._line = Line(address)
+        self._line.ask("GET", "/health", timeout=OPENS_S)
         path = f"{wire.ROOT}/hello" + (f"?model={quote(model, safe='')}" if model else "")
         try:
             said = wire.hello_in(self._line.told(self._line.ask("GET", path, timeout=_LOAD_S)))

@@ -17,6 +17,7 @@ from . import wire
 
 _BROKEN = (OSError, http.client.HTTPException)
 _KEPT = 8  # idle connections
+OPENS_S = 10.0  # a server answers what needs no model within this time, or counts as gone
 
 
 @dataclass(frozen=True)
@@ -145,10 +146,12 @@ class Line:
 
         :raises EngineClosedError: nobody answers.
         """
-        connection = self._connection(timeout)
+        connection = self._connection(OPENS_S)
         try:
             connection.request("GET", path, headers=self._headers())
             response = connection.getresponse()
+            if connection.sock is not None:
+                connection.sock.settimeout(timeout)
         except _BROKEN:
             connection.close()
             raise gone(self.address) from None

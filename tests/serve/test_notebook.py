@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -87,6 +88,28 @@ def test_a_server_that_is_started_anew_is_used_again(shell: Any) -> None:
     finally:
         server.kill()
         server.wait(20)
+
+
+def test_a_queued_job_waits_for_its_server(shell: Any) -> None:
+    """The server is killed before the job's request has come to it, and started anew."""
+    process.end(NAME)
+    command = [sys.executable, "-m", "omlx_jupyter", "serve", "--name", NAME]
+    first = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
+    until(lambda: (found := place.read(NAME)) is not None and found.pid == first.pid)
+    run(shell, f"%omlx connect {NAME}\n%ocr sum.png")
+    first.send_signal(signal.SIGSTOP)
+    job = run(shell, "%%vlm --background\n{img}")
+    given_up = run(shell, "%%vlm --background\n{img} again")
+    first.kill()
+    first.wait(20)
+    second = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
+    try:
+        given_up.cancel()
+        assert job.result(60).text == "Hello 42"
+        until(lambda: given_up.done)
+    finally:
+        second.kill()
+        second.wait(20)
 
 
 def test_disconnect_goes_back(shell: Any, capsys: pytest.CaptureFixture[str]) -> None:

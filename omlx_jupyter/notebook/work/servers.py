@@ -20,6 +20,14 @@ def is_remote(engine: Any) -> bool:
     return bool(getattr(engine, "remote", False))
 
 
+def has_gone() -> bool:
+    """Whether the kernel's engine is a server's that doesn't answer."""
+    from . import session
+
+    running = session.current_engine()
+    return running is not None and is_remote(running) and running.stats().state == "closed"
+
+
 def configured() -> bool:
     """Whether the kernel connects to a server by itself."""
     return bool(settings().server) and not _left
