@@ -7,6 +7,7 @@ import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Mapping
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
 from starlette.requests import Request
@@ -54,6 +55,10 @@ class OpenAIShapes:
         :raises RequestError: no JSON, no such model, or a picture that isn't sent along or public.
         :raises Refused: the queue is full.
         """
+        if find_spec("openai") is None:
+            raise RequestError(
+                "OpenAI's shapes need its package beside the server: pip install 'omlx_jupyter[openai]'."
+            )
         try:
             body = json.loads(await request.body())
         except (ValueError, RecursionError):

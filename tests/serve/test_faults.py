@@ -32,7 +32,7 @@ def model(checkpoint: Callable[..., Path]) -> str:
 
 
 @pytest.fixture
-def fresh(model: str, request: Any) -> Any:
+def fresh(model: str) -> Any:
     made = start(f"f{os.getpid()}", [model])
     yield made
     end(made)
@@ -83,11 +83,18 @@ handles[0].result()
 """
 
 
-def test_a_killed_client_ends_its_rows_and_no_others(fresh: Served) -> None:
-    with connect(fresh.name) as engine:
+@pytest.fixture(scope="module")
+def lasting(model: str) -> Any:
+    made = start(f"l{os.getpid()}", [model])
+    yield made
+    end(made)
+
+
+def test_a_killed_client_ends_its_rows_and_no_others(lasting: Served) -> None:
+    with connect(lasting.name) as engine:
         mine = engine.submit("mine", sampling=GO_ON)
         mine.poll(None)
-        client = subprocess.Popen([sys.executable, "-c", CLIENT, fresh.name], cwd=ROOT, stdout=subprocess.PIPE)
+        client = subprocess.Popen([sys.executable, "-c", CLIENT, lasting.name], cwd=ROOT, stdout=subprocess.PIPE)
         assert client.stdout is not None
         assert client.stdout.readline().split() == [b"False", b"False"]
         assert len(engine.requests()) == 4
@@ -102,16 +109,16 @@ def test_a_killed_client_ends_its_rows_and_no_others(fresh: Served) -> None:
         assert mine.result(30).finish_reason == "cancelled"
 
 
-def test_a_client_that_leaves_an_openai_answer_ends_its_row(fresh: Served) -> None:
+def test_a_client_that_leaves_an_openai_answer_ends_its_row(lasting: Served) -> None:
     import httpx
     from openai import OpenAI
 
     for stream in (True, False):
-        http = httpx.Client(transport=httpx.HTTPTransport(uds=fresh.record.socket))
+        http = httpx.Client(transport=httpx.HTTPTransport(uds=lasting.record.socket))
         client = OpenAI(base_url="http://x/v1", api_key="none", http_client=http, max_retries=0, timeout=1.5)
-        asked: Any = {"model": fresh.models[0], "messages": [{"role": "user", "content": "x"}], "stream": stream}
+        asked: Any = {"model": lasting.models[0], "messages": [{"role": "user", "content": "x"}], "stream": stream}
         asked |= {"max_tokens": 100_000, "logit_bias": {str(k): -100 for k in ENDLESS}, "temperature": 0}
-        with connect(fresh.name) as engine:
+        with connect(lasting.name) as engine:
             if stream:
                 answer = client.chat.completions.create(**asked)
                 next(iter(answer))
