@@ -79,18 +79,7 @@ def test_a_server_that_has_gone_is_told_and_the_own_engine_offered(
     assert "closed" in capsys.readouterr().out
 
 
-def test_a_server_that_is_started_anew_is_used_again(shell: Any) -> None:
-    command = [sys.executable, "-m", "omlx_jupyter", "serve", "--name", NAME]
-    server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
-    try:
-        until(lambda: place.read(NAME) is not None)
-        assert run(shell, "%ocr hello.png").text == "Hello 42"
-    finally:
-        server.kill()
-        server.wait(20)
-
-
-def test_a_queued_job_waits_for_its_server(shell: Any) -> None:
+def test_a_queued_job_waits_for_its_server_which_is_used_again(shell: Any) -> None:
     """The server is killed before the job's request has come to it, and started anew."""
     process.end(NAME)
     command = [sys.executable, "-m", "omlx_jupyter", "serve", "--name", NAME]
@@ -107,6 +96,7 @@ def test_a_queued_job_waits_for_its_server(shell: Any) -> None:
         given_up.cancel()
         assert job.result(60).text == "Hello 42"
         until(lambda: given_up.done)
+        assert run(shell, "%ocr hello.png").text == "Hello 42"
     finally:
         second.kill()
         second.wait(20)
