@@ -86,11 +86,13 @@ def test_a_queued_job_waits_for_its_server_which_is_used_again(shell: Any) -> No
     first = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
     until(lambda: (found := place.read(NAME)) is not None and found.pid == first.pid)
     run(shell, f"%omlx connect {NAME}\n%ocr sum.png")
-    first.send_signal(signal.SIGSTOP)
-    job = run(shell, "%%vlm --background\n{img}")
-    given_up = run(shell, "%%vlm --background\n{img} again")
-    first.kill()
-    first.wait(20)
+    try:
+        first.send_signal(signal.SIGSTOP)
+        job = run(shell, "%%vlm --background\n{img}")
+        given_up = run(shell, "%%vlm --background\n{img} again")
+    finally:
+        first.kill()
+        first.wait(20)
     second = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
     try:
         given_up.cancel()
