@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .errors import OmlxError as OmlxError
     from .notebook.cells.functions import ocr as ocr
     from .notebook.cells.functions import vlm as vlm
+    from .remote.connect import connect as connect
     from .runs.evaluate import evaluate as evaluate
     from .types import Generation as Generation
     from .types import ImagePart as ImagePart
@@ -36,6 +37,7 @@ _PUBLIC = {
     "OmlxError": "errors",
     "SamplingParams": "types",
     "Usage": "types",
+    "connect": "remote.connect",
     "evaluate": "runs.evaluate",
     "ocr": "notebook.cells.functions",
     "vlm": "notebook.cells.functions",
@@ -48,6 +50,7 @@ __all__ = [
     "OmlxError",
     "SamplingParams",
     "Usage",
+    "connect",
     "evaluate",
     "load_ipython_extension",
     "ocr",

@@ -77,7 +77,9 @@ def test_settings_come_through_constructors(path: Path) -> None:
     assert not names & {"environ", "getenv"}
 
 
-@pytest.mark.parametrize("room", ["images", "reading", "models", "cache", "engine", "chat", "notebook"])
+@pytest.mark.parametrize(
+    "room", ["images", "reading", "models", "cache", "engine", "chat", "remote", "serve", "notebook"]
+)
 def test_room_inits_import_nothing(room: str) -> None:
     tree = ast.parse((PACKAGE / room / "__init__.py").read_text(encoding="utf-8"))
     assert not [n for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom)]

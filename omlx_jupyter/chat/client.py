@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from ..engine.engine import Engine as _Engine
 from ..engine.request import RequestHandle
@@ -12,6 +13,9 @@ from ..types import SamplingParams
 from .completions import AsyncCompletions, Chat, Completions
 from .messages import checked_text, conversation
 from .responses import AsyncResponses, Responses
+
+if TYPE_CHECKING:
+    from ..reading.recipe import Recipe
 
 
 class Engine(_Engine):
@@ -48,6 +52,23 @@ class Engine(_Engine):
         )
 
     submit.__doc__ = _Engine.submit.__doc__
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """How the checkpoint wants pages read; None if it says nothing.
+
+        :raises ModelError: its reading.json is damaged.
+        """
+        from ..reading.recipe import recipe_of
+
+        return recipe_of(self.path)
+
+    @staticmethod
+    def connect(name_or_url: str = "main", model: str | None = None, *, key: str = "") -> Any:
+        """An engine that lives elsewhere, with the same front: a server of this user by its name
+        (`python -m omlx_jupyter serve --name NAME`), or any by its address. See `omlx_jupyter.connect`, which is the
+        same and doesn't import what an engine of this process needs."""
+        return import_module("omlx_jupyter.remote.connect").connect(name_or_url, model, key=key)
 
     @property
     def chat(self) -> Chat:

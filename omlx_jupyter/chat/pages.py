@@ -49,14 +49,13 @@ class PageText(Generation):
     lines: tuple[TextLine, ...] = ()
 
 
-def recipe_for(engine: Engine) -> Recipe | None:
+def recipe_for(engine: Any) -> Recipe | None:
     """How the engine's checkpoint wants pages read; None if it says nothing.
 
     :raises ModelError: its reading.json is damaged.
     """
-    from ..reading.recipe import recipe_of
-
-    return recipe_of(engine.path)
+    found: Recipe | None = engine.recipe
+    return found
 
 
 def read_picture(

@@ -58,6 +58,8 @@ class Engine:
         self.thinks: bool = loop.model.tokenizer.markers is not None  # its thoughts can be told from its answers
         self.path: Path = loop.model.checkpoint.path
         self.family: str = loop.model.checkpoint.model_type
+        self.context: int = loop.model.context  # tokens; 0 is unknown
+        self.pixel_budget = pixel_budget
         self.drafter = ""  # the one that was named, whether or not it serves
         self.warnings: tuple[str, ...] = loop.model.warnings
         _LOOPS.add(loop)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -17,17 +18,24 @@ class EventQueue(Generic[Item]):
         self._items: deque[Item] = deque()
         self._ready = threading.Condition()
         self._ended = False
+        self.on_news: Callable[[], None] | None = None  # called by the writer, without the lock; must be short
 
     def put(self, item: Item) -> None:
         with self._ready:
             if not self._ended:
                 self._items.append(item)
                 self._ready.notify_all()
+        self._tell()
 
     def end(self) -> None:
         with self._ready:
             self._ended = True
             self._ready.notify_all()
+        self._tell()
+
+    def _tell(self) -> None:
+        if self.on_news is not None:
+            self.on_news()
 
     @property
     def ended(self) -> bool:

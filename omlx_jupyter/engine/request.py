@@ -191,6 +191,11 @@ class RequestHandle(Readable[Generation]):
         self._request.flags.background = True
         return self
 
+    def on_news(self, call: Callable[[], None]) -> None:
+        """Call it whenever `poll` has something new, from the engine's thread: it must be short and never raise."""
+        self._request.events.on_news = call
+        call()
+
     @property
     def number(self) -> int:
         return self._request.number

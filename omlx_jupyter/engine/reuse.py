@@ -109,7 +109,7 @@ class Reuse:
             if slow:
                 prefix.reading = self.io.submit(read)
                 if prefix.room is not None:
-                    make_room(prefix.room)
+                    _or_give_up(prefix.room)
             else:
                 prefix.reading = Future()
                 prefix.reading.set_result(read())
@@ -304,6 +304,15 @@ def _allocator(row: Row, layout: Layout) -> Any:
         return prefix.room
 
     return allocate
+
+
+def _or_give_up(room: Room) -> None:
+    """Whatever fails, before the room is made too, is told to those who wait for it."""
+    try:
+        make_room(room)
+    except BaseException as error:
+        room.give_up(error)
+        raise
 
 
 def make_room(room: Room) -> None:

@@ -19,7 +19,6 @@ from .boundary import one_line, one_sentence
 from .decode import Frames, from_array, from_pil
 from .decode import from_bytes as from_picture
 from .decoded import DecodedImage, Limits
-from .fetch import fetch
 from .files import mib, read_regular
 from .limits import raising
 from .pdf import PdfPage, draw_pages, is_pdf, pages_of_bytes, pdf_pages
@@ -181,6 +180,8 @@ def _from_text(text: str, limits: Limits, frames: Frames) -> list[DecodedImage]:
     if head.startswith("data:"):
         return from_bytes(_data_url(text, limits), f"the data URL {text[:32]}…", limits, frames)
     if head.startswith(("http://", "https://")):
+        from .fetch import fetch  # with httpx, which only URLs need
+
         return from_bytes(fetch(text, limits), text if len(text) <= 120 else text[:117] + "…", limits, frames)
     if head.startswith("file:"):
         return _from_path(Path(unquote(urlparse(text).path)), limits, frames)

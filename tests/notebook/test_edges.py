@@ -109,7 +109,7 @@ def test_an_answer_outlives_its_display(shell: InteractiveShell, capsys: Any, ca
     engine = session.engine("tiny-ocr")
     handle = engine.submit("Hello", sampling=SamplingParams(max_tokens=3))
     broken, heard = Broken(), []
-    job = Job(handle, Unfailing(broken), lambda _: Result(handle.result()), "Hello")  # type: ignore[arg-type]
+    job = Job(handle, Unfailing(broken), lambda *_: Result(handle.result()), "Hello")  # type: ignore[arg-type]
 
     def fails(_: Result) -> None:
         raise ValueError("mine")
@@ -131,7 +131,7 @@ def test_no_callback_is_lost_when_the_job_ends_at_that_moment() -> None:
         handle = engine.submit("Hi", sampling=SamplingParams(max_tokens=1))
         made, heard = threading.Event(), []
 
-        def result(_: float, handle: Any = handle, made: Any = made) -> Result:
+        def result(*_: Any, handle: Any = handle, made: Any = made) -> Result:
             made.set()
             return Result(handle.result())
 

@@ -95,7 +95,7 @@ def test_sources_of_every_kind(shell: InteractiveShell, source: str) -> None:
     assert run(shell, f"%ocr {source}").text == expected
 
 
-@pytest.mark.parametrize("command", ["unload", "status", "models", "memory", "dashboard", "doctor", "settings"])
+@pytest.mark.parametrize("command", ["unload", "status", "models", "memory", "dashboard", "disconnect", "settings"])
 def test_a_command_ignores_no_word(shell: InteractiveShell, capsys: Any, command: str) -> None:
     shell.run_cell(f"%omlx {command} tiny-ocr now")
     assert f"%omlx {command} takes nothing behind it; leave tiny-ocr now out." in capsys.readouterr().err

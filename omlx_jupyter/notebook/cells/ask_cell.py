@@ -119,7 +119,13 @@ def _in_background(shell: Any, args: Any, request: run.Ask, user: Message) -> Jo
     request.stoppable = False
     handle, view = run.open_view(shell, request)
     cell = cell_id(shell)
-    job = Job(handle, view, lambda seconds: run.result_of(handle, request, seconds), request.prompt)
+    job = Job(
+        handle,
+        view,
+        lambda held, seconds: run.result_of(held, request, seconds),
+        request.prompt,
+        again=lambda: run.start(request),
+    )
 
     def finished(result: Result) -> None:
         run.keep(shell, result, args.out)

@@ -104,6 +104,14 @@ def _omlx(begun: list[str], commands: list[str]) -> list[str]:
             from ...models.hub import cached_models
 
             return cached_models()
+        case ["connect" | "doctor"]:
+            from ...remote import place
+
+            return place.names()
+        case ["connect", _, *_]:
+            return ["--model", "--key-env"]
+        case ["serve", *_]:
+            return ["--name", "--model", "--port", "--idle-exit"]
         case ["cache"]:
             return ["clear", "verify"]
         case ["chats"]:

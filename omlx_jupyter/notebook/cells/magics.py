@@ -135,7 +135,7 @@ class OmlxMagics(Magics):
             %omlx chats          conversations: fork, clear, export
             %omlx jobs           background cells: wait, cancel
             %omlx dashboard      what the engine is doing, live
-            %omlx doctor         what works on this machine
+            %omlx doctor [NAME_OR_URL]   what works on this machine; with a name, a connection step by step
             %omlx settings       every setting, its value and where it comes from
             %omlx set [MODEL] KEY=VALUE ...   keep temperature, max_tokens, think, alias and more for a model
             %omlx load MODEL     load a folder or a hub id (tiny-ocr is the embedded model); --drafter NAME: with a
@@ -148,6 +148,12 @@ class OmlxMagics(Magics):
             %omlx cache          what the prefix cache holds and has saved
             %omlx cache clear [MODEL]   empty it, or what it holds of one model
             %omlx cache verify   check every stored block
+            %omlx connect NAME_OR_URL [--model M] [--key-env VAR]   use an engine that lives elsewhere: a server of this
+                                 machine by its name, or one that speaks OpenAI's shapes by its address; VAR is the
+                                 variable of the environment that holds its key
+            %omlx disconnect     go back to this kernel's own engine
+            %omlx serve [--name N] [--model M ...] [--port P] [--idle-exit S]   start a server for all kernels, which
+                                 outlives this one, and go over to it
 
         Examples::
 
@@ -155,6 +161,8 @@ class OmlxMagics(Magics):
             %omlx load ~/models/glm-ocr
             %omlx set mlx-community/Qwen2.5-VL-3B-Instruct-4bit temperature=0.2 alias=qwen
             %omlx load Qwen/Qwen3-4B --drafter z-lab/Qwen3-4B-DFlash-b16
+            %omlx serve
+            %omlx connect http://127.0.0.1:8000/v1 --model Qwen/Qwen3-VL-8B-Instruct
             %omlx status
         """
         try:

@@ -63,6 +63,10 @@ export function draw(el, state) {
   }
   const head = element("div", "omlx-head", el);
   element("strong", "", head, shortName(state.model)).title = state.model;
+  if (state.where) {
+    const others = (state.others ?? []).length;
+    element("span", "", head, ` on ${state.where}${others ? `, with ${others} more` : ""}`).title = (state.others ?? []).join("\n");
+  }
   element("span", "omlx-phase", head, state.state);
   element("span", "omlx-figure", head, `${Math.round(state.tokens_per_s)} tokens/s`);
   speed(head, state.history);

@@ -11,8 +11,8 @@ from ...visible import size
 from ..line import split_line
 from ..plain import name, tell
 from ..settings.config import settings
-from ..work import chats, jobs, session
-from . import cache_command, doctor, settings_command
+from ..work import chats, jobs, servers, session
+from . import cache_command, doctor, server_commands, settings_command
 
 
 def run_command(shell: Any, line: str) -> Any:
@@ -54,6 +54,10 @@ def _status(rest: list[str]) -> None:
         return
     stats = engine.stats()
     tell(f"{name(stats.model)} · {engine.family} · {stats.state}")
+    if servers.is_remote(engine):
+        others = engine.others()
+        with_whom = f" · also connected: {name(', '.join(others))}" if others else ""
+        tell(f"on the server {name(engine.address.shown)}{with_whom}")
     tell(
         f"rows: {stats.decoding} writing, {stats.prefilling} in prefill, {stats.waiting + stats.preparing} waiting"
         f" · requests: {stats.finished} finished, {stats.failed} failed, {stats.cancelled} cancelled"
@@ -133,7 +137,7 @@ def _dashboard(rest: list[str]) -> Any:
     return dashboard.make()
 
 
-_BARE = ("unload", "status", "models", "memory", "dashboard", "doctor", "settings")
+_BARE = ("unload", "status", "models", "memory", "dashboard", "settings", "disconnect")
 COMMANDS: dict[str, Callable[[list[str]], Any]] = {
     "load": _load,
     "unload": _unload,
@@ -146,6 +150,9 @@ COMMANDS: dict[str, Callable[[list[str]], Any]] = {
     "jobs": jobs.command,
     "dashboard": _dashboard,
     "doctor": doctor.command,
+    "connect": server_commands.connect,
+    "disconnect": server_commands.disconnect,
+    "serve": server_commands.serve,
     "settings": settings_command.show,
     "set": settings_command.change,
 }

@@ -22,8 +22,13 @@ _PACKAGES = ("omlx_jupyter", "mlx", "mlx-vlm", "mlx-lm", "ipykernel", "ipywidget
 
 
 def command(rest: list[str]) -> None:
-    """Print a line per finding; `!` marks what wants doing."""
-    for good, line in findings():
+    """%omlx doctor [NAME_OR_URL]: a line per finding; `!` marks what wants doing."""
+    if len(rest) > 1:
+        raise UsageError("%omlx doctor looks at this machine; %omlx doctor NAME_OR_URL at a connection.")
+    if rest:
+        from .connection import steps
+
+    for good, line in steps(rest[0]) if rest else findings():
         tell(f"{'✓' if good else '!'} {name(line)}")
 
 

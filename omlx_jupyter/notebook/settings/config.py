@@ -41,6 +41,10 @@ class Omlx(SingletonConfigurable):
         {-1: "no such limit"},
     )
     save_thoughts = Switch(True, "Thoughts are saved in the notebook, folded, and in exported chats.")
+    server = Words(
+        "Server that the kernel uses from its first request on: a name or an address. Empty: its own engine."
+    )
+    server_key_env = Words("Variable of the environment that holds that server's key; the key itself is never set.")
     drafter = Words("Drafter model of the model that is set: a folder or a hub id of a DFlash drafter. Empty: none.")
     drafts = Switch(True, "What an answer may repeat is only checked by the model: the same answer in fewer steps.")
     allow_private_urls = Switch(False, "Fetch pictures from private and loopback addresses.")

@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import asdict
 from typing import Any
 
-from ..work import session
+from ..work import servers, session
 
 
 class Watcher:
@@ -32,7 +32,9 @@ class Watcher:
             rate = max(0.0, (written - self._last[0]) / (now - self._last[1]))
         self._last = (written, now)
         self._history.append(round(rate, 1))
+        elsewhere = {"where": engine.address.shown, "others": engine.others()} if servers.is_remote(engine) else {}
         return {
+            **elsewhere,
             "model": stats.model,
             "state": stats.state,
             "tokens_per_s": round(rate, 1),

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 
-from ...errors import OmlxError
+from ...errors import EngineClosedError, OmlxError
 from ..answers.stream_view import hear
 from ..answers.thoughts import Heard
 from ..plain import name, tell
+from . import servers
 
 if TYPE_CHECKING:
     from ..answers.result import Result
 
+_RETRY_S = 1.0
 _numbers = itertools.count(1)
 _jobs: dict[int, Job] = {}
 
@@ -24,11 +26,20 @@ _jobs: dict[int, Job] = {}
 class Job:
     """A request in the background: `.done`, `.result()`, `.cancel()`, and `await job`."""
 
-    def __init__(self, handle: Any, view: Any, make_result: Callable[[float], Result], prompt: str) -> None:
-        """`make_result` is told how long the thought took."""
+    def __init__(
+        self,
+        handle: Any,
+        view: Any,
+        make_result: Callable[[Any, float], Result],
+        prompt: str,
+        again: Callable[[], Any] | None = None,
+    ) -> None:
+        """`make_result` is told the handle and how long the thought took. `again` asks once more: a job of which
+        nothing was said yet waits for its server, should that be started anew."""
         self.number = next(_numbers)
         self.prompt = prompt
         self._handle, self._view, self._make_result = handle.in_background(), view, make_result
+        self._again, self._given_up = again, threading.Event()
         self._result: Result | None = None
         self._error: BaseException | None = None
         self._lock = threading.Lock()
@@ -38,11 +49,8 @@ class Job:
         self._thread.start()
 
     def _watch(self) -> None:
-        heard, ended = Heard(), False
         try:
-            while not ended:
-                ended = hear(self._handle, self._view, heard)
-            result = self._make_result(heard.thought_s)
+            result = self._heard()
         except BaseException as error:
             self._error = error
             if isinstance(error, OmlxError):
@@ -53,6 +61,32 @@ class Job:
         self._view.finish(result)
         for callback in callbacks:
             self._tell(callback, result)
+
+    def _heard(self) -> Result:
+        """:raises OmlxError: the request failed."""
+        while True:
+            heard, ended = Heard(), False
+            try:
+                while not ended:
+                    ended = hear(self._handle, self._view, heard)
+                return self._make_result(self._handle, heard.thought_s)
+            except EngineClosedError:
+                if self._again is None or self._handle.progress.tokens or not servers.has_gone():
+                    raise
+            self._view.status(f"job {self.number} waits for its server; %omlx jobs cancel {self.number} ends it")
+            self._handle = self._asked_again(self._again)
+
+    def _asked_again(self, again: Callable[[], Any]) -> Any:
+        """The same request, as soon as a server is there.
+
+        :raises EngineClosedError: it was cancelled meanwhile.
+        """
+        while True:
+            try:
+                return again().in_background()
+            except EngineClosedError:
+                if self._given_up.wait(_RETRY_S):
+                    raise
 
     def _tell(self, callback: Callable[[Result], None], result: Result) -> None:
         """One that fails keeps neither the answer nor the others from their turn."""
@@ -93,6 +127,7 @@ class Job:
 
     def cancel(self) -> None:
         """End it; what was said is kept."""
+        self._given_up.set()
         self._handle.cancel()
 
     def then(self, callback: Callable[[Result], None]) -> None:

@@ -1,4 +1,5 @@
-"""The kernel's one engine: loaded at first use, replaced by `%omlx load`, ended with the extension."""
+"""The kernel's one engine: loaded at first use or a server's, replaced by `%omlx load` and `%omlx connect`, ended with
+the extension."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from ...errors import EngineClosedError
 from ..plain import bar, tell
 from ..settings import per_model
 from ..settings.config import settings
+from . import servers
 
 ANNOUNCE_AFTER_S = 0.5
 _lock = threading.Lock()
@@ -33,8 +35,11 @@ def engine(model: str | None = None, say: Callable[[str], None] | None = None, d
         configured = per_model.resolve(settings().model) or None
         wanted = (per_model.resolve(model) if model else configured) or None
         same = running is not None and wanted == running.name and drafter in (None, running.drafter)
-        if running is not None and (model is None or same):
+        if running is not None and (model is None or (same and not servers.is_remote(running))):
             return running
+        if model is None and servers.configured():
+            _engine[:] = [servers.connected(settings().server, None, settings().server_key_env)]
+            return _engine[0]
         from ...chat.client import Engine
 
         made = Engine.load(
@@ -51,6 +56,31 @@ def engine(model: str | None = None, say: Callable[[str], None] | None = None, d
             running.close()
         _engine[:] = [made]
         return made
+
+
+def connect(name_or_url: str, model: str | None = None, key_env: str = "") -> Any:
+    """Go over to an engine that lives elsewhere; the one that was in use ends, or is left.
+
+    :raises OmlxError: nobody answers there, or the key is wrong; the one that was in use stays.
+    """
+    made = servers.connected(name_or_url, model, key_env)
+    with _lock:
+        running = current_engine()
+        _engine[:] = [made]
+    if running is not None:
+        running.close()
+    return made
+
+
+def disconnect() -> str | None:
+    """Leave the server, whose name is returned; the next request loads this kernel's own engine. None: there was
+    none."""
+    servers.leave()
+    running = current_engine()
+    if running is None or not servers.is_remote(running):
+        return None
+    unload()
+    return str(running.address.shown)
 
 
 def _announce(name: str, say: Callable[[str], None] | None) -> Callable[[float, float], None]:
@@ -90,12 +120,29 @@ def _tell_if_slow() -> None:
 def submit(start: Callable[[Any], Any], say: Callable[[str], None] | None = None) -> Any:
     """`start(engine)`, once more with a new engine where the old one was closed meanwhile."""
     running = engine(say=say)
-    _tell_if_slow()
+    if not servers.is_remote(running):
+        _tell_if_slow()
     try:
         return start(running)
     except EngineClosedError:
+        if servers.is_remote(running):
+            return start(_again(running))
         with _lock:  # of several threads that meet a closed engine one puts it away; all use the next
             if current_engine() is running:
                 _engine.clear()
         running.close()
         return start(engine(say=say))
+
+
+def _again(lost: Any) -> Any:
+    """The same server once more, should it have been started anew; nothing else is taken in its place.
+
+    :raises EngineClosedError: it has gone: one sentence that offers this kernel's own engine.
+    """
+    with _lock:
+        running = current_engine()
+        if running is None or running is lost:
+            running = servers.reconnected(lost)
+            _engine[:] = [running]
+            lost.close()
+        return running

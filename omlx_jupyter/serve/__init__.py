@@ -1,0 +1,1 @@
+"""`python -m omlx_jupyter serve`: one process that holds engine, cache and batch for all who connect."""

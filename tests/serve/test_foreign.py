@@ -1,0 +1,223 @@
+"""Servers that speak OpenAI's shapes: our own by its address alone, and one that says what a test wants."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from omlx_jupyter import ImagePart, Message, SamplingParams, connect
+from omlx_jupyter.errors import EngineClosedError, ModelError, OmlxError, RequestError
+from omlx_jupyter.remote import flight
+from omlx_jupyter.remote.foreign import ForeignEngine
+from omlx_jupyter.remote.shapes import READ, messages_of
+
+from ..conftest import draw_text
+from .conftest import Served, end, start
+from .test_contract import F
+
+KEY = "sk-of-nobody-1234567890"
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    from ..chat.test_responses import CHAINS, TEMPLATE
+    from ..checkpoints import scripted
+
+    talks = scripted.write(tmp_path_factory.mktemp("talks"), CHAINS, TEMPLATE)
+    made = start(f"o{os.getpid()}", ["tiny-ocr", str(talks)], "--port", "0")
+    yield made
+    end(made)
+
+
+def foreign(served: Served, model: str | None = None) -> ForeignEngine:
+    return ForeignEngine(f"{served.record.url}/v1", model, key=served.record.token)
+
+
+def test_pictures_schemas_and_streams(ours: Served) -> None:
+    with foreign(ours) as engine, connect(ours.name) as native:
+        assert engine.name == "tiny-ocr"
+        sampling = SamplingParams(max_tokens=40)
+        told = [Message("user", [ImagePart(draw_text("Hello 42"))])]
+        handle = engine.submit(told, sampling=sampling)
+        assert "".join(piece.text for piece in handle) == handle.result().text == "Hello 42"
+        assert handle.result().usage.prompt_tokens > 20
+        assert handle.result().usage.images == 1
+        schema = SamplingParams(max_tokens=60, json_schema={"enum": [17]}, seed=3, top_k=5, logprobs=2)
+        found, mine = engine.submit("?", sampling=schema).result(60), native.submit("?", sampling=schema).result(60)
+        assert (found.text, json.loads(found.text)) == (mine.text, 17)
+        assert set(engine.lacks) == {"logprobs"}  # our own streams of OpenAI's shape have none
+        assert "logprobs" in found.notes[0]
+        assert engine.stats().finished == 2
+
+
+def test_thoughts_and_tools(ours: Served) -> None:
+    with foreign(ours, ours.models[1]) as engine:
+        assert not engine.thinks
+        found = engine.submit("Think", sampling=SamplingParams(max_tokens=40)).result(60)
+        assert (found.thinking, found.text, engine.thinks) == ("Hm", "Four.", True)
+        found = engine.submit("f!", tools=[F], sampling=SamplingParams(max_tokens=40)).result(60)
+        assert [(c.name, json.loads(c.arguments)) for c in engine.parse_tools(found, [F]).calls] == [("f", {"a": 1})]
+
+
+def test_a_wrong_key_and_no_server(ours: Served) -> None:
+    with pytest.raises(RequestError, match="wants a key") as told:
+        ForeignEngine(f"{ours.record.url}/v1", key=KEY)
+    assert KEY not in str(told.value)
+    engine = ForeignEngine(f"{ours.record.url}/v1", "tiny-ocr", key=KEY)
+    with pytest.raises(RequestError, match="refuses the key") as told:
+        engine.generate("?")
+    assert KEY not in str(told.value)
+    engine.close()
+    with pytest.raises(EngineClosedError, match="closed"):
+        engine.submit("?")
+    with pytest.raises(EngineClosedError, match="nobody answers"):
+        ForeignEngine("http://127.0.0.1:9/v1")
+
+
+def test_messages_as_openai_has_them() -> None:
+    calls = {"tool_calls": [{"id": "c1", "function": {"name": "f", "arguments": {"a": 1}}}]}
+    told = [
+        Message("user", ["x"]),
+        Message("assistant", [], calls),
+        Message("tool", [ImagePart(draw_text("A"))], {"tool_call_id": "c1"}),
+    ]
+    made, _, count = messages_of(told, None, 10**6)
+    assert [item["role"] for item in made] == ["user", "assistant", "tool", "user"]
+    assert made[1]["tool_calls"][0]["function"]["arguments"] == '{"a": 1}'
+    assert made[3]["content"][0]["image_url"]["url"].startswith("data:image/png;base64,")
+    assert made[3]["content"][1]["text"] == READ
+    assert count == 1
+
+
+class Script(BaseHTTPRequestHandler):
+    """Answers by `plan`, a function of (number of the request, its body) -> (status, body or pieces)."""
+
+    protocol_version = "HTTP/1.1"
+    plan: Any = None
+    seen: list[dict[str, Any]]
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self._send(404, b"{}")
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        type(self).seen.append(body)
+        status, said = type(self).plan(len(type(self).seen), body)
+        if isinstance(said, list):
+            chunks = [{"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m", **c} for c in said]
+            data = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + "data: [DONE]\n\n"
+            self._send(status, data.encode(), "text/event-stream")
+        else:
+            self._send(status, json.dumps({"error": {"message": said}}).encode())
+
+    def _send(self, status: int, body: bytes, kind: str = "application/json") -> None:
+        self.send_response(status)
+        self.send_header("content-type", kind)
+        self.send_header("content-length", str(len(body)))
+        if status == 429:
+            self.send_header("retry-after", "0.01")
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def text(*pieces: str) -> list[dict[str, Any]]:
+    return [{"choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": None}]} for piece in pieces]
+
+
+@pytest.fixture
+def scripted() -> Iterator[Callable[[Any], tuple[ForeignEngine, list[dict[str, Any]]]]]:
+    Script.seen = []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Script)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    engines: list[ForeignEngine] = []
+
+    def make(plan: Any) -> tuple[ForeignEngine, list[dict[str, Any]]]:
+        Script.plan = staticmethod(plan)
+        engines.append(ForeignEngine(f"http://127.0.0.1:{server.server_port}/v1", "m", key=KEY))
+        return engines[0], Script.seen
+
+    yield make
+    for engine in engines:
+        engine.close()
+        if engine._client is not None:
+            engine._client.close()
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_busy_server_is_waited_for(scripted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flight, "_doubled", lambda attempt: 0.01)
+    statuses = {1: 429, 2: 503, 3: 500}
+    engine, seen = scripted(lambda n, _: (statuses.get(n, 200), "busy" if n in statuses else text("Well", " then")))
+    width = engine.flight.width
+    assert engine.generate("?").text == "Well then"
+    assert len(seen) == 4
+    assert engine.flight.width == width // 2  # one 429
+
+
+def test_more_are_sent_at_once_while_all_goes_well() -> None:
+    gate, never = flight.Flight(2), threading.Event()
+    for _ in range(6):
+        assert gate.enter(never)
+        gate.leave(True)
+    assert gate.width > 3
+    gate.too_much()
+    assert gate.width == 2
+    for _ in range(2):
+        assert gate.enter(never)
+    never.set()
+    assert not gate.enter(never)
+
+
+def test_what_a_server_cant_do_is_told_once_from_its_answers(scripted: Any) -> None:
+    def plan(_: int, body: dict[str, Any]) -> tuple[int, Any]:
+        for word in ("seed", "stream_options"):
+            if word in body:
+                return 400, f"Extra inputs are not permitted: {word}, key {KEY}"
+        return 200, text("no JSON")
+
+    engine, seen = scripted(plan)
+    asked = SamplingParams(seed=4, logprobs=1, json_schema={"type": "object"}, max_tokens=5)
+    first = engine.generate("?", sampling=asked)
+    assert first.text == "no JSON"
+    assert set(engine.lacks) == {"seed", "stream_options", "logprobs", "usage", "json_schema"}
+    assert len(first.notes) == 5
+    assert KEY not in repr((first.notes, engine.lacks))
+    before = len(seen)
+    assert engine.generate("?", sampling=asked).notes == ()
+    assert len(seen) == before + 1  # at once without what it refused
+    assert "seed" in engine.capabilities.why
+
+
+def test_an_error_never_shows_the_key(scripted: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    engine, _ = scripted(lambda *_: (400, f"what is {KEY}?"))
+    with pytest.raises(RequestError, match="answered 400") as told:
+        engine.generate("?")
+    assert KEY not in str(told.value)
+    assert KEY not in caplog.text
+    assert KEY not in repr(engine) + repr(engine.address)
+
+
+def test_what_no_such_server_takes_is_refused_here(scripted: Any) -> None:
+    engine, seen = scripted(lambda *_: (200, text("x")))
+    for sampling in (SamplingParams(lark='start: "a"'), SamplingParams(stop_token_ids=(3,))):
+        with pytest.raises(OmlxError, match="can't be given"):
+            engine.submit("?", sampling=sampling)
+    assert seen == []
+
+
+def test_a_server_without_a_list_of_models(scripted: Any) -> None:
+    engine, _ = scripted(lambda *_: (200, text("x")))
+    with pytest.raises(ModelError, match="--model"):
+        ForeignEngine(engine.url)
