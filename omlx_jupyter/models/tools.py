@@ -49,6 +49,8 @@ class ToolParser:
         self.start = self._format.start
         self.start_id = tokenizer.token_id(self.start) if self.start else None
         self.begins = self._format.begins
+        added = getattr(tokenizer.inner, "added_tokens_decoder", {})
+        self._added = {str(token): number for number, token in added.items() if str(token).strip()}
         starts = (self.start, self._format.heading + self.start)
         self.starts = tuple(dict.fromkeys(t for s in starts for t in (s, self._shown(s)) if t))
 
@@ -57,16 +59,10 @@ class ToolParser:
         return call_grammar(self._format, tools, self._word, several, self._tokenizer.template_text)
 
     def _word(self, text: str) -> str:
-        """A marker as Lark has it: special tokens by their ids, the rest as text."""
-        specials = [t for t in self._tokenizer.special_texts if t in text and self._tokenizer.token_id(t) is not None]
-        if not specials:
-            return json.dumps(text, ensure_ascii=False)
-        parts = re.split(f"({'|'.join(map(re.escape, sorted(specials, key=len, reverse=True)))})", text)
-        words = [
-            f"<[{self._tokenizer.token_id(part)}]>" if part in specials else json.dumps(part, ensure_ascii=False)
-            for part in parts
-            if part
-        ]
+        """A marker as Lark has it: tokens that were added to the vocabulary by their ids, the rest as text."""
+        held = sorted((t for t in self._added if t in text), key=len, reverse=True)
+        parts = re.split(f"({'|'.join(map(re.escape, held))})", text) if held else [text]
+        words = [f"<[{self._added[p]}]>" if p in self._added else json.dumps(p, ensure_ascii=False) for p in parts if p]
         return " ".join(words)
 
     def parse(self, token_ids: Sequence[int], end_tokens: frozenset[int], text: str, tools: Any = None) -> Parsed:

@@ -51,7 +51,8 @@ MARKERS = {
                  "<｜tool▁sep｜>"],
     "harmony": ["<|channel|>", "<|message|>", "<|constrain|>", "<|call|>", "<|start|>"],
 }  # fmt: skip
-KINDS = [(style, kind) for style in FORMATS for kind in ("text", "special") if kind == "text" or style in MARKERS]
+KINDS = [(style, "text") for style in FORMATS]
+KINDS += [(style, kind) for style in MARKERS for kind in ("special", "added")]  # tokens that decoding shows, or not
 
 
 def tool(name: str, **properties: Any) -> dict[str, Any]:
@@ -68,8 +69,10 @@ def engine(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     style, kind = request.param
     folder = tmp_path_factory.mktemp(f"{style}-{kind}")
     template = FORMATS[style] + families.CHATML
-    if kind == "special":
-        scripted.write(folder, [["\n", scripted.END]], template, specials=MARKERS[style])
+    if kind != "text":
+        shown = MARKERS[style] if kind == "added" else []
+        hidden = [] if kind == "added" else MARKERS[style]
+        scripted.write(folder, [["\n", *shown, scripted.END]], template, specials=hidden)
         source = families.make("qwen2_vl", tmp_path_factory.mktemp("weights"), 3)
         (folder / "model.safetensors").write_bytes(next(source.glob("*.safetensors")).read_bytes())
     else:
