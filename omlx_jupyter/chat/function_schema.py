@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import inspect
 import re
 import types
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ..errors import RequestError
@@ -110,7 +112,8 @@ def misfit(arguments: object, schema: Mapping[str, Any]) -> str:
 
 
 def call_with(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
-    """Call it, values made what its types say where pydantic can (a date of its text, a model of its fields).
+    """Call it, values made what its types say where pydantic can (a date of its text, a model of its fields). One that
+    is async is waited for.
 
     :raises TypeError: the arguments don't fit.
     """
@@ -121,4 +124,8 @@ def call_with(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any
         checked = validate_call(function)
     except Exception:  # not there, or types that it doesn't know
         checked = function
-    return checked(**arguments)
+    made = checked(**arguments)
+    if not inspect.iscoroutine(made):
+        return made
+    with ThreadPoolExecutor(1, "omlx-tool") as pool:  # a loop of its own: the notebook's may be running
+        return pool.submit(asyncio.run, made).result()

@@ -114,11 +114,13 @@ def tool_schemas(tools: Sequence[Any] | None) -> list[dict[str, Any]] | None:
     """
     if not tools:
         return None
+    if isinstance(tools, str | Mapping) or not isinstance(tools, Iterable):
+        raise RequestError(f"tools are a {type(tools).__name__}; give a list of functions or schemas.")
     return [function_schema(tool) if callable(tool) else _checked(tool) for tool in tools]
 
 
 def _checked(tool: Any) -> dict[str, Any]:
-    fields = _fields(tool)
+    fields = _fields(tool) if isinstance(tool, Mapping) or hasattr(tool, "model_dump") else {}
     if fields.get("type") != "function" or not fields.get("function", {}).get("name"):
         raise RequestError('a tool is a function or {"type": "function", "function": {"name": ..., ...}}.')
     return fields

@@ -15,6 +15,8 @@ from .run import Run, every_record
 _BINS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99, 1.0)
 _NEAR = 80.0  # similarity, of 100, from which two lines are the same line
 WORST = 10
+# Columns of a run's own table that say nothing of what a source holds
+_ABOUT = {"source", "page", "error", "finish_reason", "model", "seconds", "prompt_tokens", "completion_tokens", "kind"}
 
 
 @dataclass(frozen=True)
@@ -159,17 +161,22 @@ def _given(truth: Any) -> dict[Any, Any]:
     if hasattr(truth, "to_dict") and hasattr(truth, "columns"):
         if "source" not in truth.columns:
             raise RunError("a data frame of truth has a column named source.")
-        rows = truth.to_dict("records")
-        return {row["source"]: _row(row) for row in rows}
+        return {_row_name(row): _row(row) for row in truth.to_dict("records")}
     if not isinstance(truth, Mapping):
         raise RunError(f"truth is a {type(truth).__name__}; give a dict of sources, or a data frame.")
     return dict(truth)
 
 
+def _row_name(row: Mapping[str, Any]) -> str:
+    page = row.get("page")
+    return str(row["source"]) if _unknown(page) else f"{row['source']}[{int(page)}]"  # type: ignore[arg-type]
+
+
 def _row(row: Mapping[str, Any]) -> Any:
-    rest = {name: value for name, value in row.items() if name != "source"}
-    if set(rest) == {"text"}:
+    rest = {name: value for name, value in row.items() if name not in _ABOUT}
+    if "text" in rest and (len(rest) == 1 or all(_unknown(value) for name, value in rest.items() if name != "text")):
         return rest["text"]
+    rest.pop("text", None)
     return {name: value for name, value in rest.items() if not _unknown(value)}
 
 

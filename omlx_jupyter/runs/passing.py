@@ -82,7 +82,7 @@ class Passing:
         self.notes, self.state, self.problem = list(self._store.notes), "running", ""
         self.order: list[Key] = []
         self.places: dict[Key, int] = {}
-        self.counts = dict.fromkeys(("done", "kept", "failed", "tokens", "edited", "asked"), 0)
+        self.counts = dict.fromkeys(("done", "kept", "failed", "tokens", "edited", "asked", "corrected"), 0)
         self.changed, self.stop = threading.Condition(), threading.Event()
         self.began = time.monotonic()
         self.thread = threading.Thread(target=self._work, args=(lock,), name="omlx-run", daemon=True)
@@ -122,6 +122,8 @@ class Passing:
                 self.notes.append(f"{self.counts['edited']} were done again: their sources have changed")
             if self.counts["asked"]:
                 self.notes.append(f"{self.counts['asked']} were done again: model, prompt or settings have changed")
+            if self.counts["corrected"]:
+                self.notes.append(f"{self.counts['corrected']} of them had been corrected: look at them again")
             with self.changed:
                 self._store = None
                 self.changed.notify_all()
@@ -191,6 +193,7 @@ class Passing:
     def _take(self, store: Store, record: Record) -> None:
         with self.changed:
             known = store.known().get(record.key)
+            self.counts["corrected"] += bool(known and known.corrected)
             self.counts["edited"] += bool(known and known.content and known.content != record.content)
             store.add(record)
             self.order.append(record.key)
@@ -202,7 +205,9 @@ class Passing:
 
 @contextmanager
 def writing(path: Path) -> Iterator[Store]:
-    """A run's file, to add records to. :raises RunError: somebody else writes it, or it can't be written."""
+    """A run's file, to add records to. :raises RunError: it isn't there, somebody else writes it, or it can't be."""
+    if not path.exists():
+        raise RunError(f"there is no run {path}; run it again.")
     lock = RunLock(path)
     try:
         store = open_store(path, writes=True)

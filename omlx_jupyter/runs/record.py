@@ -79,7 +79,9 @@ class Known:
     content: str
     stamp: tuple[int, int] | None
     failed: bool
+    corrected: bool = False
 
     @classmethod
     def of(cls, record: Record) -> Known:
-        return cls(record.asked, record.content, record.stamp, bool(record.error))
+        corrected = record.kind == "correction"
+        return cls(record.asked, record.content, record.stamp, bool(record.error), corrected)

@@ -127,6 +127,8 @@ class Run:
             if (source, page, column) not in store.known():
                 raise RunError(f"there is no {source} in {self.path}; correct one of its records.")
             old = store.get((source, page, column))
+            if text is None and old.value is None and isinstance(value, str):
+                value, text = None, value  # of an answer that is text
             said = old.text if text is None else text
             made = replace(old, text=said, value=old.value if value is None else value, kind="correction", error="")
             store.add(replace(made, at=time.time()))

@@ -83,6 +83,8 @@ class Task:
             return self._record(error=f"{type(error).__name__}: {error}")
 
     def _answered(self, answer: Generation) -> Record | None:
+        if answer.thinking and not answer.text:
+            return self._record(answer, error=f"there is no answer: {answer.detail or 'it ended inside its thought'}")
         try:
             value = self._question.value(answer.text)
         except Exception as error:  # of a validator's own code, too

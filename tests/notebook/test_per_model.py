@@ -137,3 +137,12 @@ def test_an_engine_takes_them_too() -> None:
     with Engine.load(sampling=SamplingParams(max_tokens=1, temperature=0)) as engine:
         assert len(engine.generate("Write on").token_ids) == 1
         assert len(engine.generate("Write on", sampling=SamplingParams(max_tokens=2)).token_ids) == 2
+
+
+def test_a_wrong_entry_of_another_model_is_in_nobodys_way(place: Path) -> None:
+    place.parent.mkdir()
+    place.write_text('["other/model"]\nbanana = 1\n["mine"]\ntop_p = 0.5\nalias = "m"\n')
+    assert per_model.of("mine") == {"top_p": 0.5}
+    assert per_model.resolve("m") == "mine"
+    with pytest.raises(UsageError, match="banana of other/model"):
+        per_model.change("mine", {"top_p": "0.6"})

@@ -240,3 +240,25 @@ def test_a_model_that_calls_for_ever_is_stopped_after_five_rounds(
     run(shell, "%%vlm --tools step --yes --max-tokens 3\nLook at {img}")
     assert ran == [0, 1, 2, 3, 4]
     assert len(engine.seen) == 6  # the last time without tools
+
+
+class Unsayable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def test_odd_tools() -> None:
+    async def later(n: int) -> int:
+        return n + 1
+
+    def fails() -> None:
+        raise Unsayable
+
+    assert call(later, n=2) == ["3"]
+    assert call(fails) == ["Error: Unsayable"]
+
+
+def test_entries_of_mcp_json_that_are_none(servers: Path, shell: InteractiveShell, capsys: Any) -> None:
+    servers.write_text(json.dumps({"mcpServers": {"five": 5, "words": {"command": "x", "args": "hello"}}}))
+    assert "five in" in complaint(shell, "%%vlm --tools mcp:five\nLook at {img}", capsys)
+    assert "words in" in complaint(shell, "%%vlm --tools mcp:words\nLook at {img}", capsys)

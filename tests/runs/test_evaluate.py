@@ -93,3 +93,12 @@ def test_a_table_and_its_own_corrections(tmp_path: Path) -> None:
 def test_what_is_no_truth_is_told(truth: Any, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"truth is a|column named source"):
         evaluate(made(tmp_path / "r.jsonl", *TEXTS), truth)
+
+
+def test_pages_and_a_runs_own_table_as_truth(tmp_path: Path) -> None:
+    from omlx_jupyter.runs.frames import frame
+
+    path = made(tmp_path / "r.jsonl", Record("w.pdf", 1, text="one"), Record("w.pdf", 2, text="two"))
+    found = evaluate(path, pandas.DataFrame({"source": ["w.pdf"] * 2, "page": [1, 2], "text": ["one", "tow"]}))
+    assert [c.cer for c in found.compared] == [0, pytest.approx(2 / 3)]
+    assert evaluate(path, frame([Record("w.pdf", 1, text="one"), Record("w.pdf", 2, text="two")])).cer == 0

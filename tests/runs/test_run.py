@@ -169,10 +169,11 @@ def test_records_come_as_they_are_made_and_a_pause_keeps_them(folder: Path, tmp_
     assert len({record.name for record in more.records()}) == len(more)
 
 
-def test_one_writer_a_file(folder: Path, tmp_path: Path, tiny: Any) -> None:
+def test_one_writer_a_file(folder: Path, tmp_path: Path, tiny: Any, monkeypatch: Any) -> None:
     from omlx_jupyter.runs.lock import RunLock
 
     save = tmp_path / "run.jsonl"
+    monkeypatch.setattr("omlx_jupyter.runs.lock.PATIENCE_S", 0.2)
     lock = RunLock(save)
     with pytest.raises(RunError, match=f"is being written by process {os.getpid()}"):
         run_of(folder, save, tiny).start()
@@ -418,3 +419,38 @@ def test_each_source_comes_once_also_where_it_is_done_again(folder: Path, tmp_pa
     run_of(folder, save, tiny).start().wait()
     again = Run(folder, Question(sampling=SamplingParams(max_tokens=4)), save, lambda: tiny).start()
     assert len({record.name for record in again}) == len(list(again)) == 5
+
+
+def test_a_run_that_is_being_paused_here_is_waited_for(folder: Path, tmp_path: Path, tiny: Any) -> None:
+    import threading
+
+    from omlx_jupyter.runs.lock import RunLock
+
+    lock = RunLock(tmp_path / "run.jsonl")
+    threading.Timer(0.3, lock.close).start()
+    assert run_of(folder, tmp_path / "run.jsonl", tiny).start().wait().figures().done == 5
+    run = run_of(folder, tmp_path / "run.jsonl", tiny).start().wait()
+    assert run.correct(str(folder / "1.png"), "mine").text == "mine"
+    (tmp_path / "run.jsonl").unlink()
+    with pytest.raises(RunError, match="there is no run"):
+        run.correct(str(folder / "1.png"), "mine")
+
+
+def test_a_thought_without_an_answer_is_an_error(folder: Path, tmp_path: Path) -> None:
+    from ..checkpoints import scripted
+
+    (tmp_path / "thinker").mkdir()
+    made = scripted.write(tmp_path / "thinker", [["\n", "<think>", "Hm", " so", " I", "Hm"], ["</think>", "x"]])
+    with Engine.load(made) as engine:
+        question = Question("2 + 2?", SamplingParams(max_tokens=4, temperature=0), whole=True)
+        run = Run([folder / "1.png"], question, tmp_path / "t.jsonl", lambda: engine).start().wait()
+        (record,) = run.errors
+        assert "ended inside its thought" in record.error
+
+
+def test_what_was_corrected_and_is_done_again_is_told(folder: Path, tmp_path: Path, tiny: Any) -> None:
+    save = tmp_path / "c.jsonl"
+    run = run_of(folder, save, tiny).start().wait()
+    run.correct(str(folder / "1.png"), "mine")
+    again = Run(folder, Question(sampling=SamplingParams(max_tokens=4)), save, lambda: tiny).start().wait()
+    assert again.notes[-1] == "1 of them had been corrected: look at them again"

@@ -62,21 +62,24 @@ def kept() -> dict[str, Values]:
     """
     place = models_file()
     found: dict[str, Values] = {}
-    for model, values in _read(place).items():
-        if not isinstance(values, Mapping):
-            raise UsageError(f'{place}: {on_one_line(model)} stands alone; settings stand below ["org/name"].')
+    for model, values in _entries(place).items():
         found[model] = {key: _checked(key, value, f"{key} of {model} in {place}") for key, value in values.items()}
     return found
 
 
 def of(model: str) -> Values:
-    """A model's settings, without its alias. :raises UsageError: as `kept`."""
-    return {key: value for key, value in kept().get(model, {}).items() if key != ALIAS}
+    """A model's settings, without its alias. What others have is not looked at.
+
+    :raises UsageError: the file can't be read, or this model's settings don't fit.
+    """
+    place = models_file()
+    values = _entries(place).get(model, {})
+    return {key: _checked(key, value, f"{key} of {model} in {place}") for key, value in values.items() if key != ALIAS}
 
 
 def resolve(model: str) -> str:
-    """The model that an alias stands for; any other name as it is. :raises UsageError: as `kept`."""
-    return next((name for name, values in kept().items() if values.get(ALIAS) == model), model)
+    """The model that an alias stands for; any other name as it is. :raises UsageError: the file can't be read."""
+    return next((name for name, values in _entries(models_file()).items() if values.get(ALIAS) == model), model)
 
 
 def change(model: str, changes: Mapping[str, str]) -> Values:
@@ -167,6 +170,14 @@ def _checked(key: str, value: Any, where: str) -> Any:
     if key not in KINDS:
         raise UsageError(f"{on_one_line(where)} is no setting of a model; there are {', '.join((*KINDS, ALIAS))}.")
     return KINDS[key].checked(value, on_one_line(where))
+
+
+def _entries(place: Path | None) -> dict[str, Mapping[str, Any]]:
+    """What stands below each model's name, unchecked. :raises UsageError: it can't be read, or a value stands alone."""
+    read = _read(place)
+    if alone := [name for name, values in read.items() if not isinstance(values, Mapping)]:
+        raise UsageError(f'{place}: {on_one_line(alone[0])} stands alone; settings stand below ["org/name"].')
+    return dict(read)
 
 
 def _read(place: Path | None) -> Mapping[str, Any]:

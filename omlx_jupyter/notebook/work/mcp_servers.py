@@ -153,7 +153,9 @@ def _target(name: str) -> Any:
         known, entry = {}, None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f'{place} can\'t be read ({error}); it is {{"mcpServers": {{"NAME": {{...}}}}}}.') from None
-    if not isinstance(entry, dict):
+    if entry is not None and not isinstance(entry, dict):
+        raise UsageError(f'the MCP server {name} in {place} is no object; it is {{"command": "...", "args": [...]}}.')
+    if entry is None:
         names = ", ".join(known) or "none"
         raise UsageError(f"there is no MCP server {name} in {place}; there are: {names}.")
     try:
@@ -165,4 +167,12 @@ def _target(name: str) -> Any:
             return str(entry["url"])
         return StdioServerParameters(command=entry["command"], args=entry.get("args", []), env=entry.get("env"))
     except (KeyError, ValueError) as error:
-        raise UsageError(f"the MCP server {name} in {place} has no command that can be run ({error}).") from None
+        raise UsageError(
+            f"the MCP server {name} in {place} has no command that can be run ({_first(error)})."
+        ) from None
+
+
+def _first(error: Exception) -> str:
+    """The part of pydantic's words that says what is wrong, on one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[1:3]) if len(lines) > 2 else " ".join(lines)

@@ -41,7 +41,7 @@ def run_call(call: ToolCall, tools: Mapping[str, Tool], confirm: Callable[[str],
     try:
         return _parts(tool.run(arguments))
     except (Exception, SystemExit) as error:
-        return [_cut(f"Error: {type(error).__name__}: {error}")]
+        return [_cut(f"Error: {_told(error)}")]
 
 
 def confirmer(allowed: Collection[str]) -> Callable[[str], bool]:
@@ -64,6 +64,14 @@ def _parts(value: Any) -> list[Any]:
         return [_cut(json.dumps(value, ensure_ascii=False))]
     except (TypeError, ValueError):
         return [_cut(str(value))]
+
+
+def _told(error: BaseException) -> str:
+    """Its kind and words; some have none that can be written."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return type(error).__name__
 
 
 def _is_picture(value: Any) -> bool:
