@@ -29,7 +29,7 @@ COUNTS = ("prompt_tokens", "completion_tokens", "reasoning_tokens", "images")
 
 
 def same(mine: Any, theirs: Any) -> None:
-    """All but times, what the two caches had, and the last digits of logprobs (a cut prefill rounds otherwise)."""
+    """All but times, what the two caches had, and the last digits of logprobs, which lines that came a step later change in one engine too."""
     for field in fields(mine):
         if field.name not in ("usage", "logprobs", "lines"):
             assert getattr(mine, field.name) == getattr(theirs, field.name), field.name
