@@ -29,7 +29,10 @@ COUNTS = ("prompt_tokens", "completion_tokens", "reasoning_tokens", "images")
 
 
 def same(mine: Any, theirs: Any) -> None:
-    """All but times, what the two caches had, and the last digits of logprobs, which lines that came a step later change in one engine too."""
+    """All but times, what the two caches had, and logprobs.
+
+    Lines that come a step later change their last digits, in one engine asked twice too.
+    """
     for field in fields(mine):
         if field.name not in ("usage", "logprobs", "lines"):
             assert getattr(mine, field.name) == getattr(theirs, field.name), field.name
