@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..engine.engine import Engine as _Engine
 from ..engine.request import RequestHandle
-from ..errors import RequestError
 from ..types import SamplingParams
 from .completions import AsyncCompletions, Chat, Completions
-from .messages import checked_text, conversation
+from .messages import checked_system, checked_text, conversation
 from .responses import AsyncResponses, Responses
 
 if TYPE_CHECKING:
@@ -35,14 +34,11 @@ class Engine(_Engine):
         begin: str = "",
         group: int = 0,
     ) -> RequestHandle:
-        if system is not None and not isinstance(system, str):
-            raise RequestError(f"system is a {type(system).__name__}; give text.")
-        said = checked_text(system, "the system prompt") if system else None
         return super().submit(
             conversation(prompt),
             images,
             sampling,
-            system=said,
+            system=checked_system(system),
             tools=tools,
             chat_template_kwargs=chat_template_kwargs,
             draft=draft,

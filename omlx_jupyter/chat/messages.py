@@ -34,6 +34,13 @@ def conversation(prompt: object) -> str | list[Message] | None:
     return [_message(value, place) for place, value in enumerate(prompt)]
 
 
+def checked_system(system: object) -> str | None:
+    """:raises RequestError: a system prompt that is no text."""
+    if system is not None and not isinstance(system, str):
+        raise RequestError(f"system is a {type(system).__name__}; give text.")
+    return checked_text(system, "the system prompt") if system else None
+
+
 def _message(value: object, place: int) -> Message:
     if isinstance(value, str):
         return Message("user", [checked_text(value, f"message {place}")])

@@ -8,17 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NoReturn, Self
-
-import anyio
-import anyio.to_thread
 
 from ..cache.defaults import default_settings
 from ..cache.prefix_cache import CacheSettings
 from ..errors import EngineClosedError, ProcessError
 from ..images.decoded import Limits as ImageLimits
 from ..types import Generation, ImagePart, Message, SamplingParams
+from .front import Front
 from .lanes import Finished, Lane, lanes_of
 from .loop import EngineLoop
 from .process import check_can_load
@@ -37,7 +34,7 @@ def set_default_model(name: str | Path | None) -> None:
     _DEFAULT_MODEL[0] = name
 
 
-class Engine:
+class Engine(Front):
     """A loaded model behind one thread. Safe to use from any thread and from async code, not after a fork.
 
     One that nobody holds any longer ends, and frees its model, when its last request has.
@@ -151,8 +148,6 @@ class Engine:
         :raises RequestError: nothing was asked.
         :raises EngineClosedError: the engine was closed.
         """
-        if isinstance(images, str | bytes) or not isinstance(images, Sequence):
-            images = [images]
         model = self._loaded()
         messages = as_messages(prompt, images, system)
         refuse_endless(messages, model.name, model.context)
@@ -178,43 +173,6 @@ class Engine:
         if model is None:
             raise EngineClosedError("the engine was closed; load a new one.")
         return model
-
-    def generate(
-        self,
-        prompt: str | Sequence[Message] | None = None,
-        images: Sequence[Any] = (),
-        sampling: SamplingParams | None = None,
-        *,
-        system: str | None = None,
-        timeout: float | None = None,
-    ) -> Generation:
-        """Submit and wait. Ctrl-C cancels the request.
-
-        :raises OmlxError: the request failed.
-        :raises TimeoutError: no answer in time; the request is cancelled.
-        """
-        handle = self.submit(prompt, images, sampling, system=system)
-        try:
-            return handle.result(timeout)
-        except BaseException:
-            handle.cancel()
-            raise
-
-    async def agenerate(
-        self,
-        prompt: str | Sequence[Message] | None = None,
-        images: Sequence[Any] = (),
-        sampling: SamplingParams | None = None,
-        *,
-        system: str | None = None,
-    ) -> Generation:
-        """`generate` for async code (asyncio or trio). Cancelling the task cancels the request."""
-        handle = self.submit(prompt, images, sampling, system=system)
-        try:
-            return await handle.aresult()
-        except BaseException:
-            handle.cancel()
-            raise
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of token ids, special tokens included."""
@@ -265,17 +223,6 @@ class Engine:
     def close(self) -> None:
         """End running requests as cancelled, end the thread and free the model. Twice is harmless."""
         self._loop.close()
-
-    async def aclose(self) -> None:
-        await anyio.to_thread.run_sync(self.close)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __reduce__(self) -> NoReturn:
         raise ProcessError("an engine can't be pickled, it lives in this process; load one in the other process.")

@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 BASE = SamplingParams(temperature=0, max_tokens=1024)
 
 
-def as_messages(prompt: str | Sequence[Message] | None, images: Sequence[Any], system: str | None) -> list[Message]:
-    """A prompt string with pictures before it, or messages as they are.
+def as_messages(prompt: str | Sequence[Message] | None, images: Any, system: str | None) -> list[Message]:
+    """A prompt string with pictures (one, or a sequence of them) before it, or messages as they are.
 
     :raises RequestError: neither text nor pictures.
     """
+    if isinstance(images, str | bytes) or not isinstance(images, Sequence):
+        images = [images]
     if prompt is not None and not isinstance(prompt, str):
         messages = list(prompt)
         if images:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ..errors import EngineClosedError, OmlxError, ProcessError, RequestError
 from ..types import Delta, FinishReason, Generation, Usage
 from .events import EventQueue
+from .front import Handle
 from .phase import Phase, PhaseError, allowed
-from .readable import Readable
 from .state import Answer, Course, Flags, PromptState, Wants
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class Progress:
     images: int
 
 
-class RequestHandle(Readable[Generation]):
+class RequestHandle(Handle):
     """What `Engine.submit` returns. Iterate it (also with `async for`) for the pieces of the answer.
 
     A request whose handle nobody holds any longer is cancelled and gives its row back, unless it was detached.

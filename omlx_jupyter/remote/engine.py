@@ -68,18 +68,13 @@ class RemoteEngine(RemoteFront):
         begin: str = "",
         group: int = 0,
     ) -> RemoteHandle:
-        from ..chat.messages import checked_text, conversation, tool_schemas
+        from ..chat.messages import checked_system, checked_text, conversation, tool_schemas
         from ..engine.prompt import as_messages, refuse_endless
 
         if os.getpid() != self._pid:
             raise ProcessError("an engine can't be used in a forked child; connect anew there.")
-        if system is not None and not isinstance(system, str):
-            raise RequestError(f"system is a {type(system).__name__}; give text.")
-        if isinstance(images, str | bytes) or not isinstance(images, Sequence):
-            images = [images]
         _check_beginning(begin, sampling or SamplingParams())
-        said = checked_text(system, "the system prompt") if system else None
-        messages = as_messages(conversation(prompt), images, said)
+        messages = as_messages(conversation(prompt), images, checked_system(system))
         refuse_endless(messages, self.name, self.hello.context)
         asked = Asked()
         fields: wire.Item = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,8 +19,6 @@ from .handle import Asked, RemoteHandle
 from .line import Address, Line
 from .parser import Call, Taken
 
-PIXEL_BUDGET = 4_000_000
-
 
 @dataclass(frozen=True)
 class ForeignAnswer(Generation):
@@ -34,7 +32,7 @@ class ForeignEngine(RemoteFront):
     the `notes` of the answer that showed it, and is in `capabilities.why` from then on."""
 
     is_ocr, sees, drafter, family, context = False, True, "", "openai", 0
-    recipe = None
+    recipe, pixel_budget = None, 4_000_000
 
     def __init__(self, url: str, model: str | None = None, *, key: str = "", image_limits: Any = None) -> None:
         """:raises EngineClosedError: nobody answers there.
@@ -107,15 +105,14 @@ class ForeignEngine(RemoteFront):
         :raises RequestError: nothing was asked, or what no such server takes.
         :raises EngineClosedError: the engine was closed.
         """
-        from ..chat.messages import conversation, tool_schemas
+        from ..chat.messages import checked_system, checked_text, conversation, tool_schemas
         from ..engine.prompt import as_messages
         from .shapes import options_of
 
         if self._closed.is_set():
             raise EngineClosedError("the engine was closed; load or connect a new one.")
-        if isinstance(images, str | bytes) or not isinstance(images, Sequence):
-            images = [images]
-        messages = as_messages(conversation(prompt), images, system)
+        messages = as_messages(conversation(prompt), images, checked_system(system))
+        begin = checked_text(begin, "the answer's beginning")
         wanted = sampling or SamplingParams()
         options = options_of(wanted, dict(chat_template_kwargs or {}), begin)
         if given := tool_schemas(tools):
@@ -130,7 +127,7 @@ class ForeignEngine(RemoteFront):
     def limits(self) -> Any:
         from ..images.limits import Limits
 
-        return replace(self._image_limits or Limits(), pixel_budget=PIXEL_BUDGET)
+        return replace(self._image_limits or Limits(), pixel_budget=self.pixel_budget)
 
     def count(self, what: str, made: Generation | None = None) -> None:
         with self._lock:

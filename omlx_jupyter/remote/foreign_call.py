@@ -62,7 +62,7 @@ class ForeignCall:
     def run(self) -> None:
         engine = self._engine
         try:
-            messages, notes, self.asked.images = messages_of(self._messages, engine.limits, 4_000_000)
+            messages, notes, self.asked.images = messages_of(self._messages, engine.limits, engine.pixel_budget)
             self._notes += notes
             if self._begin:
                 messages.append({"role": "assistant", "content": self._begin})

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from ..engine.events import EventQueue
+from ..engine.front import Handle
 from ..engine.phase import Phase
-from ..engine.readable import Readable
 from ..engine.request import Progress
 from ..errors import OmlxError, ProcessError
 from ..types import Delta, Generation, Usage
@@ -72,7 +72,7 @@ class Asked:
         self.events.end()
 
 
-class RemoteHandle(Readable[Generation]):
+class RemoteHandle(Handle):
     """What a remote engine's `submit` returns; see `RequestHandle`."""
 
     def __init__(self, asked: Asked, tell: Callable[[str, Asked], None]) -> None:
