@@ -69,18 +69,21 @@ def private_folder() -> Path:
         raise RequestError(
             f"{place} can't be made ({error.strerror}); set XDG_RUNTIME_DIR to a folder of yours."
         ) from None
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+    if not _private(found):
         raise RequestError(f"{place} isn't a folder that is yours alone; remove it, or chmod 700 it, and try again.")
     return place
+
+
+def _private(found: os.stat_result) -> bool:
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
 
 
 def _safe(place: Path) -> bool:
     """Whether what lies in the folder was put there by this user."""
     try:
-        found = place.lstat()
+        return _private(place.lstat())
     except OSError:
         return False
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
 
 
 def write(record: Record) -> Path:

@@ -172,7 +172,7 @@ def _outside() -> tuple[dict[str, Any], dict[str, Any]]:
     """
     traits = Omlx.class_traits(config=True)
     path = config_file()
-    file = _read(path) if path is not None else {}
+    file = read_toml(path)
     unknown = set(file) - set(traits)
     if unknown:
         names = on_one_line(", ".join(sorted(unknown)))
@@ -188,8 +188,13 @@ def _variable(name: str) -> str:
     return f"OMLX_{name.upper()}"
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """:raises UsageError: it is there and can't be read."""
+def read_toml(path: Path | None) -> dict[str, Any]:
+    """Empty where there is none.
+
+    :raises UsageError: it is there and can't be read.
+    """
+    if path is None:
+        return {}
     try:
         text = path.read_text(encoding="utf-8")
         import tomllib  # not where there is no file, as is usual

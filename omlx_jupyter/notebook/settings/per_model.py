@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.error import UsageError
 
 from ..plain import name as on_one_line
-from .config import Omlx, config_file
+from .config import Omlx, config_file, read_toml
 from .traits import Number, Words
 
 if TYPE_CHECKING:
@@ -174,25 +174,10 @@ def _checked(key: str, value: Any, where: str) -> Any:
 
 def _entries(place: Path | None) -> dict[str, Mapping[str, Any]]:
     """What stands below each model's name, unchecked. :raises UsageError: it can't be read, or a value stands alone."""
-    read = _read(place)
+    read = read_toml(place)
     if alone := [name for name, values in read.items() if not isinstance(values, Mapping)]:
         raise UsageError(f'{place}: {on_one_line(alone[0])} stands alone; settings stand below ["org/name"].')
-    return dict(read)
-
-
-def _read(place: Path | None) -> Mapping[str, Any]:
-    """:raises UsageError: it is there and can't be read."""
-    if place is None:
-        return {}
-    try:
-        text = place.read_text(encoding="utf-8")
-        import tomllib
-
-        return tomllib.loads(text)
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{place} can't be read ({on_one_line(error)}); correct or remove it.") from None
+    return read
 
 
 def _write(place: Path, text: str) -> None:

@@ -69,14 +69,13 @@ def reconnected(lost: Any) -> Any:
 
     :raises EngineClosedError: it has gone.
     """
+    from ...remote.line import gone
+
     name, model, key_env = lost.asked_for
     try:
         return connected(name, model or lost.name, key_env)
     except EngineClosedError:
-        raise EngineClosedError(
-            f"the server {lost.address.shown} has gone; %omlx connect {lost.address.shown} tries it again, "
-            "%omlx disconnect goes back to this kernel's own engine."
-        ) from None
+        raise gone(lost.address) from None
 
 
 def start(arguments: list[str], name: str) -> Path:
