@@ -153,6 +153,19 @@ def deepseek_text(**more: Any) -> dict[str, Any]:
     return {**made, **more}
 
 
+MOONVIT = {
+    "model_type": "moonvit",
+    "depth": 2,
+    "embed_dim": 32,
+    "hidden_size": 32,
+    "num_heads": 2,
+    "intermediate_size": 64,
+    "patch_size": 14,
+    "init_pos_emb_height": 8,
+    "init_pos_emb_width": 8,
+}
+
+
 def kimi_vl(folder: Path, seed: int = 0) -> None:
     """Latent attention and experts."""
     special = ["<|media_pad|>", "<|im_assistant|>"]
@@ -160,17 +173,7 @@ def kimi_vl(folder: Path, seed: int = 0) -> None:
     config = {
         "media_placeholder_token_id": ids["<|media_pad|>"],
         "text_config": deepseek_text(),
-        "vision_config": {
-            "model_type": "moonvit",
-            "depth": 2,
-            "embed_dim": 32,
-            "hidden_size": 32,
-            "num_heads": 2,
-            "intermediate_size": 64,
-            "patch_size": 14,
-            "init_pos_emb_height": 8,
-            "init_pos_emb_width": 8,
-        },
+        "vision_config": MOONVIT,
     }
     preprocessor = {"image_processor_type": "KimiVLImageProcessor", "patch_size": 14, "in_token_limit": 256}
     vlm(folder, "kimi_vl", config, special, "<|media_pad|>", preprocessor, None, seed)

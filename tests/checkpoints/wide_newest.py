@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .families import CHATML, QWEN_TOKENS, VOCABULARY, qwen_ids, qwen_preprocessor, write
-from .wide_more import calm, deepseek_text, quiet
+from .wide_more import MOONVIT, calm, deepseek_text, quiet
 from .wide_tiles import ids_of, llama, square, tower, vlm
 
 
@@ -16,17 +16,7 @@ def kimi_k25(folder: Path, seed: int = 0) -> None:
     config = {
         "media_placeholder_token_id": ids_of(special)["<|media_pad|>"],
         "text_config": deepseek_text(),
-        "vision_config": {
-            "model_type": "moonvit",
-            "depth": 2,
-            "embed_dim": 32,
-            "hidden_size": 32,
-            "num_heads": 2,
-            "intermediate_size": 64,
-            "patch_size": 14,
-            "init_pos_emb_height": 8,
-            "init_pos_emb_width": 8,
-        },
+        "vision_config": MOONVIT,
     }
     preprocessor = {"image_processor_type": "KimiK25ImageProcessor"}
     preprocessor["media_proc_cfg"] = {"patch_size": 14, "in_patch_limit": 256}
