@@ -178,6 +178,12 @@ class Engine(Front):
         """The text of token ids, special tokens included."""
         return str(self._loaded().tokenizer.decode(token_ids, skip_special_tokens=False))
 
+    def token_ends(self, token_ids: Sequence[int]) -> list[int]:
+        texts = (self.decode(token_ids[: count + 1]) for count in range(len(token_ids)))
+        return [len(text.rstrip("\ufffd")) for text in texts]
+
+    token_ends.__doc__ = Front.token_ends.__doc__
+
     def parse_tools(self, result: Generation, tools: Any = None) -> Any:
         """An answer's text and tool calls (`.text`, `.calls`, `.note`), in the model's own format."""
         model = self._loaded()

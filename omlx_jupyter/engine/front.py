@@ -46,6 +46,11 @@ class Front(ABC):
     def close(self) -> None:
         """End what runs as cancelled. Twice is harmless."""
 
+    def token_ends(self, token_ids: Sequence[int]) -> list[int] | None:
+        """How many characters of their text stand before each token's end; of a character that is cut between two
+        tokens, at its begin. None: this engine's tokens aren't known."""
+        return None
+
     def generate(
         self,
         prompt: str | Sequence[Message] | None = None,

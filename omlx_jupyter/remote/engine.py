@@ -118,6 +118,11 @@ class RemoteEngine(RemoteFront):
         """The text of token ids, special tokens included."""
         return str(self._ask("decode", {"token_ids": list(token_ids)})["text"])
 
+    def token_ends(self, token_ids: Sequence[int]) -> list[int]:
+        return list(self._ask("token-ends", {"token_ids": list(token_ids)})["ends"])
+
+    token_ends.__doc__ = RemoteFront.token_ends.__doc__
+
     def parse_tools(self, result: Generation, tools: Any = None) -> Any:
         """An answer's text and tool calls, in the model's own format."""
         return self.tool_parser.parsed(result, tools)

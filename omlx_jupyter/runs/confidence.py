@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..types import Generation, TokenLogprob
+from ..types import Generation
 
 Path = tuple[str, ...]
 _DECODER = json.JSONDecoder()
@@ -33,9 +33,10 @@ def confidence(answer: Generation, value: Any, engine: Any) -> Sure:
         return Sure(_probability(min(lines))) if lines else Sure()
     said = told[answer.usage.reasoning_tokens :]
     least = _probability(min((t.logprob for t in said), default=0.0))
-    if not isinstance(value, Mapping):
+    ends = engine.token_ends([token.token_id for token in said]) if isinstance(value, Mapping) else None
+    if ends is None:
         return Sure(least)
-    spans = list(_token_spans(said, engine))
+    spans = [(begin, max(end, begin + 1)) for begin, end in zip([0, *ends], ends, strict=False)]
     found: dict[str, float] = {}
     for path, begin, end in _values(answer.text):
         touched = [t.logprob for t, (first, last) in zip(said, spans, strict=True) if first < end and last > begin]
@@ -47,17 +48,6 @@ def confidence(answer: Generation, value: Any, engine: Any) -> Sure:
 def _probability(logprob: float) -> float:
     """Four digits of it."""
     return float(f"{math.exp(logprob):.4g}")
-
-
-def _token_spans(said: Sequence[TokenLogprob], engine: Any) -> Iterator[tuple[int, int]]:
-    """Where each token's characters are in the answer's text. Half a character counts for both of its tokens."""
-    at, ids = 0, list[int]()
-    for token in said:
-        ids.append(token.token_id)
-        text = str(engine.decode(ids))
-        end = len(text.rstrip("\ufffd"))
-        yield at, max(end, at + 1)
-        at = end
 
 
 def _values(text: str) -> Iterator[tuple[Path, int, int]]:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,11 +97,8 @@ class Passing:
         with self.changed:
             if self._store is not None:
                 return self._store.get(key)
-        store = open_store(self.path, writes=False)
-        try:
+        with closing(open_store(self.path, writes=False)) as store:
             return store.get(key)
-        finally:
-            store.close()
 
     def _work(self, lock: RunLock) -> None:
         store = self._store
@@ -208,15 +205,8 @@ def writing(path: Path) -> Iterator[Store]:
     """A run's file, to add records to. :raises RunError: it isn't there, somebody else writes it, or it can't be."""
     if not path.exists():
         raise RunError(f"there is no run {path}; run it again.")
-    lock = RunLock(path)
-    try:
-        store = open_store(path, writes=True)
-        try:
-            yield store
-        finally:
-            store.close()
-    finally:
-        lock.close()
+    with closing(RunLock(path)), closing(open_store(path, writes=True)) as store:
+        yield store
 
 
 def _with_folder(path: Path) -> Path:

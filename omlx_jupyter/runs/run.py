@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sized
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -190,11 +191,8 @@ def read_run(path: str | Path) -> Iterator[Record]:
 
     :raises RunError: it can't be read.
     """
-    store = open_store(Path(path).expanduser(), writes=False)
-    try:
+    with closing(open_store(Path(path).expanduser(), writes=False)) as store:
         yield from store.records()
-    finally:
-        store.close()
 
 
 def every_record(path: str | Path) -> Iterator[Record]:
@@ -202,11 +200,8 @@ def every_record(path: str | Path) -> Iterator[Record]:
 
     :raises RunError: it can't be read.
     """
-    store = open_store(Path(path).expanduser(), writes=False)
-    try:
+    with closing(open_store(Path(path).expanduser(), writes=False)) as store:
         yield from store.every()
-    finally:
-        store.close()
 
 
 def _counted(sources: Any) -> int | None:

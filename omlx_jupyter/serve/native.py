@@ -38,6 +38,7 @@ class Native:
             Route(f"{root}/stats", self.stats),
             Route(f"{root}/capabilities", self.capabilities, methods=["POST"]),
             Route(f"{root}/decode", self.decode, methods=["POST"]),
+            Route(f"{root}/token-ends", self.token_ends, methods=["POST"]),
             Route(f"{root}/tools/{{what}}", self.tools, methods=["POST"]),
         ]
 
@@ -103,6 +104,11 @@ class Native:
         body = await _json(request)
         engine = await self._house.engine(body.get("model"))
         return JSONResponse({"text": engine.decode(_ids(body))})
+
+    async def token_ends(self, request: Request) -> Response:
+        body = await _json(request)
+        engine = await self._house.engine(body.get("model"))
+        return JSONResponse({"ends": await asyncio.to_thread(engine.token_ends, _ids(body))})
 
     async def tools(self, request: Request) -> Response:
         body, what = await _json(request), request.path_params["what"]

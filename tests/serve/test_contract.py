@@ -161,6 +161,7 @@ def test_what_an_engine_says_of_itself(engines: Engines) -> None:
         able = replace(theirs.capabilities, cached=mine.capabilities.cached, why=mine.capabilities.why)
         assert able == mine.capabilities
         assert theirs.decode([5, 6, 7]) == mine.decode([5, 6, 7])
+        assert theirs.token_ends([5, 6, 7]) == mine.token_ends([5, 6, 7]) == [1, 2, 3]
         assert theirs.stats().model == mine.stats().model
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from omlx_jupyter import ImagePart, Message, SamplingParams, connect
@@ -16,6 +19,8 @@ from omlx_jupyter.errors import EngineClosedError, ModelError, OmlxError, Reques
 from omlx_jupyter.remote import flight
 from omlx_jupyter.remote.foreign import ForeignEngine
 from omlx_jupyter.remote.shapes import READ, messages_of
+from omlx_jupyter.runs.question import Question
+from omlx_jupyter.runs.run import Run
 
 from ..conftest import draw_text
 from .conftest import Served, end, start
@@ -197,6 +202,25 @@ def test_what_a_server_cant_do_is_told_once_from_its_answers(scripted: Any) -> N
     assert engine.generate("?", sampling=asked).notes == ()
     assert len(seen) == before + 1  # at once without what it refused
     assert "seed" in engine.capabilities.why
+
+
+def test_a_run_says_how_sure_a_server_was_though_it_tells_no_tokens(scripted: Any, tmp_path: Path) -> None:
+    def plan(_: int, body: dict[str, Any]) -> tuple[int, Any]:
+        tokens = [
+            {"token": t, "logprob": p, "bytes": None, "top_logprobs": []} for t, p in (('{"a":', 0.0), ("1}", -1.0))
+        ]
+        (chunk,) = text('{"a":1}')
+        chunk["choices"][0]["logprobs"] = {"content": tokens, "refusal": None}
+        return 200, [chunk]
+
+    engine, _ = scripted(plan)
+    source = np.zeros((8, 8, 3), np.uint8)
+    question = Question("How many?", schema={"type": "object"}, whole=True)
+    run = Run([source], question, tmp_path / "run.jsonl", lambda: engine)
+    run.start().wait()
+    (record,) = run.records()
+    assert (record.error, record.value, record.sure) == ("", {"a": 1}, {})
+    assert record.confidence == pytest.approx(math.exp(-1), abs=1e-4)
 
 
 def test_an_error_never_shows_the_key(scripted: Any, caplog: pytest.LogCaptureFixture) -> None:
