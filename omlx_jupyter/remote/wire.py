@@ -146,9 +146,10 @@ def generation_in(said: Item) -> Generation:
 
 
 def error_out(error: BaseException) -> Item:
-    """Errors of ours by their name; others are no news for a client."""
+    """Errors of ours by the name that a client knows them by; others are no news for it."""
     if isinstance(error, OmlxError):
-        return {"kind": type(error).__name__, "message": str(error)}
+        known = next(kind.__name__ for kind in type(error).__mro__ if hasattr(errors, kind.__name__))
+        return {"kind": known, "message": str(error)}
     return {"kind": "RequestError", "message": f"the request failed ({type(error).__name__})."}
 
 

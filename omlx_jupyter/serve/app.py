@@ -14,7 +14,7 @@ from ..errors import EngineClosedError, EngineFaultError, OmlxError, RequestErro
 from ..remote import wire
 from . import about
 from .guard import App, Bounds, Guard, Refused
-from .house import House
+from .house import House, NoSuchModelError
 from .native import Native
 from .openai_shapes import OpenAIShapes, openai_error
 from .session import Sessions
@@ -38,7 +38,7 @@ class Server:
             Route(f"{wire.ROOT}/status", self.status),
             Route(f"{wire.ROOT}/stop", self.stop, methods=["POST"]),
             *native.routes(),
-            *OpenAIShapes(self.house, self.bounds.queue).routes(),
+            *OpenAIShapes(self.house, self.bounds).routes(),
         ]
         handlers: Any = {OmlxError: _failed, Refused: _refused, TimeoutError: _late}
         made: Any = Starlette(routes=routes, exception_handlers=handlers)
@@ -68,7 +68,7 @@ async def _failed(request: Request, error: Exception) -> Response:
     status = 400 if isinstance(error, RequestError) else 422
     if isinstance(error, EngineClosedError | EngineFaultError):
         status = 503
-    if isinstance(error, RequestError) and "has no model" in str(error):
+    if isinstance(error, NoSuchModelError):
         status = 404
     return JSONResponse({"error": openai_error(error)}, status)
 

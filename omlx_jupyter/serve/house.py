@@ -17,6 +17,10 @@ _WAIT_S = 300.0  # for rows of another model to end
 _LOOK_S = 0.2
 
 
+class NoSuchModelError(RequestError):
+    """A model that the server doesn't have."""
+
+
 @dataclass
 class Slot:
     """One model that clients may name."""
@@ -41,11 +45,11 @@ class House:
         return list(self.slots)
 
     def slot(self, name: str | None) -> Slot:
-        """:raises RequestError: a model that the server doesn't have."""
+        """:raises NoSuchModelError: a model that the server doesn't have."""
         wanted = name or self.names[0]
         found = self.slots.get(wanted)
         if found is None:
-            raise RequestError(f"the server has no model {wanted[:100]!r}; it has: {', '.join(self.names)}.")
+            raise NoSuchModelError(f"the server has no model {wanted[:100]!r}; it has: {', '.join(self.names)}.")
         return found
 
     def loaded(self, name: str | None) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from typing import Any
 
 from starlette.requests import Request
@@ -15,7 +14,8 @@ from ..errors import RequestError
 from ..remote import wire
 from ..types import Generation, Usage
 from . import about
-from .guard import Bounds, Receive, Refused, Scope, Send
+from .asked import check_queue, json_object
+from .guard import Bounds, Receive, Scope, Send
 from .house import House
 from .session import Session, Sessions
 from .shelf import PictureShelf
@@ -67,14 +67,12 @@ class Native:
 
     async def submit(self, request: Request) -> Response:
         """`unknown` has the digests that have to be sent first, by request; all others are begun."""
-        body = await _json(request)
+        body = await json_object(request)
         session = self._sessions.get(body.get("session"))
         asked = body.get("requests")
         if not isinstance(asked, list) or not all(isinstance(r, dict) and isinstance(r.get("id"), int) for r in asked):
             raise RequestError("requests is a list of {id, messages, ...}.")
-        running = self._house.running()
-        if running and running + len(asked) > self._bounds.queue:
-            raise Refused(429, "the server's queue is full; try again in a moment.")
+        check_queue(self._house, len(asked), self._bounds)
         engine = await self._house.engine(session.model)
         unknown: dict[str, list[str]] = {}
         for said in asked:
@@ -87,7 +85,7 @@ class Native:
         return JSONResponse({"unknown": unknown})
 
     async def tell(self, request: Request) -> Response:
-        body = await _json(request)
+        body = await json_object(request)
         session = self._sessions.get(body.get("session"))
         for what in ("background", "cancel"):
             session.tell(what, body.get(what))
@@ -98,20 +96,20 @@ class Native:
         return JSONResponse(about.figures(engine, self._sessions.who()))
 
     async def capabilities(self, request: Request) -> Response:
-        return JSONResponse(about.capabilities(await self._house.engine((await _json(request)).get("model"))))
+        return JSONResponse(about.capabilities(await self._house.engine((await json_object(request)).get("model"))))
 
     async def decode(self, request: Request) -> Response:
-        body = await _json(request)
+        body = await json_object(request)
         engine = await self._house.engine(body.get("model"))
         return JSONResponse({"text": engine.decode(_ids(body))})
 
     async def token_ends(self, request: Request) -> Response:
-        body = await _json(request)
+        body = await json_object(request)
         engine = await self._house.engine(body.get("model"))
         return JSONResponse({"ends": await asyncio.to_thread(engine.token_ends, _ids(body))})
 
     async def tools(self, request: Request) -> Response:
-        body, what = await _json(request), request.path_params["what"]
+        body, what = await json_object(request), request.path_params["what"]
         engine = await self._house.engine(body.get("model"))
         tools = body.get("tools")
         if what == "parse":
@@ -153,17 +151,6 @@ async def _until_gone(receive: Receive, session: Session) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
     session.close()
-
-
-async def _json(request: Request) -> dict[str, Any]:
-    """:raises RequestError: the body is no JSON object."""
-    try:
-        body = json.loads(await request.body())
-    except (ValueError, RecursionError):
-        body = None
-    if not isinstance(body, dict):
-        raise RequestError("the body is no JSON object.")
-    return body
 
 
 def _ids(body: dict[str, Any]) -> list[int]:

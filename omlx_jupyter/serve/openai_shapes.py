@@ -18,7 +18,8 @@ from ..chat.completions import AsyncCompletions
 from ..chat.responses import AsyncResponses
 from ..errors import OmlxError, RequestError
 from ..remote import wire
-from .guard import Refused
+from .asked import check_queue, json_object
+from .guard import Bounds, Refused
 from .house import House
 from .pictures_named import check_messages
 
@@ -28,8 +29,8 @@ Made = TypeVar("Made")
 class OpenAIShapes:
     """`/v1/chat/completions`, `/v1/responses` and `/v1/models`."""
 
-    def __init__(self, house: House, queue: int) -> None:
-        self._house, self._queue = house, queue
+    def __init__(self, house: House, bounds: Bounds) -> None:
+        self._house, self._bounds = house, bounds
         self._began = int(time.time())
 
     def routes(self) -> list[Any]:
@@ -59,17 +60,13 @@ class OpenAIShapes:
             raise RequestError(
                 "OpenAI's shapes need its package beside the server: pip install 'omlx_jupyter[openai]'."
             )
-        try:
-            body = json.loads(await request.body())
-        except (ValueError, RecursionError):
-            body = None
-        if not isinstance(body, dict) or key not in body:
+        body = await json_object(request)
+        if key not in body:
             raise RequestError(f"the body is a JSON object with {key}.")
         check_messages(body[key])
         if body.get("timeout") is not None or body.get("extra_headers") is not None:
             raise RequestError("timeout and extra_headers are a client's own; leave them out of the body.")
-        if self._house.running() >= self._queue:
-            raise Refused(429, "the server's queue is full; try again in a moment.")
+        check_queue(self._house, 1, self._bounds)
         name = self._house.slot(body.get("model")).name
         return await self._house.engine(name), {**body, "model": name}
 
