@@ -18,7 +18,7 @@ from mlx.utils import tree_flatten
 from ..errors import ModelError
 from .detect import Checkpoint, inspect_checkpoint
 from .memory import RowCost
-from .row_proof import plain_positions
+from .row_proof import plain_positions, vocabulary
 from .taps import Taps
 from .trust import gate
 
@@ -66,7 +66,7 @@ class Drafter:
         self._token_bytes = each * size  # of keys and values
         self._width = len(self._ids) * config.hidden_size  # of a token's hidden states
         self._hidden_bytes = self._width * size
-        self._try(_vocabulary(target.checkpoint.config))
+        self._try(vocabulary(target.checkpoint.config))
         self.nbytes += sum(int(value.nbytes) for value in model.values() if isinstance(value, mx.array))  # copied there
         self.taps = Taps(target.language_model.layers, self._ids)
         self._listen(target)
@@ -175,7 +175,7 @@ def _refuse_other_target(name: str, config: Any, target: LoadedModel) -> None:
     layers = len(target.language_model.layers)
     for what, mine, theirs in (
         ("hidden size", config.hidden_size, int(text.get("hidden_size") or target.checkpoint.config["hidden_size"])),
-        ("vocabulary", config.vocab_size, _vocabulary(target.checkpoint.config)),
+        ("vocabulary", config.vocab_size, vocabulary(target.checkpoint.config)),
         ("layers", config.num_target_layers, layers),
     ):
         if mine != theirs:
@@ -186,8 +186,3 @@ def _refuse_other_target(name: str, config: Any, target: LoadedModel) -> None:
         raise ModelError(f"the drafter {name} reads layers that {target.name} doesn't have")
     if not 0 <= config.mask_token_id < config.vocab_size or config.block_size < 2:
         raise ModelError(f"the drafter {name} has a damaged config.json; get it again")
-
-
-def _vocabulary(config: dict[str, Any]) -> int:
-    text = config.get("text_config") or {}
-    return int(text.get("vocab_size") or config.get("vocab_size") or 0)

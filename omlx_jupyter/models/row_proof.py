@@ -128,18 +128,22 @@ def _in_one_group(model: Any, why: str) -> RowProof:
     return RowProof(Grouping(handles=False), why, alone=alone)
 
 
+def vocabulary(config: dict[str, Any]) -> int:
+    """The number of token ids that a checkpoint's config tells, 0 where it tells none."""
+    text = config.get("text_config") or {}
+    return int(text.get("vocab_size") or config.get("vocab_size") or 0)
+
+
 def made_up(model: Any, count: int, seed: int = 0) -> list[int]:
     """Tokens: the same every time, none of them a picture's."""
-    config = model.checkpoint.config
-    size = int((config.get("text_config") or {}).get("vocab_size") or config.get("vocab_size") or 64)
+    size = vocabulary(model.checkpoint.config) or 64
     found: list[int] = np.random.default_rng(7 + seed).integers(1, max(2, min(size, 200) - 1), count).tolist()
     return found
 
 
 def _tokens(model: Any) -> tuple[list[list[int]], list[list[int]]]:
     """Prompts and what is fed after them: made up, the same every time, none of them a picture's."""
-    config = model.checkpoint.config
-    size = int((config.get("text_config") or {}).get("vocab_size") or config.get("vocab_size") or 64)
+    size = vocabulary(model.checkpoint.config) or 64
     made = np.random.default_rng(7).integers(1, max(2, min(size, 200)), (2, max(_LENGTHS) + 8)).tolist()
     return [made[i][:n] for i, n in enumerate(_LENGTHS)], [row[-8:] for row in made]
 

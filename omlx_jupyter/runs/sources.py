@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -105,10 +106,16 @@ def _named(source: Any, number: int) -> str:
     return os.fspath(text or f"#{number}").encode("utf-8", "backslashreplace").decode()
 
 
+def _shortened(text: str) -> str:
+    """A long URL's name in a run: alike in every process, as Python's own hash is not."""
+    if len(text) <= 500:
+        return text
+    return f"{text[:480]}…{hashlib.blake2b(text.encode('utf-8', 'surrogatepass'), digest_size=8).hexdigest()}"
+
+
 def _of_text(text: str, limits: Limits) -> Iterator[Item]:
     if "://" in text[:12] or text.startswith("data:"):
-        yield Item(text if len(text) <= 500 else f"{text[:480]}…{hash(text) & 0xFFFFFFFF:08x}", None,
-                   lambda: open_images(text, limits), _FETCHED)  # fmt: skip
+        yield Item(_shortened(text), None, lambda: open_images(text, limits), _FETCHED)
         return
     file, column, name = text.partition(COLUMN)
     if column and file.lower().endswith(".parquet"):

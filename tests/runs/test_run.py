@@ -454,3 +454,18 @@ def test_what_was_corrected_and_is_done_again_is_told(folder: Path, tmp_path: Pa
     run.correct(str(folder / "1.png"), "mine")
     again = Run(folder, Question(sampling=SamplingParams(max_tokens=4)), save, lambda: tiny).start().wait()
     assert again.notes[-1] == "1 of them had been corrected: look at them again"
+
+
+def test_a_long_url_has_one_name_in_every_process() -> None:
+    ask = (
+        "from omlx_jupyter.runs.sources import items\n"
+        "from omlx_jupyter.images.decoded import Limits\n"
+        "print(next(iter(items('data:image/png;base64,' + 'A' * 900, Limits()))).source)"
+    )
+    named = {
+        subprocess.run(
+            [sys.executable, "-c", ask], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(named) == 1
