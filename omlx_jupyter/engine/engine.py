@@ -14,6 +14,7 @@ from ..cache.defaults import default_settings
 from ..cache.prefix_cache import CacheSettings
 from ..errors import EngineClosedError, ProcessError
 from ..images.decoded import Limits as ImageLimits
+from ..images.grounding import Grounding, grounding_in
 from ..types import Generation, ImagePart, Message, SamplingParams
 from .front import Front
 from .lanes import Finished, Lane, lanes_of
@@ -55,6 +56,7 @@ class Engine(Front):
         self.thinks: bool = loop.model.tokenizer.markers is not None  # its thoughts can be told from its answers
         self.path: Path = loop.model.checkpoint.path
         self.family: str = loop.model.checkpoint.model_type
+        self.grounding: Grounding = replace(grounding_in(self.path, self.family), budget=pixel_budget)
         self.context: int = loop.model.context  # tokens; 0 is unknown
         self.pixel_budget = pixel_budget
         self.drafter = ""  # the one that was named, whether or not it serves

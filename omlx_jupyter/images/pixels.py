@@ -7,6 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
+from .sizes import shrunk_size
+
 _BAND_PIXELS = 1_000_000
 _LOOK = 512  # pixels of the longer side at which the ink is looked at
 _WHITISH = 215  # mean brightness, 0 to 255, of ink that is lost on white
@@ -90,8 +92,7 @@ def _flat(band: Image.Image, top: float, ground: int = 255) -> Image.Image:
 def within(pixels: np.ndarray, budget: int) -> np.ndarray:
     """The picture itself if it has at most `budget` pixels, else a smaller one of the same shape."""
     height, width = pixels.shape[:2]
-    if width * height <= budget:
+    size = shrunk_size(width, height, budget)
+    if size == (width, height):
         return pixels
-    factor = (budget / (width * height)) ** 0.5
-    size = (max(1, int(width * factor)), max(1, int(height * factor)))
     return np.array(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from ..errors import EngineClosedError, ProcessError, RequestError
+from ..images.grounding import Grounding
 from ..types import Generation, Message, SamplingParams
 from . import wire
 from .channel import Channel
@@ -136,6 +137,11 @@ class RemoteEngine(RemoteFront):
         from ..reading.recipe import Recipe
 
         return None if self.hello.recipe is None else Recipe(**self.hello.recipe)
+
+    @property
+    def grounding(self) -> Grounding:
+        """How the model counts places in pictures."""
+        return Grounding(**self.hello.grounding)
 
     def look(self) -> wire.Item:
         """The server's figures, its requests and who else is connected.

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..errors import EngineClosedError, ModelError, RequestError
+from ..images.grounding import THOUSANDTHS
 from ..types import Generation, SamplingParams
 from .flight import MOST, Flight
 from .foreign_call import ForeignCall
@@ -33,6 +34,7 @@ class ForeignEngine(RemoteFront):
 
     is_ocr, sees, drafter, family, context = False, True, "", "openai", 0
     recipe, pixel_budget = None, 4_000_000
+    grounding = THOUSANDTHS  # a tool says so; what the model was trained on isn't known
 
     def __init__(self, url: str, model: str | None = None, *, key: str = "", image_limits: Any = None) -> None:
         """:raises EngineClosedError: nobody answers there.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from .. import errors
@@ -176,6 +176,7 @@ class Hello:
     warnings: tuple[str, ...] = ()
     drafter: str = ""
     recipe: Item | None = None  # how pages are read
+    grounding: Item = field(default_factory=dict)  # how boxes are counted
     tool_starts: tuple[str, ...] = ()
     tool_begins: tuple[str, ...] = ()
     tool_start_id: int | None = None

@@ -46,12 +46,19 @@ def doubts(records: Iterator[Record], most: int = MOST) -> list[Doubt]:
 def _of(record: Record) -> Iterator[Doubt]:
     if record.sure:
         for place, sure in record.sure.items():
-            yield Doubt(record, place, _text(_at(record.value, place)), sure)
+            yield Doubt(record, place, _text(_at(record.value, place)), sure, _box(record, place))
     elif record.lines:
         for number, line in enumerate(record.lines):
             yield Doubt(record, str(number), line["text"], math.exp(line["logprob"]), line["box"])
     elif record.confidence is not None:
         yield Doubt(record, "", record.text if record.value is None else _text(record.value), record.confidence)
+
+
+def _box(record: Record, place: str) -> Any:
+    """Of the field, or of the object around it that has a box: `total.value` stands where `total` does."""
+    while place and place not in record.places:
+        place = place.rpartition(".")[0]
+    return record.places.get(place)
 
 
 def _at(value: Any, place: str) -> Any:

@@ -14,7 +14,7 @@ from .store import JsonLines
 
 PART = 1000  # records in a part
 _TEXTS = ("source", "column", "content", "asked", "model", "prompt", "text", "finish_reason", "error", "kind")
-_JSONS = ("stamp", "sampling", "value", "lines", "usage", "sure")
+_JSONS = ("stamp", "sampling", "value", "lines", "usage", "sure", "places")
 
 
 class ParquetParts:

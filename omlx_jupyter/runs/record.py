@@ -17,7 +17,8 @@ class Record:
     """`content` is a digest of what was read; `stamp` a file's time (ns) and size then. `asked` is a digest of model,
     prompt, sampling and schema. `text` is the answer, `value` what a schema makes of it; `error` says why there is
     none. `confidence` is the probability that the model itself gave the least sure token of the answer, before any
-    grammar; `sure` the same by the value's fields. `seconds` from opening the source to its answer's end; `at` is the
+    grammar; `sure` the same by the value's fields; `places` has the corners, in the picture's pixels, of what the
+    answer says it found and where. `seconds` from opening the source to its answer's end; `at` is the
     Unix time of that."""
 
     source: str
@@ -37,6 +38,7 @@ class Record:
     error: str = ""
     confidence: float | None = None
     sure: Mapping[str, float] = field(default_factory=dict)
+    places: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
     seconds: float = 0.0
     at: float = field(default_factory=time.time)
     kind: str = "answer"  # or "correction": by a person, over what the model said

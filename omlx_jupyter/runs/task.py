@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from ..chat.pages import Reading
 from ..errors import EngineClosedError, OmlxError
 from ..images.decoded import DecodedImage
+from ..images.grounding import places
 from ..types import Generation
 from .confidence import confidence
 from .question import Question, shown_sampling
@@ -125,4 +126,12 @@ class Task:
             usage["accepted_from"] = dict(drafted)
         sure = confidence(answer, value, engine)
         made = replace(made, text=answer.text, value=value, lines=lines, usage=usage, confidence=sure.least)
-        return replace(made, sure=sure.fields, finish_reason=answer.finish_reason)
+        return replace(made, sure=sure.fields, places=self._places(answer), finish_reason=answer.finish_reason)
+
+    def _places(self, answer: Generation) -> dict[str, Sequence[tuple[float, float]]]:
+        """By the path of the field that has a box, or by what the answer calls it."""
+        if len(self._pictures) != 1:
+            return {}
+        picture = self._pictures[0]
+        found = places(answer.text, self._engine().grounding, picture.width, picture.height)
+        return {place.label or str(number): place.corners for number, place in enumerate(found, 1)}

@@ -26,6 +26,7 @@ def hello(server: str, name: str, engine: Any, models: list[str], max_body: int)
         warnings=engine.warnings,
         drafter=engine.drafter,
         recipe=None if recipe is None else asdict(recipe),
+        grounding=asdict(engine.grounding),
         tool_starts=tuple(parser.starts),
         tool_begins=tuple(parser.begins) if isinstance(parser.begins, tuple | list) else (),
         tool_start_id=parser.start_id,

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
@@ -135,23 +134,6 @@ def test_the_kit_zooms_into_pictures_of_the_conversation_without_asking(
     assert tools[2].parts == ["Error: ValueError: there is no picture 9; there are 3, counted from 1"]
     shown = capsys.readouterr().out
     assert f"← a picture, {zoomed.width} x {zoomed.height}" in shown
-
-
-@pytest.mark.parametrize(
-    ("box", "pixels"),
-    [
-        ([0, 0, 1000, 1000], (0, 0, 200, 100)),
-        ([500, 0, 1000, 500], (100, 0, 200, 50)),
-        ([-50, -5, 5000, 250], (0, 0, 200, 25)),
-        ([0, 0, 1, 1], (0, 0, 1, 1)),
-        ([999.9, 999.9, 1000, 1000], (199, 99, 200, 100)),
-    ],
-)
-def test_boxes_in_thousandths_are_pixels_of_the_picture(box: list[float], pixels: tuple[int, ...]) -> None:
-    assert toolkit.pixel_box(box, 200, 100) == pixels
-    (picture,) = open_images(noise_image(200, 100, 2))
-    left, top, right, bottom = pixels
-    np.testing.assert_array_equal(toolkit.crop(picture, box).pixels, picture.pixels[top:bottom, left:right])
 
 
 @pytest.mark.parametrize("box", [[5, 5, 5, 5], [10, 0, 5, 5], [1, 2, 3], ["a", 0, 1, 1], [float("nan"), 0, 1, 1]])

@@ -156,7 +156,18 @@ def test_responses(engines: Engines) -> None:
 def test_what_an_engine_says_of_itself(engines: Engines) -> None:
     for what in ("any", "talks", "reads"):
         mine, theirs = engines(what)
-        for name in ("name", "family", "is_ocr", "sees", "thinks", "drafter", "warnings", "context", "recipe"):
+        for name in (
+            "name",
+            "family",
+            "is_ocr",
+            "sees",
+            "thinks",
+            "drafter",
+            "warnings",
+            "context",
+            "recipe",
+            "grounding",
+        ):
             assert getattr(mine, name) == getattr(theirs, name), name
         able = replace(theirs.capabilities, cached=mine.capabilities.cached, why=mine.capabilities.why)
         assert able == mine.capabilities

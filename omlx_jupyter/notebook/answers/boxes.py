@@ -1,9 +1,12 @@
-"""A page with the boxes of its lines drawn on it: static HTML that is saved with the notebook."""
+"""A picture with what an answer found on it: static HTML that is saved with the notebook."""
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from .html import Html, html
 from .result import Result, ResultList
@@ -12,37 +15,77 @@ if TYPE_CHECKING:
     from ...images.decoded import DecodedImage
 
 _WIDEST = 900  # pixels of the picture that is kept in the notebook
+_MOST_LISTED = 200
+_MARKED = "{fill:rgba(255,140,0,.35);stroke:#e07000;stroke-width:3}"
+_DRAWN = "fill:rgba(30,120,255,.12);stroke:#1e78ff;stroke-width:1;vector-effect:non-scaling-stroke"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A polygon in the picture's pixels and what is said of it."""
+
+    corners: Sequence[tuple[float, float]]
+    title: str
 
 
 def show_boxes(value: Result | ResultList) -> None:
-    """Display each page of an answer with its lines' boxes; pages read whole have none."""
+    """Display each picture of an answer with the lines that were read there, or with the boxes that the answer names.
+    Nothing for pages read whole without boxes."""
     from IPython.display import HTML, display
 
     for result in [value] if isinstance(value, Result) else value:
-        if isinstance(result, Result) and result.lines and result.images:
+        if isinstance(result, Result) and result.images and (result.lines or result.places):
             display(HTML(str(boxes_html(result))))
 
 
 def boxes_html(result: Result) -> Html:
-    """The page as a picture under one polygon a line; a line's text is its polygon's title."""
+    """The picture under one polygon a line, or a place that the answer names. Pointed at or reached by Tab it says what
+    it is; places are listed below too, and one of the list that is pointed at is marked on the picture."""
     picture: DecodedImage = result.images[0]
+    if result.lines:
+        return _drawn(picture, [Shape(line.box, f"{line.text} ({line.logprob:.2f})") for line in result.lines], "lines")
+    return _listed(picture, [Shape(place.corners, place.label or "?") for place in result.places])
+
+
+def _drawn(picture: DecodedImage, shapes: Sequence[Shape], what: str) -> Html:
     data = base64.b64encode(picture.png(_WIDEST)).decode()
-    shapes = Html()
-    for line in result.lines:
-        corners = " ".join(f"{x:.1f},{y:.1f}" for x, y in line.box)
-        title = f"{line.text} ({line.logprob:.2f})"
-        shape = html('<polygon points="{}" tabindex="0"><title>{}</title></polygon>', corners, title)
-        shapes = Html(shapes + shape)
+    made = Html()
+    for shape in shapes:
+        corners = " ".join(f"{x:.1f},{y:.1f}" for x, y in shape.corners)
+        polygon = html('<polygon points="{}" tabindex="0"><title>{}</title></polygon>', corners, shape.title)
+        made = Html(made + polygon)
     width, height = picture.width, picture.height
     return html(
-        '<svg viewBox="0 0 {} {}" role="img" aria-label="The page with its lines" style="max-width:{}px;width:100%">'
+        '<svg viewBox="0 0 {} {}" role="img" aria-label="The page with its {}" style="max-width:{}px;width:100%">'
         '<image href="data:image/png;base64,{}" width="{}" height="{}"/><g style="{}">{}</g></svg>',
         width,
         height,
+        what,
         min(width, _WIDEST),
         data,
         width,
         height,
-        "fill:rgba(30,120,255,.12);stroke:#1e78ff;stroke-width:1;vector-effect:non-scaling-stroke",
-        shapes,
+        _DRAWN,
+        made,
+    )
+
+
+def _listed(picture: DecodedImage, shapes: Sequence[Shape]) -> Html:
+    """With a list of the shapes; whichever of the two is pointed at, or has the focus, marks the other: by CSS, so that
+    it works in a saved notebook too."""
+    name = f"omlx-places-{uuid4().hex[:12]}"
+    items, rules = Html(), []
+    for number, shape in enumerate(shapes[:_MOST_LISTED], 1):
+        items = Html(items + html('<li tabindex="0">{}</li>', shape.title))
+        chosen = f"nth-child({number}):is(:hover, :focus)"
+        rules.append(f".{name}:has(li:{chosen}) polygon:nth-child({number})" + _MARKED)
+        rules.append(f".{name}:has(polygon:{chosen}) li:nth-child({number})" + "{outline:2px solid #e07000}")
+    if len(shapes) > _MOST_LISTED:
+        items = Html(items + html("<li>and {} more</li>", len(shapes) - _MOST_LISTED))
+    return html(
+        '<style>{}</style><div class="{}">{}<ol style="columns:16em">{}</ol></div>',
+        Html("".join(rules)),  # of numbers and the name alone
+        name,
+        _drawn(picture, shapes, "places"),
+        items,
     )

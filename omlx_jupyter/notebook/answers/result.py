@@ -17,6 +17,7 @@ from .thoughts import Thought
 
 if TYPE_CHECKING:
     from ...chat.pages import TextLine
+    from ...images.grounding import Grounding, Place
 
 _NAMES = {"length": "cut at max tokens", "cancelled": "interrupted", "error": "failed"}
 
@@ -39,8 +40,10 @@ class Result:
         messages: Sequence[Message] = (),
         tool_calls: Sequence[Any] = (),
         thought_s: float = 0.0,
+        grounding: Grounding | None = None,
     ) -> None:
         self.generation = generation
+        self._grounding = grounding
         self.thought_s = thought_s  # how long the thought took, where somebody watched
         self.source = source  # what was read, for answers of many pictures
         self.messages = [*messages, Message("assistant", [generation.text])] if messages else []
@@ -75,6 +78,17 @@ class Result:
         """A page's lines in reading order, each with its text, box and mean log-probability; empty for an answer
         to a whole picture."""
         return getattr(self.generation, "lines", ())
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """What an answer to one picture locates, in pixels of it; empty for an answer without boxes. Models write boxes
+        in coordinates of their own, which are turned into pixels by the family's."""
+        from ...images.grounding import THOUSANDTHS, places
+
+        pictures = [image for image in self.images if hasattr(image, "width")]
+        if len(pictures) != 1:
+            return ()
+        return places(self.text, self._grounding or THOUSANDTHS, pictures[0].width, pictures[0].height)
 
     @property
     def usage(self) -> Usage:

@@ -9,6 +9,7 @@ from typing import Any
 from IPython.core.error import UsageError
 
 from ...types import Message
+from ..answers.boxes import show_boxes
 from ..answers.result import Result
 from ..plain import tell
 from ..settings.config import settings
@@ -89,6 +90,8 @@ def ask_cell(shell: Any, args: Any, parts: Sequence[Any], names: Mapping[str, An
     result = with_tools(shell, args, request, names) if args.tools else run.ask(shell, request)
     if args.chat:
         _keep_turn(args.chat, cell_id(shell), user, result)
+    if args.boxes:
+        show_boxes(result)
     if model is not None:
         return structured.instance_of(model, result)
     if args.table:
@@ -111,6 +114,8 @@ def _check(args: Any) -> None:
         raise UsageError("%%vlm: --begin doesn't go together with --json, --table or --tools; leave it out.")
     if args.begin and args.think:
         raise UsageError("%%vlm: --begin starts the answer, so that no thought comes before it; leave --think out.")
+    if args.boxes and args.background:
+        raise UsageError("%%vlm: --boxes doesn't go together with --background; display(job.result().places) later.")
     if args.think is False and args.think_budget is not None:
         raise UsageError("%%vlm: --no-think and --think-budget don't go together; use one of them.")
 

@@ -273,10 +273,15 @@ def _begin(
     drafts = settings().drafts if draft is None else draft
     known: dict[str, Any] = {"draft": drafts, "hint": hint_text(hint), "begin": begin}
 
+    used: list[Any] = []
+
     def start(engine: Any) -> Any:
+        used[:] = [engine.grounding]
         chosen = for_model(settings(), params, engine.name, engine.thinks)
         return read_picture(engine, opened, prompt, chosen, whole, system, **known)
 
     parts: list[Any] = [*(ImagePart(image) for image in opened), *([prompt] if prompt else [])]
     asked = [Message("user", parts)]
-    return session.submit(start), lambda generation: Result(generation, opened, prompt or "", messages=asked)
+    return session.submit(start), lambda generation: Result(
+        generation, opened, prompt or "", messages=asked, grounding=used[0]
+    )

@@ -42,13 +42,14 @@ _DRAFTS = (
     Option("--no-draft", "nothing that is known already is put before the model"),
 )  # fmt: skip
 _OUT = Option("-o, --out", "bind the value to a name", "NAME", is_name)
+_BOXES = Option("--boxes", "draw on the picture what was read there, or the boxes that the answer names")
 _MOST = Option("--max-tokens", "longest answer", "N", positive)
 OCR = (
     Option("--prompt", "ask this instead of the model's own words for reading", "TEXT"),
     _MOST,
     Option("--all-frames", "all frames of an animated picture or TIFF"),
     Option("--whole", "hand pages over as they are, not line by line"),
-    Option("--boxes", "draw the lines on the page"),
+    _BOXES,
     Option("--save", "(.jsonl, .sqlite or .parquet) each answer is in the file as soon as it is there, and after a "
            "kill or an interrupt the same line goes on; SOURCE may also be a folder; the value is a Run", "FILE"),
     Option("--background", "with --save: return at once"),
@@ -72,6 +73,7 @@ VLM = (
     Option("--background", "return at once with a Job (%omlx jobs)"),
     Option("--json", "a pydantic model or JSON schema; the value is an instance", "MODEL"),
     Option("--table", "the value is a DataFrame"),
+    _BOXES,
     Option("--tools", "what the model may call: functions of the notebook, `pictures` (zoom, crop and rotate on the "
            "conversation's pictures), mcp:NAME (an MCP server); each call asks first, unless --yes", "F,G"),
     Option("--yes", "the functions of --tools run without asking"),

@@ -15,7 +15,7 @@ from ..answers.result import Result
 from ..plain import name as on_one_line
 from ..plain import tell
 from ..settings.config import settings
-from ..work import mcp_servers, run, tool_loop
+from ..work import mcp_servers, run, session, tool_loop
 from ..work.tools import KIT, SERVER, Tool, kit, of_function, schemas
 from .arguments import resolve_source
 
@@ -54,7 +54,7 @@ def named(names: Mapping[str, Any], words: str, pictures: Sequence[DecodedImage]
     found: list[Tool] = []
     for word in (word.strip() for word in words.split(",")):
         if word == KIT and KIT not in names:
-            found += kit(pictures)
+            found += kit(pictures, session.engine().grounding)
         elif word.startswith(SERVER):
             found += mcp_servers.tools_of(word.removeprefix(SERVER))
         elif word:

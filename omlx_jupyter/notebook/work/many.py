@@ -140,7 +140,14 @@ def _openers() -> ThreadPoolExecutor:
 def _collect(handle: Any, item: Any, prompt: str | None) -> Result | Failure:
     engine = session.current_engine()
     try:
-        return Result(handle.result(), [item], prompt or "", engine.name if engine else "", source=name_of(item))
+        return Result(
+            handle.result(),
+            [item],
+            prompt or "",
+            engine.name if engine else "",
+            source=name_of(item),
+            grounding=engine.grounding if engine else None,
+        )
     except OmlxError as error:
         return Failure(error, name_of(item))
 

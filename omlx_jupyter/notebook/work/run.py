@@ -147,6 +147,7 @@ def result_of(handle: Any, request: Ask, thought_s: float = 0.0) -> Result:
         messages=request.messages,
         tool_calls=calls,
         thought_s=thought_s,
+        grounding=running.grounding if running else None,
     )
 
 

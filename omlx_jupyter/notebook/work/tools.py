@@ -11,6 +11,7 @@ from IPython.core.error import UsageError
 from ...chat.function_schema import call_with, function_schema, misfit
 from ...chat.messages import tool_schemas
 from ...images.decoded import DecodedImage
+from ...images.grounding import THOUSANDTHS, Grounding
 
 KIT = "pictures"
 SERVER = "mcp:"
@@ -41,8 +42,8 @@ def of_function(function: Callable[..., Any], name: str) -> Tool:
     return Tool(schema["function"]["name"], schema, lambda arguments: call_with(function, arguments))
 
 
-def kit(pictures: Sequence[DecodedImage]) -> list[Tool]:
-    """zoom, crop and rotate over a conversation's `pictures`, which may grow."""
+def kit(pictures: Sequence[DecodedImage], grounding: Grounding = THOUSANDTHS) -> list[Tool]:
+    """zoom, crop and rotate over a conversation's `pictures`, which may grow; boxes as the model counts them."""
     from ...images import toolkit
 
     def chosen(number: int) -> DecodedImage:
@@ -55,15 +56,15 @@ def kit(pictures: Sequence[DecodedImage]) -> list[Tool]:
         "items": {"type": "number"},
         "minItems": 4,
         "maxItems": 4,
-        "description": "[left, top, right, bottom] in thousandths of the picture's width and height, 0 to 1000",
+        "description": grounding.words(),
     }
     number = {"type": "integer", "minimum": 1, "description": "which picture of the conversation, counted from 1"}
     degrees = {"type": "number", "description": "clockwise"}
     return [
         _of_kit("zoom", "Look closer at a part of a picture: it comes back enlarged.", {"picture": number, "box": box},
-                lambda a: toolkit.zoom(chosen(a["picture"]), a["box"])),
+                lambda a: toolkit.zoom(chosen(a["picture"]), a["box"], grounding)),
         _of_kit("crop", "Cut a part out of a picture, at its own size.", {"picture": number, "box": box},
-                lambda a: toolkit.crop(chosen(a["picture"]), a["box"])),
+                lambda a: toolkit.crop(chosen(a["picture"]), a["box"], grounding)),
         _of_kit("rotate", "Turn a picture.", {"picture": number, "degrees": degrees},
                 lambda a: toolkit.rotate(chosen(a["picture"]), a["degrees"])),
     ]  # fmt: skip
