@@ -243,6 +243,7 @@ class Delta:
     token_ids: tuple[int, ...] = ()
     thinking: str = ""
     reasoning: bool = False  # `token_ids` are of the thought, its markers included
+    logprobs: tuple[TokenLogprob, ...] = ()  # of `token_ids`, where they were asked for
 
 
 @dataclass(frozen=True)

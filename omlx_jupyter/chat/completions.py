@@ -11,7 +11,7 @@ import anyio
 
 from ..engine.request import RequestHandle
 from ..errors import RequestError
-from ..types import Delta, Generation, Message
+from ..types import Delta, Generation, Message, TokenLogprob
 from .messages import from_openai
 from .options import asked_of
 from .tool_stream import CallPiece, ToolStream
@@ -25,6 +25,7 @@ class _Choice:
     def __init__(self, engine: Any, index: int, handle: RequestHandle, tools: list[dict[str, Any]] | None) -> None:
         self._engine, self.index, self.handle, self.tools = engine, index, handle, tools
         self._stream = ToolStream(engine.tool_parser, tools) if tools else None
+        self._untold: list[TokenLogprob] = []  # of tokens that no chunk has told yet
 
     def whole(self, result: Generation) -> tuple[dict[str, Any], str]:
         """OpenAI's choice, and what was noted of it."""
@@ -37,25 +38,26 @@ class _Choice:
             message["tool_calls"] = [_openai_call(call) for call in parsed.calls]
             message["content"] = parsed.text or None
             reason = "tool_calls"
-        logprobs = self._logprobs(result)
+        logprobs = None if result.logprobs is None else self._logprobs(result.logprobs)
         made = {"index": self.index, "finish_reason": reason, "message": message, "logprobs": logprobs}
         return made, parsed.note if parsed else ""
 
-    def _logprobs(self, result: Generation) -> dict[str, Any] | None:
-        if result.logprobs is None:
-            return None
-
+    def _logprobs(self, told: Iterable[TokenLogprob]) -> dict[str, Any]:
         def entry(token: int, logprob: float) -> dict[str, Any]:
             text = self._engine.decode([token])
             return {"token": text, "bytes": list(text.encode()), "logprob": logprob}
 
-        content = [
-            {**entry(t.token_id, t.logprob), "top_logprobs": [entry(i, p) for i, p in t.top]} for t in result.logprobs
-        ]
+        content = [{**entry(t.token_id, t.logprob), "top_logprobs": [entry(i, p) for i, p in t.top]} for t in told]
         return {"content": content, "refusal": None}
+
+    def told(self) -> dict[str, Any] | None:
+        """The log-probabilities of tokens that no chunk has told yet, in OpenAI's shape."""
+        untold, self._untold = self._untold, []
+        return self._logprobs(untold) if untold else None
 
     def pieces(self, delta: Delta) -> Iterator[dict[str, Any]]:
         """A piece of the answer as deltas: its text, and the tool calls as they come."""
+        self._untold += delta.logprobs
         text, calls = (delta.text, ()) if self._stream is None else self._stream.feed(delta)
         if delta.thinking:
             yield {"reasoning_content": delta.thinking}
@@ -121,7 +123,9 @@ class _Call:
         completion.omlx = {"detail": results[0].detail, "notes": list(dict.fromkeys(notes))}  # type: ignore[attr-defined]
         return completion
 
-    def chunk(self, index: int, delta: dict[str, Any], reason: str | None = None, usage: Any = None) -> Any:
+    def chunk(
+        self, choice: _Choice, delta: dict[str, Any], reason: str | None = None, usage: dict[str, Any] | None = None
+    ) -> Any:
         from openai.types.chat import ChatCompletionChunk
 
         return ChatCompletionChunk.model_validate(
@@ -130,24 +134,26 @@ class _Call:
                 "object": "chat.completion.chunk",
                 "created": self.created,
                 "model": self.model,
-                "choices": [{"index": index, "delta": delta, "finish_reason": reason}],
+                "choices": [
+                    {"index": choice.index, "delta": delta, "finish_reason": reason, "logprobs": choice.told()}
+                ],
                 "usage": usage,
             }
         )
 
     def begin(self) -> Iterator[Any]:
         for choice in self.choices:
-            yield self.chunk(choice.index, {"role": "assistant", "content": ""})
+            yield self.chunk(choice, {"role": "assistant", "content": ""})
 
     def chunks(self, choice: _Choice, pieces: Iterable[Delta], ended: bool, last: bool) -> Iterator[Any]:
         """What came of a choice; at the very `last` end the usage of all."""
         for piece in pieces:
             for delta in choice.pieces(piece):
-                yield self.chunk(choice.index, delta)
+                yield self.chunk(choice, delta)
         if ended:
             delta, reason = choice.last()
             usage = _usage([c.handle.result() for c in self.choices]) if last else None
-            yield self.chunk(choice.index, delta, reason, usage)
+            yield self.chunk(choice, delta, reason, usage)
 
 
 def _beginning(told: list[Message]) -> str:

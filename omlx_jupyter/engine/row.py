@@ -203,7 +203,8 @@ class Row:
             answer.text.append(said)
         again = len(answer.token_ids) <= len(self.request.said.token_ids)  # computed again, after its row was dropped
         if (thought or said or token is not None) and not again:
-            self.request.events.put(Delta(said, () if token is None else (token,), thought, self._reasons))
+            told = () if token is None else tuple(answer.logprobs[-1:])
+            self.request.events.put(Delta(said, () if token is None else (token,), thought, self._reasons, told))
 
 
 def _bytes_of(part: Any) -> int:

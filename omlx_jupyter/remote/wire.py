@@ -117,11 +117,19 @@ def frames(data: memoryview, size: Callable[[Item], int]) -> Iterator[tuple[Item
 
 
 def delta_out(delta: Delta) -> list[Any]:
-    return [delta.text, delta.token_ids, delta.thinking, delta.reasoning]
+    return [delta.text, delta.token_ids, delta.thinking, delta.reasoning, logprobs_out(delta.logprobs)]
 
 
 def delta_in(said: Sequence[Any]) -> Delta:
-    return Delta(said[0], tuple(said[1]), said[2], said[3])
+    return Delta(said[0], tuple(said[1]), said[2], said[3], tuple(logprobs_in(said[4])))
+
+
+def logprobs_out(told: Sequence[TokenLogprob]) -> list[Any]:
+    return [[t.token_id, t.logprob, t.top] for t in told]
+
+
+def logprobs_in(said: Sequence[Any]) -> list[TokenLogprob]:
+    return [TokenLogprob(i, p, tuple((j, q) for j, q in top)) for i, p, top in said]
 
 
 def usage_out(usage: Usage) -> Item:
@@ -133,14 +141,12 @@ def usage_in(said: Item) -> Usage:
 
 
 def generation_out(made: Generation) -> Item:
-    logprobs = None if made.logprobs is None else [[t.token_id, t.logprob, t.top] for t in made.logprobs]
+    logprobs = None if made.logprobs is None else logprobs_out(made.logprobs)
     return {**asdict(made), "usage": usage_out(made.usage), "logprobs": logprobs}
 
 
 def generation_in(said: Item) -> Generation:
-    logprobs = said["logprobs"]
-    if logprobs is not None:
-        logprobs = [TokenLogprob(i, p, tuple((j, q) for j, q in top)) for i, p, top in logprobs]
+    logprobs = None if said["logprobs"] is None else logprobs_in(said["logprobs"])
     made = {**said, "usage": usage_in(said["usage"]), "notes": tuple(said["notes"]), "logprobs": logprobs}
     return Generation(**made)
 

@@ -107,6 +107,31 @@ def test_pictures_keep_their_order_over_turns(tiny: Any) -> None:
     assert tiny.chat.completions.create(messages=[*messages, *again], max_tokens=2).usage.prompt_tokens > 0
 
 
+def test_streamed_logprobs_are_those_of_the_whole(tiny: Any) -> None:
+    asked: dict[str, Any] = {
+        "messages": [{"role": "user", "content": [picture(data_url("ab é 12"))]}],
+        "logprobs": True,
+        "top_logprobs": 2,
+        "max_tokens": 12,
+        "n": 2,
+        "temperature": 0.0,
+    }
+    whole = tiny.chat.completions.create(**asked)
+    chunks = list(tiny.chat.completions.create(**asked, stream=True))
+    for index, choice in enumerate(whole.choices):
+        own = [c.choices[0] for c in chunks if c.choices and c.choices[0].index == index]
+        told = [entry for c in own if c.logprobs for entry in c.logprobs.content]
+        wanted = choice.logprobs.content
+        assert [e.token for e in told] == [e.token for e in wanted]
+        # The last digits depend on how many rows shared a step
+        assert [e.logprob for e in told] == pytest.approx([e.logprob for e in wanted], abs=1e-4)
+        assert [[t.token for t in e.top_logprobs] for e in told] == [[t.token for t in e.top_logprobs] for e in wanted]
+        text = [c.delta.content for c in own if c.delta.content]
+        assert sum(1 for c in own if c.logprobs) >= len(text)  # as it comes, not at the end
+    plain = tiny.chat.completions.create(**{**asked, "logprobs": False, "top_logprobs": None, "n": 1}, stream=True)
+    assert all(c.choices[0].logprobs is None for c in plain if c.choices)
+
+
 def test_logprobs(tiny: Any) -> None:
     made = tiny.chat.completions.create(
         messages=[{"role": "user", "content": [picture(data_url("ab"))]}], logprobs=True, top_logprobs=2, max_tokens=3

@@ -56,8 +56,11 @@ def test_pictures_schemas_and_streams(ours: Served) -> None:
         schema = SamplingParams(max_tokens=60, json_schema={"enum": [17]}, seed=3, top_k=5, logprobs=2)
         found, mine = engine.submit("?", sampling=schema).result(60), native.submit("?", sampling=schema).result(60)
         assert (found.text, json.loads(found.text)) == (mine.text, 17)
-        assert set(engine.lacks) == {"logprobs"}  # our own streams of OpenAI's shape have none
-        assert "logprobs" in found.notes[0]
+        assert not engine.lacks
+        assert not found.notes
+        told, own = found.logprobs or [], mine.logprobs or []
+        assert [(t.logprob, [p for _, p in t.top]) for t in told] == [(t.logprob, [p for _, p in t.top]) for t in own]
+        assert len(told) >= 3
         assert engine.stats().finished == 2
 
 
