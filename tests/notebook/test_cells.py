@@ -256,6 +256,31 @@ def test_pages_of_a_pdf(shell: InteractiveShell, pdf: Path, capsys: Any) -> None
     assert len(run(shell, f"%ocr {pdf}")) == 5
 
 
+def test_an_interrupted_map_says_how_far_it_came(
+    shell: InteractiveShell, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    for n in range(6):
+        draw_text(f"Number {n}").save(tmp_path / f"{n}.png")
+    shell.user_ns["paths"] = sorted(tmp_path.glob("[0-9].png"))
+    real, calls = many._collect, []
+
+    def pressed(*what: Any) -> Any:
+        calls.append(what)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return real(*what)
+
+    monkeypatch.setattr(many, "_collect", pressed)
+    shell.run_cell("from omlx_jupyter import ocr\nall_read = ocr.map(paths, concurrency=1)")
+    shown = capsys.readouterr()
+    assert "Interrupted: 3 of 6 are kept in _; run it again to go on." in shown.out + shown.err
+    assert "Traceback" not in shown.out + shown.err
+    assert "all_read" not in shell.user_ns
+    assert [Path(result.source).name for result in shell.user_ns["_"]] == ["0.png", "1.png", "2.png"]
+    assert run(shell, "ocr.map(paths, concurrency=1)")[5].text == "Number 5"
+    assert len(calls) == 4 + 3  # what was kept wasn't read again
+
+
 def test_an_interrupted_run_goes_on(shell: InteractiveShell, tmp_path: Path, monkeypatch: Any) -> None:
     for n in range(6):
         draw_text(f"Number {n}").save(tmp_path / f"{n}.png")

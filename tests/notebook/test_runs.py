@@ -106,6 +106,22 @@ def test_an_interrupt_pauses_and_the_same_line_goes_on(
     assert whole.figures().kept == kept, time.monotonic() - began
 
 
+def test_a_saved_map_that_is_interrupted_is_paused_without_a_traceback(
+    shell: InteractiveShell, monkeypatch: Any, capsys: Any, tmp_path: Path
+) -> None:
+    shell.user_ns["pictures"] = [noise_image(120, 90, n) for n in range(20)]
+    from omlx_jupyter.runs import run as runs
+
+    def pressed(self: Any, tell: Any = None) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs.Run, "wait", pressed)
+    shell.run_cell("from omlx_jupyter import ocr\nocr.map(pictures, save='m.jsonl', whole=True, max_tokens=2)")
+    shown = capsys.readouterr()
+    assert "are in m.jsonl; run it again to go on." in shown.out + shown.err
+    assert "Traceback" not in shown.out + shown.err
+
+
 def test_words_that_are_none_are_told(shell: InteractiveShell, scans: Path) -> None:
     from omlx_jupyter import ocr, vlm
     from omlx_jupyter.errors import RequestError

@@ -11,7 +11,7 @@ from ..plain import bar
 from . import live
 from .terminal_view import PlainView, terminal_view
 from .thoughts import NO_THOUGHT, Heard, Thought
-from .view import View, is_static, phase_line, shows_updates
+from .view import Unfailing, View, is_static, phase_line, shows_updates
 
 TICK_S = 0.05
 UPDATES_PER_S = 8
@@ -156,7 +156,7 @@ def make_view(shell: Any, images: Sequence[Any] = (), stoppable: bool = True) ->
     return NotebookView(images, stoppable) if shows_updates(kernel) else PlainView()
 
 
-def tell_many(view: View) -> Any:
+def tell_many(view: View | Unfailing) -> Any:
     """A progress line for many pictures: 12/40 pictures · 3.1 a second."""
 
     def tell(done: int, total: int, failed: int, seconds: float) -> None:
@@ -164,8 +164,9 @@ def tell_many(view: View) -> Any:
         line = f"{bar(done / max(1, total))} {done}/{total} pictures{rate}{f' · {failed} failed' if failed else ''}"
         if line != said[0] and (done == total or time.monotonic() - when[0] > 0.2):
             said[0], when[0] = line, time.monotonic()
-            if not isinstance(view, PlainView) or seconds > 1:
+            if not plain or seconds > 1:
                 view.status(line)
 
     said, when = [""], [0.0]
+    plain = isinstance(view.view if isinstance(view, Unfailing) else view, PlainView)
     return tell

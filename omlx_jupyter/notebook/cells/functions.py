@@ -15,11 +15,13 @@ from ...runs.question import Question
 from ...runs.run import Run
 from ...types import Generation, ImagePart, Message, SamplingParams
 from ..answers.result import Result, ResultList
+from ..answers.stream_view import make_view, tell_many
+from ..answers.view import Unfailing
 from ..settings.config import settings
 from ..settings.per_model import for_model
-from ..work import runs, session
+from ..work import run, runs, session
 from ..work.hints import hint_text, hints_for
-from ..work.many import read_many
+from ..work.many import finished_of, many_kept, read_many
 from . import structured
 
 
@@ -173,16 +175,29 @@ def read_pictures(
     sampling: dict[str, Any],
 ) -> ResultList:
     """`ocr.map`."""
-    items = list(pictures)
-    return read_many(
-        items,
-        prompt,
-        settings().filled(params_of(sampling)),
-        ahead=max(1, concurrency),
-        whole=whole,
-        draft=settings().drafts if draft is None else draft,
-        hints=hints_for(hint, len(items)),
-    )
+    from IPython.core.getipython import get_ipython
+
+    items, filled, shell = list(pictures), settings().filled(params_of(sampling)), get_ipython()
+    view = Unfailing(make_view(shell)) if shell is not None else None
+    try:
+        return read_many(
+            items,
+            prompt,
+            filled,
+            tell_many(view) if view is not None else None,
+            ahead=max(1, concurrency),
+            whole=whole,
+            draft=settings().drafts if draft is None else draft,
+            hints=hints_for(hint, len(items)),
+        )
+    except KeyboardInterrupt:
+        done = finished_of(items, prompt, filled, whole)
+        if shell is not None:
+            run.keep_as_last(shell, done, None)
+        raise many_kept(len(done), len(items)) from None
+    finally:
+        if view is not None:
+            view.fail()
 
 
 ocr.map = _map  # type: ignore[attr-defined]

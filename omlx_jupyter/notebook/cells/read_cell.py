@@ -19,7 +19,7 @@ from ..plain import tell
 from ..settings.config import settings
 from ..work import run, runs
 from ..work.hints import hints_for
-from ..work.many import finished_of, read_many
+from ..work.many import finished_of, many_kept, read_many
 from .arguments import drafting_from, resolve_source
 
 
@@ -67,10 +67,9 @@ def _saved(shell: Any, args: Any, names: Mapping[str, Any]) -> Run:
         return made
     try:
         return runs.follow(made, shell)
-    except KeyboardInterrupt:
+    except run.Interrupted:
         run.keep_as_last(shell, made, args.out)
-        told = f"Paused: {made.figures().line()} are in {made.path}; run it again to go on."
-        raise run.Interrupted(None, told) from None
+        raise
 
 
 def _listed(value: Any) -> list[Any]:
@@ -124,8 +123,7 @@ def _read_many(
         done = finished_of(items, args.prompt, sampling, args.whole)
         run.keep_as_last(shell, done, args.out)
         view.finish(done)
-        told = f"Interrupted: {len(done)} of {len(items)} are kept in _; run it again to go on."
-        raise run.Interrupted(None, told) from None
+        raise many_kept(len(done), len(items)) from None
     except BaseException:
         view.fail()
         raise

@@ -21,6 +21,7 @@ from ..settings import per_model
 from ..settings.config import settings
 from ..settings.per_model import for_model
 from . import session
+from .run import Interrupted
 
 AHEAD = 16  # pictures that are read, queued or running at a time
 _TICK_S = 0.02
@@ -82,6 +83,11 @@ def finished_of(items: Sequence[Any], prompt: str | None, sampling: SamplingPara
     """What an interrupted run of these items has."""
     keys = _keys(items, prompt, sampling, whole)
     return ResultList(_finished[key] for key in keys if key in _finished)
+
+
+def many_kept(done: int, count: int) -> Interrupted:
+    """What is said where a run of many pictures was interrupted."""
+    return Interrupted(None, f"Interrupted: {done} of {count} are kept in _; run it again to go on.")
 
 
 def _keys(items: Sequence[Any], prompt: str | None, sampling: SamplingParams, whole: bool) -> list[Any]:

@@ -22,7 +22,7 @@ class Interrupted(KeyboardInterrupt):
     """An interrupt, told in one line instead of a traceback."""
 
     def __init__(self, result: Result | None, told: str = "") -> None:
-        super().__init__()
+        super().__init__(*([told] if told else []))
         self.result, self._told = result, told
 
     def _render_traceback_(self) -> list[str]:

@@ -21,6 +21,7 @@ from ..plain import bar, tell
 from ..settings.config import settings
 from ..settings.per_model import for_model
 from . import session
+from .run import Interrupted
 
 
 class _Reviewed:
@@ -92,7 +93,7 @@ def begin(
 def follow(run: Run, shell: Any = None) -> Run:
     """Show how far a run is until it has ended.
 
-    :raises KeyboardInterrupt: it was paused; the same call goes on.
+    :raises Interrupted: it was paused; the same call goes on.
     :raises RunError: it could not go on.
     """
     view = Unfailing(make_view(shell)) if shell is not None else None
@@ -109,9 +110,12 @@ def follow(run: Run, shell: Any = None) -> Run:
 
     try:
         run.wait(show)
-    except BaseException:
+    except BaseException as error:
         if view is not None:
             view.fail()
+        if isinstance(error, KeyboardInterrupt):
+            told = f"Paused: {run.figures().line()} are in {run.path}; run it again to go on."
+            raise Interrupted(None, told) from None
         raise
     if view is not None:
         view.fail()
