@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..engine.engine import Engine
-from ..engine.phase import Phase
-from ..engine.readable import Readable
-from ..engine.request import Progress, RequestHandle, new_group
-from ..errors import OmlxError
+from ..engine.request import RequestHandle, new_group
+from ..errors import OmlxError, RequestError
 from ..types import (
     Delta,
     FinishReason,
@@ -21,13 +18,15 @@ from ..types import (
     Message,
     SamplingParams,
     TokenLogprob,
-    Usage,
 )
+from .several import Several
 
 if TYPE_CHECKING:
     from ..images.decoded import DecodedImage
+    from ..models.layout_model import LayoutModel
     from ..reading.recipe import Recipe
     from ..reading.types import Box, Line, Page
+    from .documents import CutDocument, RegionDocument
 
 _SPARE_TOKENS = 16  # of a piece's answer, over a character every three pixels
 
@@ -69,15 +68,28 @@ def read_picture(
     draft: bool = True,
     hint: str = "",
     begin: str = "",
+    layout: LayoutModel | bool = False,
 ) -> Reading:
     """Read pictures as their checkpoint wants it: one picture without a prompt by its recipe, unless `whole`.
 
+    With `layout`, a detector or True for white space, that picture is read region by region (chat/documents.py).
     `draft`, `hint` and `begin` are as in `Engine.submit`; without a hint what the pictures' sources say is one.
 
     :raises EngineClosedError: the engine was closed.
+    :raises RequestError: a layout is wanted of several pictures, or beside a prompt.
+    :raises ModelError: the detector failed.
     """
-    alone = len(pictures) == 1 and not (prompt or system or whole or begin)
-    recipe = recipe_for(engine) if alone else None
+    alone = len(pictures) == 1 and not (prompt or system or begin)
+    if layout is not False:
+        from .documents import read_document
+
+        if not alone:
+            raise RequestError(
+                "a layout is of one picture, whose regions have words of their own; leave the others out."
+            )
+        detector = None if layout is True else layout
+        return read_document(engine, pictures[0], detector, sampling, draft=draft, hint=hint)
+    recipe = recipe_for(engine) if alone and not whole else None
     if recipe is not None:
         return read_page(engine, pictures[0], recipe, sampling, draft=draft, hint=hint)
     parts: list[Any] = [*(ImagePart(picture) for picture in pictures), *([prompt] if prompt else [])]
@@ -94,6 +106,7 @@ def read_page(
     *,
     draft: bool = True,
     hint: str = "",
+    figures: bool = False,
 ) -> PageHandle:
     """Cut the page, queue its pieces and return; the handle is used as a `RequestHandle` is.
 
@@ -104,7 +117,7 @@ def read_page(
     from ..images.decoded import DecodedImage
 
     began = time.monotonic()
-    page = _cut(picture, recipe)
+    page = cut_page(picture, recipe, figures)
     group = new_group()
     wanted, hint = sampling or SamplingParams(), hint or picture.text
     if page.whole:
@@ -133,7 +146,7 @@ def read_page(
     return PageHandle(page, recipe, rows, began, limited=wanted.max_tokens is not None)
 
 
-def _cut(picture: DecodedImage, recipe: Recipe) -> Page:
+def cut_page(picture: DecodedImage, recipe: Recipe, figures: bool = False) -> Page:
     """Its lines; a machine on which OpenCV can't be loaded reads pages whole and says what it lacks."""
     try:
         from ..reading.page import cut
@@ -142,7 +155,7 @@ def _cut(picture: DecodedImage, recipe: Recipe) -> Page:
 
         reason = f"OpenCV can't be loaded ({error}); on Linux: apt install libgl1 libglib2.0-0"
         return Page((), (picture.width, picture.height), whole=True, reason=reason)
-    return cut(picture.pixels, recipe)
+    return cut(picture.pixels, recipe, figures)
 
 
 def _for_piece(wanted: SamplingParams, width: int) -> SamplingParams:
@@ -151,7 +164,7 @@ def _for_piece(wanted: SamplingParams, width: int) -> SamplingParams:
     return replace(wanted, logprobs=wanted.logprobs or 0, max_tokens=min(wanted.max_tokens or most, most))
 
 
-class PageHandle(Readable[PageText]):
+class PageHandle(Several[PageText]):
     """A page that is being read. Iterate it (also with `async for`) for its lines as they come, in order.
 
     The blanks that indent fixed-width type are known at the end only: `result().text` has them, the pieces
@@ -163,51 +176,12 @@ class PageHandle(Readable[PageText]):
     ) -> None:
         self.page = page
         self._limited = limited  # the user bounds what a piece may say
-        self._recipe, self._rows, self._began = recipe, rows, began
-        self._handles = [handle for row in rows for handle in row]
+        self._recipe, self._rows = recipe, rows
+        super().__init__([handle for row in rows for handle in row], began)
         self._told = 0  # lines that `poll` has looked at
         self._held: list[tuple[str, TextLine]] = []  # (what stands before it, a line that isn't believed yet)
         self._sure = self._said = False
         self._break = ""
-        self._result: PageText | None = None
-
-    @property
-    def number(self) -> int:
-        """The first piece's number; 0 for a page without ink."""
-        return self._handles[0].number if self._handles else 0
-
-    @property
-    def done(self) -> bool:
-        return all(handle.done for handle in self._handles)
-
-    @property
-    def settled(self) -> bool:
-        return all(handle.settled for handle in self._handles)
-
-    @property
-    def progress(self) -> Progress:
-        parts = [handle.progress for handle in self._handles]
-        order = (Phase.DECODE, Phase.PREFILL, Phase.READING, Phase.QUEUED)
-        phase = next((p for p in order if any(part.phase == p for part in parts)), Phase.DONE)
-        return Progress(
-            phase, sum(p.done for p in parts), sum(p.total for p in parts), sum(p.tokens for p in parts), images=1
-        )
-
-    @property
-    def usage(self) -> Usage:
-        """The page's figures so far."""
-        return self._result.usage if self._result else self._usage()
-
-    def in_background(self) -> PageHandle:
-        """Let requests that somebody waits for go first."""
-        for handle in self._handles:
-            handle.in_background()
-        return self
-
-    def cancel(self) -> None:
-        """End the page within one step; lines that are read are kept. From any thread."""
-        for handle in self._handles:
-            handle.cancel()
 
     def poll(self, timeout: float | None = 0.0) -> tuple[list[Delta], bool]:
         """(the text of lines that were finished, whether that was all), waiting at most `timeout` seconds."""
@@ -278,21 +252,27 @@ class PageHandle(Readable[PageText]):
         text, mean = made.text, _mean(made.logprobs or ())
         if text.strip() and mean < least_of([(text, mean)], self._recipe):
             text, notes = "", (*notes, "the answer was improbable and is left out")
-        return PageText(**{**vars(made), "text": text, "usage": self._usage(), "notes": notes})
+        return PageText(**{**vars(made), "text": text, "usage": self.sums(), "notes": notes})
 
-    def _joined(self) -> PageText:
-        from ..reading.page import join
+    def texts(self) -> tuple[list[list[str | None]], tuple[TextLine, ...], int]:
+        """Of a page that ended: (each line's pieces, None where it is left out; the lines that are kept; how many
+        improbable ones aren't)."""
         from ..reading.sure import least_of
 
         reads = [self._read(line, row) for line, row in zip(self.page.lines, self._rows, strict=True)]
         told = [read for read in reads if read is not None and read.text]
         least = least_of([(read.text, read.logprob) for read in told], self._recipe)
         lines = tuple(read for read in told if read.logprob >= least)
-        improbable = len(told) - len(lines)
         texts = [
             [handle.result().text if read in lines else None for handle in row]
             for read, row in zip(reads, self._rows, strict=True)
         ]
+        return texts, lines, len(told) - len(lines)
+
+    def _joined(self) -> PageText:
+        from ..reading.page import join
+
+        texts, lines, improbable = self.texts()
         done = [handle.result() for handle in self._handles]
         reason, detail = self._ended(done)
         turned = "" if lines else "; if the page stands on its side or head, turn it first"
@@ -303,7 +283,7 @@ class PageHandle(Readable[PageText]):
             token_ids=[token for d in done for token in d.token_ids],
             finish_reason=reason,
             detail=detail,
-            usage=self._usage(),
+            usage=self.sums(),
             notes=(*self.page.notes, *left_out),
             logprobs=logprobs,
             lines=lines,
@@ -335,43 +315,9 @@ class PageHandle(Readable[PageText]):
             text += (before if text and word else "") + word
         return TextLine(text, line.box, mean)
 
-    def _usage(self) -> Usage:
-        """Sums over the pieces; times are the page's own."""
-        parts = [handle.usage for handle in self._handles]
-        now = time.monotonic() - self._began
-        sums: dict[str, Any] = {
-            name: sum(getattr(part, name) for part in parts)
-            for name in (
-                "prompt_tokens",
-                "completion_tokens",
-                "reasoning_tokens",
-                "steps",
-                "drafted",
-                "accepted",
-                "cached_tokens",
-                "cached_tokens_ram",
-                "cached_tokens_ssd",
-                "saved_s",
-            )
-        }
-        encoded = any(part.images_encoded for part in parts)
-        first = min((part.ttft_s for part in parts if part.ttft_s), default=0.0)
-        return Usage(
-            **sums,
-            accepted_from=sum((Counter(part.accepted_from) for part in parts), Counter()),
-            images=1,
-            images_encoded=int(encoded),
-            images_reused=int(bool(parts) and not encoded and all(part.images_reused for part in parts)),
-            queue_s=min((part.queue_s for part in parts), default=0.0),
-            prepare_s=min((part.prepare_s for part in parts), default=0.0),
-            ttft_s=first,
-            total_s=now,
-            decode_tokens_per_s=sums["completion_tokens"] / (now - first) if now > first > 0 else 0.0,
-            peak_rows=max((part.peak_rows for part in parts), default=1),
-        )
 
-
-Reading = PageHandle | RequestHandle  # a picture that is being read, by lines or whole
+# A picture that is being read: by lines, whole, or by regions
+Reading: TypeAlias = "PageHandle | RequestHandle | CutDocument | RegionDocument"
 
 
 def _mean(logprobs: Sequence[TokenLogprob]) -> float:

@@ -169,7 +169,7 @@ class EngineLoop:
             self._state = "closed"
             self._held.closing = True
             if "mlx.core" in sys.modules:
-                from .runner import end_thread
+                from ..models.own_thread import end_thread
 
                 end_thread()
             return

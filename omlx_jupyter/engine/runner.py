@@ -14,6 +14,7 @@ from ..errors import RequestError
 from ..models import device, memory
 from ..models.guide import Guides
 from ..models.kv_state import MergedBatch, SingleRow
+from ..models.own_thread import end_thread
 from ..models.row_proof import RowProof
 from ..models.row_store import RowStore
 from ..models.sampling import RowSampler, choose, finite_only
@@ -292,10 +293,3 @@ class Runner:
 
 def _whole(tokens: int, step: int) -> int:
     return -(-tokens // step) * step
-
-
-def end_thread() -> None:
-    """Last act of a thread that used MLX: its streams would else abort the process at exit."""
-    mx.synchronize()
-    mx.clear_cache()
-    mx.clear_streams()

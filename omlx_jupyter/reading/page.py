@@ -6,15 +6,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
+import cv2
 import numpy as np
 
+from .figures import Flat, drawn, figure_boxes, line_after, painted
 from .fixed import indents
 from .ink import InkMap, upright_ink
 from .layout import Layout, Strip
 from .marks import Marks, marks_of
 from .pieces import PieceMaker
 from .recipe import Recipe
-from .types import Box, Line, Page, Piece
+from .types import Box, Figure, Line, Page, Piece
 
 _LARGEST = 3_000_000  # pixels that are looked at; a piece's ink is small anyway
 _ROUGH = 0.5  # of a strip's ink
@@ -24,8 +26,8 @@ _UNREAD = 0.2  # of a page without lines
 _TALL = 56  # px; taller lines are looked at once more in a smaller picture, for their strokes
 
 
-def cut(rgb: np.ndarray, recipe: Recipe) -> Page:
-    """Cut a (H, W, 3) uint8 page into lines, in reading order."""
+def cut(rgb: np.ndarray, recipe: Recipe, figures: bool = False) -> Page:
+    """Cut a (H, W, 3) uint8 page into lines, in reading order; its `figures` are looked for only where they are wanted."""
     height, width = rgb.shape[:2]
     factor = min(1.0, (_LARGEST / max(1, height * width)) ** 0.5)
     found, marks, strips = _look(rgb, factor)
@@ -43,7 +45,8 @@ def cut(rgb: np.ndarray, recipe: Recipe) -> Page:
     pictures = sum(strip.solid for strip in strips)
     notes = (f"{pictures} part{'s' * (pictures != 1)} of the page without lines left out",) if pictures else ()
     lines = _lines(found, marks, [s for s in strips if not s.solid], recipe)
-    return Page(tuple(lines), (width, height), found.skew, notes=notes)
+    shown = _figures(rgb, found, marks, strips, lines) if figures else ()
+    return Page(tuple(lines), (width, height), found.skew, notes=notes, figures=shown)
 
 
 def _look(rgb: np.ndarray, factor: float) -> tuple[InkMap, Marks, list[Strip]]:
@@ -85,6 +88,33 @@ def _letters(marks: Marks, strip: Strip) -> int:
     return int(inside.sum())
 
 
+def _figures(
+    rgb: np.ndarray, found: InkMap, marks: Marks, strips: list[Strip], lines: Sequence[Line]
+) -> tuple[Figure, ...]:
+    """The page's figures, in its own pixels."""
+    scale = float(np.hypot(*found.back[:, 0]))  # of the page's pixels to those that were looked at
+    seen = cv2.resize(rgb, None, fx=1 / scale, fy=1 / scale, interpolation=cv2.INTER_AREA) if scale > 1 else rgb
+    boxes = [_flat(_turned(found, box)) for box in drawn(marks, [_box_of(s) for s in strips if s.solid])]
+    boxes += [tuple(round(side * scale) for side in box) for box in painted(seen, marks.height)]  # type: ignore[misc]
+    flat = [_flat(line.box) for line in lines]
+    kept = figure_boxes(boxes, flat)
+    return tuple(Figure(_corners(box), line_after(box, flat)) for box in kept)
+
+
+def _box_of(strip: Strip) -> Flat:
+    return strip.left, strip.top, strip.right, strip.bottom
+
+
+def _flat(box: Box) -> Flat:
+    x, y = [x for x, _ in box], [y for _, y in box]
+    return round(min(x)), round(min(y)), round(max(x)), round(max(y))
+
+
+def _corners(box: Flat) -> Box:
+    left, top, right, bottom = (float(side) for side in box)
+    return (left, top), (right, top), (right, bottom), (left, bottom)
+
+
 def _lines(found: InkMap, marks: Marks, strips: list[Strip], recipe: Recipe) -> list[Line]:
     maker = PieceMaker(found, marks, strips, recipe)
     made: list[Line] = []
@@ -98,7 +128,7 @@ def _lines(found: InkMap, marks: Marks, strips: list[Strip], recipe: Recipe) -> 
         pieces = tuple(Piece(p.pixels, _turned(found, p.box), p.box[2] - p.box[0], p.before) for p in line.pieces)
         before = "" if not index else "\n\n" if blank[index] else "\n"
         box = _turned(found, (line.left, line.top, line.right, line.bottom))
-        made.append(Line(pieces, box, before, float(line.left - edges[strip.block]), strip.block))
+        made.append(Line(pieces, box, before, float(line.left - edges[strip.block]), strip.block, line.tall))
     return made
 
 

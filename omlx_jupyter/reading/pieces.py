@@ -14,6 +14,7 @@ from .marks import Marks
 from .recipe import Recipe
 
 _MARGIN = 6  # px of paper left and right of the ink, in a piece
+_TALLER = 80  # percentile of a line's letters by their height: ascenders, capitals and digits, which are alike
 _SMALL = 0.5  # of the usual line height: dashes and dots alone aren't blown up to a letter's size
 
 
@@ -33,6 +34,7 @@ class DrawnLine:
     right: int
     bottom: int
     pieces: list[DrawnPiece]
+    tall: float  # its taller letters; with the descenders' reach the box says less about the type's size
 
 
 class PieceMaker:
@@ -66,7 +68,10 @@ class PieceMaker:
         for start, end, before in self._cuts(mask, tall):
             pixels = self._draw(ink, start, end, tall, level)
             pieces.append(DrawnPiece(pixels, (left + start, top, left + end, bottom), before))
-        return DrawnLine(left, top, right, bottom, pieces)
+        letters = (boxes[:, 3] - boxes[:, 1])[boxes[:, 3] - boxes[:, 1] > 0.3 * tall]
+        return DrawnLine(
+            left, top, right, bottom, pieces, float(np.percentile(letters, _TALLER)) if len(letters) else tall
+        )
 
     def _alone(self, own: np.ndarray, left: int, top: int, right: int, bottom: int) -> tuple[np.ndarray, np.ndarray]:
         """The line's ink and mask without what reaches in from its neighbours."""

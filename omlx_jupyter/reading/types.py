@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -22,13 +23,36 @@ class Piece:
 @dataclass(frozen=True, eq=False)
 class Line:
     """A line in reading order. `before` is what stands between it and the line before it; `indent` is how far it
-    stands in from its block's left edge, in pixels of the upright page."""
+    stands in from its block's left edge, `tall` how tall its taller letters are, in pixels of the upright page."""
 
     pieces: tuple[Piece, ...]
     box: Box
     before: str
     indent: float
     block: int
+    tall: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Figure:
+    """A part of the page that isn't writing. It stands before the line of number `before`."""
+
+    box: Box
+    before: int
+
+
+Kind = Literal["title", "heading", "text", "code", "table", "formula", "figure", "header", "footer"]
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of a page, in reading order. `lines` are the numbers of the page's lines in it, where it was cut into
+    lines; `score` is how sure a detector was, 0 to 1."""
+
+    kind: Kind
+    box: Box
+    lines: tuple[int, ...] = ()
+    score: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +65,7 @@ class Page:
     whole: bool = False
     reason: str = ""
     notes: tuple[str, ...] = ()
+    figures: tuple[Figure, ...] = ()
 
     @property
     def pieces(self) -> list[Piece]:

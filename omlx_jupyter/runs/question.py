@@ -6,17 +6,21 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..chat.pages import Reading, read_picture
 from ..errors import RequestError
 from ..images.decoded import DecodedImage
 from ..types import ImagePart, Message, SamplingParams
 
+if TYPE_CHECKING:
+    from ..models.layout_model import LayoutModel
+
 
 @dataclass(frozen=True)
 class Question:
-    """`prompt` None reads pages as the model's checkpoint wants it, unless `whole`. `schema` is a pydantic model, a
+    """`prompt` None reads pages as the model's checkpoint wants it, unless `whole`; by regions where `layout` is a
+    detector, or True. `schema` is a pydantic model, a
     type such as `float`, or a JSON schema. `fill` makes a request's sampling for the engine that is asked, by
     settings."""
 
@@ -25,6 +29,7 @@ class Question:
     schema: Any = None
     system: str | None = None
     whole: bool = False
+    layout: LayoutModel | bool = False
     draft: bool = True
     fill: Callable[[SamplingParams, Any], SamplingParams] = lambda sampling, _: sampling
 
@@ -47,7 +52,14 @@ class Question:
     def ask(self, engine: Any, pictures: Sequence[DecodedImage]) -> Reading:
         """Queue it for one source."""
         return read_picture(
-            engine, pictures, self.prompt, self.sampling_for(engine), self.whole, self.system, draft=self.draft
+            engine,
+            pictures,
+            self.prompt,
+            self.sampling_for(engine),
+            self.whole,
+            self.system,
+            draft=self.draft,
+            layout=self.layout,
         )
 
     def ask_again(self, engine: Any, pictures: Sequence[DecodedImage], said: str, why: str) -> Reading:
@@ -83,6 +95,8 @@ class Question:
             "schema": self.json_schema(),
             "whole": self.whole,
         }
+        if self.layout is not False:  # absent from the runs that were made before there was one
+            said["layout"] = getattr(self.layout, "name", "")
         text = json.dumps(said, sort_keys=True, default=str)
         return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).hexdigest()
 

@@ -34,7 +34,7 @@ def show_boxes(value: Result | ResultList) -> None:
     from IPython.display import HTML, display
 
     for result in [value] if isinstance(value, Result) else value:
-        if isinstance(result, Result) and result.images and (result.lines or result.places):
+        if isinstance(result, Result) and result.images and (result.lines or result.regions or result.places):
             display(HTML(str(boxes_html(result))))
 
 
@@ -42,6 +42,8 @@ def boxes_html(result: Result) -> Html:
     """The picture under one polygon a line, or a place that the answer names. Pointed at or reached by Tab it says what
     it is; places are listed below too, and one of the list that is pointed at is marked on the picture."""
     picture: DecodedImage = result.images[0]
+    if result.regions:
+        return _listed(picture, [Shape(region.box, f"{region.kind}: {region.text[:80]}") for region in result.regions])
     if result.lines:
         return _drawn(picture, [Shape(line.box, f"{line.text} ({line.logprob:.2f})") for line in result.lines], "lines")
     return _listed(picture, [Shape(place.corners, place.label or "?") for place in result.places])

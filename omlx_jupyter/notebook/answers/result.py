@@ -16,6 +16,7 @@ from .markdown import safe_line, safe_markdown
 from .thoughts import Thought
 
 if TYPE_CHECKING:
+    from ...chat.documents import TextRegion
     from ...chat.pages import TextLine
     from ...images.grounding import Grounding, Place
 
@@ -78,6 +79,11 @@ class Result:
         """A page's lines in reading order, each with its text, box and mean log-probability; empty for an answer
         to a whole picture."""
         return getattr(self.generation, "lines", ())
+
+    @property
+    def regions(self) -> tuple[TextRegion, ...]:
+        """A page's regions in reading order, where it was read with a layout: each with its kind, Markdown and box."""
+        return getattr(self.generation, "regions", ())
 
     @property
     def places(self) -> tuple[Place, ...]:

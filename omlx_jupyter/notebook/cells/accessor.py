@@ -18,6 +18,7 @@ class OmlxAccessor:
         prompt: str | None = None,
         concurrency: int = 16,
         whole: bool = False,
+        layout: bool | str = False,
         hint: Any = None,
         draft: bool | None = None,
         **sampling: Any,
@@ -26,7 +27,7 @@ class OmlxAccessor:
         column beside it: what the pictures may say."""
         from .functions import read_pictures
 
-        found = read_pictures(self._series, concurrency, prompt, whole, hint, draft, sampling)
+        found = read_pictures(self._series, concurrency, prompt, whole, hint, draft, sampling, layout)
         texts = [None if result.finish_reason == "error" else result.text for result in found]
         return type(self._series)(texts, index=self._series.index, name="text", dtype=object)
 

@@ -21,6 +21,7 @@ from ..settings.config import settings
 from ..settings.per_model import for_model
 from ..work import run, runs, session
 from ..work.hints import hint_text, hints_for
+from ..work.layouts import chosen
 from ..work.many import finished_of, many_kept, read_many
 from . import structured
 
@@ -55,6 +56,7 @@ def ocr(
     *images: Any,
     prompt: str | None = None,
     whole: bool = False,
+    layout: bool | str = False,
     hint: Any = None,
     draft: bool | None = None,
     **sampling: Any,
@@ -62,12 +64,13 @@ def ocr(
     """Read the text in pictures: `ocr("receipt.png").text`. `ocr.map(paths)` reads many.
 
     One picture without a prompt is read by lines where the model's checkpoint has a recipe for that
-    (`reading.json`), and `.lines` has their boxes; `whole=True` hands it over as it is. `hint` and `draft` are
-    as in `vlm`.
+    (`reading.json`), and `.lines` has their boxes; `whole=True` hands it over as it is. With `layout=True` the page's
+    regions are found by white space, or by the layout model that is set or named here, each is read for what it is,
+    and the text is Markdown; `.regions` has them. `hint` and `draft` are as in `vlm`.
 
     :raises OmlxError: one sentence that names the mend.
     """
-    return _ask(prompt, images, sampling, draft, hint, by_lines=not whole)
+    return _ask(prompt, images, sampling, draft, hint, by_lines=not whole, layout=layout)
 
 
 def _map(
@@ -75,6 +78,7 @@ def _map(
     concurrency: int = 16,
     prompt: str | None = None,
     whole: bool = False,
+    layout: bool | str = False,
     hint: Any = None,
     draft: bool | None = None,
     save: Any = None,
@@ -97,8 +101,8 @@ def _map(
     if save is not None and hint is not None:
         raise RequestError("a saved run takes no hint; leave hint or save out.")
     if save is None:
-        return read_pictures(pictures, concurrency, prompt, whole, hint, draft, sampling)
-    asked = runs.question(prompt, params_of(sampling), whole=whole, draft=draft)
+        return read_pictures(pictures, concurrency, prompt, whole, hint, draft, sampling, layout)
+    asked = runs.question(prompt, params_of(sampling), whole=whole, layout=layout, draft=draft)
     return _run(pictures, asked, save, wait, engine, concurrency)
 
 
@@ -173,6 +177,7 @@ def read_pictures(
     hint: Any,
     draft: bool | None,
     sampling: dict[str, Any],
+    layout: bool | str = False,
 ) -> ResultList:
     """`ocr.map`."""
     from IPython.core.getipython import get_ipython
@@ -189,9 +194,10 @@ def read_pictures(
             whole=whole,
             draft=settings().drafts if draft is None else draft,
             hints=hints_for(hint, len(items)),
+            layout=layout,
         )
     except KeyboardInterrupt:
-        done = finished_of(items, prompt, filled, whole)
+        done = finished_of(items, prompt, filled, whole, layout)
         if shell is not None:
             run.keep_as_last(shell, done, None)
         raise many_kept(len(done), len(items)) from None
@@ -213,18 +219,24 @@ async def _vlm_aio(prompt: str, *images: Any, json: Any = None, **options: Any) 
     return made if json is None else structured.instance_of(json, made)
 
 
-async def _ocr_aio(*images: Any, prompt: str | None = None, whole: bool = False, **options: Any) -> Result:
+async def _ocr_aio(
+    *images: Any, prompt: str | None = None, whole: bool = False, layout: bool | str = False, **options: Any
+) -> Result:
     """`ocr` for async code."""
-    return await _awaited(prompt, images, options, by_lines=not whole)
+    return await _awaited(prompt, images, options, by_lines=not whole, layout=layout)
 
 
 async def _awaited(
-    prompt: str | None, images: Sequence[Any], options: dict[str, Any], by_lines: bool = False
+    prompt: str | None,
+    images: Sequence[Any],
+    options: dict[str, Any],
+    by_lines: bool = False,
+    layout: bool | str = False,
 ) -> Result:
     import anyio.to_thread
 
     ours = {key: options.pop(key, usual) for key, usual in _OURS.items()}
-    begin = partial(_begin, prompt, images, options, **ours, by_lines=by_lines)
+    begin = partial(_begin, prompt, images, options, **ours, by_lines=by_lines, layout=layout)
     handle, result = await anyio.to_thread.run_sync(begin)  # loading a model and opening pictures take their time
     try:
         return result(await handle.aresult())
@@ -261,8 +273,9 @@ def _ask(
     system: str | None = None,
     by_lines: bool = False,
     begin: str = "",
+    layout: bool | str = False,
 ) -> Result:
-    handle, result = _begin(prompt, images, sampling, draft, hint, system, by_lines, begin)
+    handle, result = _begin(prompt, images, sampling, draft, hint, system, by_lines, begin, layout)
     try:
         return result(handle.result())
     except BaseException:
@@ -279,6 +292,7 @@ def _begin(
     system: str | None,
     by_lines: bool,
     begin: str,
+    layout: bool | str = False,
 ) -> tuple[Reading, Callable[[Generation], Result]]:
     """(what reads the pictures, what makes a result of its answer)."""
     limits = settings().image_limits()
@@ -288,12 +302,13 @@ def _begin(
     drafts = settings().drafts if draft is None else draft
     known: dict[str, Any] = {"draft": drafts, "hint": hint_text(hint), "begin": begin}
 
+    detector = chosen(layout)
     used: list[Any] = []
 
     def start(engine: Any) -> Any:
         used[:] = [engine.grounding]
-        chosen = for_model(settings(), params, engine.name, engine.thinks)
-        return read_picture(engine, opened, prompt, chosen, whole, system, **known)
+        filled = for_model(settings(), params, engine.name, engine.thinks)
+        return read_picture(engine, opened, prompt, filled, whole, system, layout=detector, **known)
 
     parts: list[Any] = [*(ImagePart(image) for image in opened), *([prompt] if prompt else [])]
     asked = [Message("user", parts)]

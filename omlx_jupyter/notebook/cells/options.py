@@ -49,6 +49,8 @@ OCR = (
     _MOST,
     Option("--all-frames", "all frames of an animated picture or TIFF"),
     Option("--whole", "hand pages over as they are, not line by line"),
+    Option("--layout", "find a page's regions (titles, tables, code, figures), read each for what it is, and put them "
+           "together as Markdown"),
     _BOXES,
     Option("--save", "(.jsonl, .sqlite or .parquet) each answer is in the file as soon as it is there, and after a "
            "kill or an interrupt the same line goes on; SOURCE may also be a folder; the value is a Run", "FILE"),

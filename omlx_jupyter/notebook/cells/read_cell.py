@@ -59,7 +59,8 @@ def _saved(shell: Any, args: Any, names: Mapping[str, Any]) -> Run:
     if args.boxes or args.hint is not None:
         raise UsageError("%ocr: --save doesn't go together with --boxes or --hint; leave them out.")
     sources = [value for word in args.source for value in _listed(_value(names, word))]
-    asked = runs.question(args.prompt, run.sampling_from(args), whole=args.whole, draft=not args.no_draft and None)
+    read: dict[str, Any] = {"whole": args.whole, "layout": args.layout, "draft": not args.no_draft and None}
+    asked = runs.question(args.prompt, run.sampling_from(args), **read)
     made = runs.begin(sources[0] if len(sources) == 1 else sources, asked, args.save)
     run.keep(shell, made, args.out)
     if args.background:
@@ -104,7 +105,16 @@ def _read_one(shell: Any, item: Any, args: Any, sampling: SamplingParams, draft:
     images = open_images(item, settings().image_limits())
     message = run.message_of([*images, *([args.prompt] if args.prompt else [])])
     by_lines = not settings().reads_whole(args.whole)
-    request = run.Ask([message], sampling, images, args.prompt or "", by_lines=by_lines, draft=draft, hint=hint)
+    request = run.Ask(
+        [message],
+        sampling,
+        images,
+        args.prompt or "",
+        by_lines=by_lines,
+        layout=args.layout,
+        draft=draft,
+        hint=hint,
+    )
     try:
         return run.ask(shell, request)
     except run.Interrupted as stopped:
@@ -118,9 +128,10 @@ def _read_many(
 ) -> ResultList:
     view = make_view(shell)
     try:
-        made = read_many(items, args.prompt, sampling, tell_many(view), whole=args.whole, draft=draft, hints=hints)
+        known: dict[str, Any] = {"whole": args.whole, "layout": args.layout}
+        made = read_many(items, args.prompt, sampling, tell_many(view), draft=draft, hints=hints, **known)
     except KeyboardInterrupt:
-        done = finished_of(items, args.prompt, sampling, args.whole)
+        done = finished_of(items, args.prompt, sampling, args.whole, args.layout)
         run.keep_as_last(shell, done, args.out)
         view.finish(done)
         raise many_kept(len(done), len(items)) from None

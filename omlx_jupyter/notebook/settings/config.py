@@ -46,6 +46,7 @@ class Omlx(SingletonConfigurable):
     )
     server_key_env = Words("Variable of the environment that holds that server's key; the key itself is never set.")
     drafter = Words("Drafter model of the model that is set: a folder or a hub id of a DFlash drafter. Empty: none.")
+    layout_model = Words("Layout detector for --layout: a folder or a hub id of a PP-DocLayoutV3. Empty: white space.")
     drafts = Switch(True, "What an answer may repeat is only checked by the model: the same answer in fewer steps.")
     allow_private_urls = Switch(False, "Fetch pictures from private and loopback addresses.")
     max_image_mib = Number(64, 1, 65_536, "MiB", "Largest picture file or download.")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...chat.pages import Reading, read_picture
 from ...errors import OmlxError
@@ -21,7 +21,11 @@ from ..settings import per_model
 from ..settings.config import settings
 from ..settings.per_model import for_model
 from . import session
+from .layouts import chosen
 from .run import Interrupted
+
+if TYPE_CHECKING:
+    from ...models.layout_model import LayoutModel
 
 AHEAD = 16  # pictures that are read, queued or running at a time
 _TICK_S = 0.02
@@ -40,6 +44,7 @@ def read_many(
     whole: bool = False,
     draft: bool = True,
     hints: Sequence[str] = (),
+    layout: bool | str = False,
 ) -> ResultList:
     """One result per item, in order; an item that fails is a `Failure` in its place. `hints` has one for each.
 
@@ -49,7 +54,8 @@ def read_many(
     running: dict[int, Any] = {}
     waiting = list(enumerate(items))
     session.engine(say=None)  # what is kept is of one model
-    keys = _keys(items, prompt, sampling, whole)
+    keys = _keys(items, prompt, sampling, whole, layout)
+    detector = chosen(layout)
     began = time.monotonic()
     try:
         while waiting or running:
@@ -60,7 +66,7 @@ def read_many(
                     made[index] = known
                 else:
                     hint = hints[index] if hints else ""
-                    running[index] = _Opening(item, prompt, sampling, whole, draft, hint)
+                    running[index] = _Opening(item, prompt, sampling, whole, draft, hint, detector)
             for index in [i for i, handle in running.items() if handle.done]:
                 made[index] = _collect(running.pop(index), items[index], prompt)
             if tell is not None:
@@ -79,9 +85,15 @@ def read_many(
     return ResultList(made[index] for index in range(len(items)))
 
 
-def finished_of(items: Sequence[Any], prompt: str | None, sampling: SamplingParams, whole: bool = False) -> ResultList:
+def finished_of(
+    items: Sequence[Any],
+    prompt: str | None,
+    sampling: SamplingParams,
+    whole: bool = False,
+    layout: bool | str = False,
+) -> ResultList:
     """What an interrupted run of these items has."""
-    keys = _keys(items, prompt, sampling, whole)
+    keys = _keys(items, prompt, sampling, whole, layout)
     return ResultList(_finished[key] for key in keys if key in _finished)
 
 
@@ -90,12 +102,16 @@ def many_kept(done: int, count: int) -> Interrupted:
     return Interrupted(None, f"Interrupted: {done} of {count} are kept in _; run it again to go on.")
 
 
-def _keys(items: Sequence[Any], prompt: str | None, sampling: SamplingParams, whole: bool) -> list[Any]:
+def _keys(
+    items: Sequence[Any], prompt: str | None, sampling: SamplingParams, whole: bool, layout: bool | str
+) -> list[Any]:
     """What makes each request the same in a second run: its model and all that is set for it, too."""
     engine, config = session.current_engine(), settings()
     model = engine.name if engine else per_model.resolve(config.model) or "tiny-ocr"
     said = repr(for_model(config, sampling, model, bool(engine and engine.thinks)))
-    asked = (str(engine.path) if engine else model, prompt, said, config.reads_whole(whole), config.pixel_budget)
+    regions = (layout, config.layout_model if layout is True else "")
+    read = (config.reads_whole(whole), regions, config.pixel_budget)
+    asked = (str(engine.path) if engine else model, prompt, said, *read)
     return [(_identity(item), *asked) for item in items]
 
 
@@ -103,15 +119,22 @@ class _Opening:
     """A picture that is opened, cut and queued on a thread of its own, and then read; used as a handle is."""
 
     def __init__(
-        self, item: Any, prompt: str | None, sampling: SamplingParams, whole: bool, draft: bool, hint: str
+        self,
+        item: Any,
+        prompt: str | None,
+        sampling: SamplingParams,
+        whole: bool,
+        draft: bool,
+        hint: str,
+        layout: LayoutModel | bool,
     ) -> None:
         self._cancelled = False
         limits = settings().image_limits()
         whole = settings().reads_whole(whole)
 
         def begin(engine: Any, opened: Any) -> Reading:
-            chosen = for_model(settings(), sampling, engine.name, engine.thinks)
-            return read_picture(engine, opened, prompt, chosen, whole, draft=draft, hint=hint)
+            filled = for_model(settings(), sampling, engine.name, engine.thinks)
+            return read_picture(engine, opened, prompt, filled, whole, draft=draft, hint=hint, layout=layout)
 
         def start() -> Reading:
             opened = open_images(item, limits)

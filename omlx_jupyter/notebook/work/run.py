@@ -16,6 +16,7 @@ from ..answers.view import Unfailing, View
 from ..settings.config import settings
 from ..settings.per_model import for_model
 from . import session
+from .layouts import chosen
 
 
 class Interrupted(KeyboardInterrupt):
@@ -56,6 +57,7 @@ class Ask:
     prompt: str = ""
     tools: Any = None
     stoppable: bool = True
+    layout: bool | str = False
     by_lines: bool = False  # a page is read, as the model's checkpoint wants it
     draft: bool = True
     hint: str = ""
@@ -76,8 +78,9 @@ def start(request: Ask, view: View | None = None) -> Any:
     def begin(engine: Any) -> Any:
         sampling = for_model(settings(), request.sampling, engine.name, engine.thinks)
         known: dict[str, Any] = {"draft": request.draft, "hint": request.hint}
-        if request.by_lines:
-            return read_picture(engine, request.images, request.prompt, sampling, **known)
+        if request.by_lines or request.layout is not False:
+            layout = chosen(request.layout)
+            return read_picture(engine, request.images, request.prompt, sampling, layout=layout, **known)
         known["begin"] = request.begin
         return engine.submit(request.messages, sampling=sampling, tools=request.tools, **known)
 

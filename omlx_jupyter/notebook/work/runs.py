@@ -21,6 +21,7 @@ from ..plain import bar, tell
 from ..settings.config import settings
 from ..settings.per_model import for_model
 from . import session
+from .layouts import chosen
 from .run import Interrupted
 
 
@@ -50,6 +51,7 @@ def question(
     json: Any = None,
     system: str | None = None,
     whole: bool = False,
+    layout: bool | str = False,
     draft: bool | None = None,
 ) -> Question:
     """What a run asks, under the notebook's settings.
@@ -61,7 +63,7 @@ def question(
         return for_model(settings(), settings().filled(asked), engine.name, engine.thinks)
 
     drafts = settings().drafts if draft is None else draft
-    return Question(prompt, sampling, json, system, settings().reads_whole(whole), drafts, fill)
+    return Question(prompt, sampling, json, system, settings().reads_whole(whole), chosen(layout), drafts, fill)
 
 
 def passing_place() -> Path:
