@@ -27,7 +27,7 @@ _TALL = 56  # px; taller lines are looked at once more in a smaller picture, for
 
 
 def cut(rgb: np.ndarray, recipe: Recipe, figures: bool = False) -> Page:
-    """Cut a (H, W, 3) uint8 page into lines, in reading order; its `figures` are looked for only where they are wanted."""
+    """Cut a (H, W, 3) uint8 page into lines, in reading order. `figures` are looked for only where they are wanted."""
     height, width = rgb.shape[:2]
     factor = min(1.0, (_LARGEST / max(1, height * width)) ** 0.5)
     found, marks, strips = _look(rgb, factor)

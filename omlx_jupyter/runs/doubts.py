@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from .agreement import disputed
 from .record import Record
 
 MOST = 200  # that are shown at once
@@ -46,7 +47,8 @@ def doubts(records: Iterator[Record], most: int = MOST) -> list[Doubt]:
 def _of(record: Record) -> Iterator[Doubt]:
     if record.sure:
         for place, sure in record.sure.items():
-            yield Doubt(record, place, _text(_at(record.value, place)), sure, _box(record, place))
+            doubted = 0.0 if place in disputed(record.value, record.other) else sure
+            yield Doubt(record, place, _text(_at(record.value, place)), doubted, _box(record, place))
     elif record.lines:
         for number, line in enumerate(record.lines):
             yield Doubt(record, str(number), line["text"], math.exp(line["logprob"]), line["box"])

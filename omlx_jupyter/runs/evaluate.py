@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import RunError
 from .record import Key, Record
 from .run import Run, every_record
+from .tables_alike import tables_alike
 
 _BINS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99, 1.0)
 _NEAR = 80.0  # similarity, of 100, from which two lines are the same line
@@ -22,13 +23,14 @@ _ABOUT = {"source", "page", "error", "finish_reason", "model", "seconds", "promp
 @dataclass(frozen=True)
 class Compared:
     """One answer beside its truth. `cer` and `wer` are edits a character and a word of the truth, None for values;
-    `fields` says of each field whether it is right."""
+    `tables` how alike its tables are (TEDS); `fields` says of each field whether it is right."""
 
     record: Record
     truth: Any
     cer: float | None = None
     wer: float | None = None
     order: float | None = None
+    tables: float | None = None
     fields: Mapping[str, bool] = field(default_factory=dict)
 
     @property
@@ -42,7 +44,8 @@ class Compared:
 @dataclass(frozen=True)
 class Evaluation:
     """`cer` and `wer` over all texts together (edits over the truth's length), `order` the share of neighbouring lines
-    in the right order, `accuracy` of fields. None where there is nothing of the kind."""
+    in the right order, `tables` how alike tables are (TEDS, 0 to 1), `accuracy` of fields. None where there is nothing
+    of the kind."""
 
     compared: Sequence[Compared]
     missing: Sequence[str]  # sources with a truth and no answer
@@ -59,6 +62,11 @@ class Evaluation:
     @property
     def order(self) -> float | None:
         held = [c.order for c in self.compared if c.order is not None]
+        return sum(held) / len(held) if held else None
+
+    @property
+    def tables(self) -> float | None:
+        held = [c.tables for c in self.compared if c.tables is not None]
         return sum(held) / len(held) if held else None
 
     @property
@@ -107,6 +115,7 @@ class Evaluation:
             shown = ", ".join(self.missing[:3]) + (", …" if len(self.missing) > 3 else "")
             made.append(("without an answer", f"{len(self.missing)} ({shown})"))
         named = (("character errors", self.cer), ("word errors", self.wer), ("lines in order", self.order),
+                 ("tables alike", self.tables),
                  ("fields right", self.accuracy))  # fmt: skip
         made += [(name, f"{100 * value:.2f} %") for name, value in named if value is not None]
         made += [(f"  {name}", f"{100 * value:.1f} %") for name, value in self.fields.items()]
@@ -204,9 +213,9 @@ def _compare(record: Record, truth: Any) -> Compared:
         raise RunError("comparing texts needs jiwer: pip install 'omlx_jupyter[runs]'.") from None
     if not truth.strip():
         return Compared(record, truth, float(bool(record.text.strip())), float(bool(record.text.strip())))
-    return Compared(
-        record, truth, jiwer.cer(truth, record.text), jiwer.wer(truth, record.text), _order(record.text, truth)
-    )
+    text = record.text
+    order, tables = _order(text, truth), tables_alike(text, truth)
+    return Compared(record, truth, jiwer.cer(truth, text), jiwer.wer(truth, text), order, tables)
 
 
 def _same(said: Any, truth: Any) -> bool:

@@ -13,8 +13,9 @@ from .record import Key, Known, Record
 from .store import JsonLines
 
 PART = 1000  # records in a part
+_NUMBERS = ("seconds", "confidence", "agreement", "at")
 _TEXTS = ("source", "column", "content", "asked", "model", "prompt", "text", "finish_reason", "error", "kind")
-_JSONS = ("stamp", "sampling", "value", "lines", "usage", "sure", "places")
+_JSONS = ("stamp", "sampling", "value", "lines", "usage", "sure", "places", "other")
 
 
 class ParquetParts:
@@ -135,17 +136,14 @@ def _schema() -> Any:
     import pyarrow
 
     kinds = {**dict.fromkeys(_TEXTS, pyarrow.string()), **dict.fromkeys(_JSONS, pyarrow.string())}
-    kinds |= {
-        "page": pyarrow.int64(),
-        "seconds": pyarrow.float64(),
-        "confidence": pyarrow.float64(),
-        "at": pyarrow.float64(),
-    }
+    kinds |= {"page": pyarrow.int64(), **dict.fromkeys(_NUMBERS, pyarrow.float64())}
     return pyarrow.schema(list(kinds.items()))
 
 
 def _row(record: Record) -> dict[str, Any]:
-    made: dict[str, Any] = {name: getattr(record, name) for name in (*_TEXTS, "page", "seconds", "confidence", "at")}
+    made: dict[str, Any] = {
+        name: getattr(record, name) for name in (*_TEXTS, "page", "seconds", "confidence", "agreement", "at")
+    }
     held = json.loads(record.line())
     return made | {name: json.dumps(held[name], ensure_ascii=False) if name in held else None for name in _JSONS}
 

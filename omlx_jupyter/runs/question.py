@@ -22,7 +22,7 @@ class Question:
     """`prompt` None reads pages as the model's checkpoint wants it, unless `whole`; by regions where `layout` is a
     detector, or True. `schema` is a pydantic model, a
     type such as `float`, or a JSON schema. `fill` makes a request's sampling for the engine that is asked, by
-    settings."""
+    settings. `twice` reads each source a second time, sampled, and compares."""
 
     prompt: str | None = None
     sampling: SamplingParams = field(default_factory=SamplingParams)
@@ -31,6 +31,7 @@ class Question:
     whole: bool = False
     layout: LayoutModel | bool = False
     draft: bool = True
+    twice: bool = False
     fill: Callable[[SamplingParams, Any], SamplingParams] = lambda sampling, _: sampling
 
     def __post_init__(self) -> None:
@@ -61,6 +62,11 @@ class Question:
             draft=self.draft,
             layout=self.layout,
         )
+
+    def ask_twice(self, engine: Any, pictures: Sequence[DecodedImage]) -> Reading:
+        """The second reading: sampled, so that it differs where the model isn't sure."""
+        other = replace(self, sampling=replace(self.sampling, temperature=0.7, top_p=0.95, seed=1), draft=False)
+        return other.ask(engine, pictures)
 
     def ask_again(self, engine: Any, pictures: Sequence[DecodedImage], said: str, why: str) -> Reading:
         """Once more, with what was wrong with the answer."""
@@ -95,6 +101,8 @@ class Question:
             "schema": self.json_schema(),
             "whole": self.whole,
         }
+        if self.twice:
+            said["twice"] = True
         if self.layout is not False:  # absent from the runs that were made before there was one
             said["layout"] = getattr(self.layout, "name", "")
         text = json.dumps(said, sort_keys=True, default=str)

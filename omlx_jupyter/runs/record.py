@@ -18,8 +18,9 @@ class Record:
     prompt, sampling and schema. `text` is the answer, `value` what a schema makes of it; `error` says why there is
     none. `confidence` is the probability that the model itself gave the least sure token of the answer, before any
     grammar; `sure` the same by the value's fields; `places` has the corners, in the picture's pixels, of what the
-    answer says it found and where. `seconds` from opening the source to its answer's end; `at` is the
-    Unix time of that."""
+    answer says it found and where. Where each source was read twice, `agreement` is the share of the value's fields
+    that both readings have alike, or how alike the texts are, 0 to 1, and `other` is what the second said. `seconds`
+    from opening the source to its answer's end; `at` is the Unix time of that."""
 
     source: str
     page: int | None = None
@@ -33,6 +34,8 @@ class Record:
     text: str = ""
     value: Any = None
     lines: Sequence[Mapping[str, Any]] = ()
+    agreement: float | None = None
+    other: Any = None
     finish_reason: str = ""
     usage: Mapping[str, Any] = field(default_factory=dict)
     error: str = ""

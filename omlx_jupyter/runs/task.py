@@ -13,6 +13,7 @@ from ..errors import EngineClosedError, OmlxError
 from ..images.decoded import DecodedImage
 from ..images.grounding import places
 from ..types import Generation
+from .agreement import agreement
 from .confidence import confidence
 from .question import Question, shown_sampling
 from .record import Record
@@ -38,6 +39,7 @@ class Task:
         self._pictures: list[DecodedImage] = []
         self._reading: Reading | None = None
         self._again = False
+        self._first: tuple[Generation, Any] | None = None  # of two readings
         self._cancelled = False
         self.unchanged = False
         self._opening: Future[None] | None = pool.submit(self._open)
@@ -79,6 +81,8 @@ class Task:
         except EngineClosedError:
             raise
         except OmlxError as error:
+            if self._first is not None:
+                return self._record(*self._first)  # the first reading stands; what the second would say isn't known
             return self._record(error=str(error))
         except Exception as error:  # of a source's own code, say
             return self._record(error=f"{type(error).__name__}: {error}")
@@ -94,12 +98,28 @@ class Task:
                 return self._record(
                     answer, error=f"the answer was cut ({answer.detail}), so that it doesn't fit: {why}"
                 )
+            if self._first is not None:
+                return self._compared(answer, None)
             if self._again:
                 return self._record(answer, error=f"the answer doesn't fit: {why}")
             self._again = True
             self._reading = self._question.ask_again(self._engine(), self._pictures, answer.text, why)
             return None
+        if self._first is not None:
+            return self._compared(answer, value)
+        if self._question.twice:
+            self._first = (answer, value)
+            self._reading = self._question.ask_twice(self._engine(), self._pictures)
+            return None
         return self._record(answer, value)
+
+    def _compared(self, answer: Generation, value: Any) -> Record:
+        """The first reading's record, with how far the second agrees."""
+        assert self._first is not None
+        first, kept = self._first
+        agreed = agreement(first.text, answer.text) if kept is None else agreement(kept, value)
+        other = answer.text if kept is None else value
+        return replace(self._record(first, kept), agreement=agreed, other=other)
 
     def _record(self, answer: Generation | None = None, value: Any = None, error: str = "") -> Record:
         engine, question = self._engine(), self._question

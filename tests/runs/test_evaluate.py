@@ -12,6 +12,7 @@ from omlx_jupyter import evaluate
 from omlx_jupyter.errors import RunError
 from omlx_jupyter.runs.record import Record
 from omlx_jupyter.runs.store import open_store
+from omlx_jupyter.runs.tables_alike import tables_alike
 
 
 def made(path: Path, *records: Record) -> Path:
@@ -102,3 +103,42 @@ def test_pages_and_a_runs_own_table_as_truth(tmp_path: Path) -> None:
     found = evaluate(path, pandas.DataFrame({"source": ["w.pdf"] * 2, "page": [1, 2], "text": ["one", "tow"]}))
     assert [c.cer for c in found.compared] == [0, pytest.approx(2 / 3)]
     assert evaluate(path, frame([Record("w.pdf", 1, text="one"), Record("w.pdf", 2, text="two")])).cer == 0
+
+
+MARKDOWN = "Prices:\n\n| Item | Price |\n| --- | --- |\n| Rice | 2.50 |\n| Salt | 9.10 |\n\nThat is all."
+HTML = (
+    "<table><tr><th>Item</th><th>Price</th></tr><tr><td>Rice</td><td>2.50</td></tr>"
+    "<tr><td>Salt</td><td>9.10</td></tr></table>"
+)
+
+
+def test_tables_of_markdown_and_html_are_alike() -> None:
+    assert tables_alike(MARKDOWN, HTML) == 1
+    assert tables_alike(HTML.replace("<tr><th>", "<thead><tr><th>"), MARKDOWN) == 1
+    assert tables_alike("no table", "none here either | really") is None
+    assert tables_alike(MARKDOWN, "no table") is None
+
+
+def test_what_is_wrong_with_a_table_costs_what_it_is() -> None:
+    """Ten nodes: a table's rows and cells (3 rows, 6 cells, and the table itself)."""
+    one_letter = tables_alike(MARKDOWN.replace("Rice", "Rive"), MARKDOWN)
+    row_missing = tables_alike(MARKDOWN.replace("| Salt | 9.10 |\n", ""), MARKDOWN)
+    column_missing = tables_alike("| Item |\n| --- |\n| Rice |\n| Salt |", MARKDOWN)
+    assert one_letter is not None
+    assert row_missing == pytest.approx(1 - 3 / 10)
+    assert column_missing == pytest.approx(1 - 3 / 10)
+    assert 1 > one_letter > row_missing
+    assert tables_alike("no table", MARKDOWN) == 0
+    assert tables_alike(f"{MARKDOWN}\n\n{HTML}", MARKDOWN) == 0.5  # one too many
+
+
+def test_an_evaluation_has_its_tables(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "r.jsonl", writes=True)
+    store.add(Record("a.png", text=MARKDOWN))
+    store.add(Record("b.png", text=MARKDOWN.replace("| Salt | 9.10 |\n", "")))
+    store.add(Record("c.png", text="words"))
+    store.close()
+    found = evaluate(tmp_path / "r.jsonl", {"a.png": MARKDOWN, "b.png": MARKDOWN, "c.png": "words"})
+    assert found.tables == pytest.approx((1 + 7 / 10) / 2)
+    assert "tables alike" in repr(found)
+    assert found.by_kind["png"].tables == found.tables

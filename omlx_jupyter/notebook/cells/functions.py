@@ -82,6 +82,7 @@ def _map(
     hint: Any = None,
     draft: bool | None = None,
     save: Any = None,
+    twice: bool = False,
     wait: bool = True,
     engine: Any = None,
     **sampling: Any,
@@ -93,16 +94,19 @@ def _map(
 
     With `save` (a file that ends in .jsonl, .sqlite or .parquet) it is a `Run`: sources may be a folder, a glob, a
     generator, `file.parquet::column`, or more pages than fit in memory; each answer is in the file as soon as it is
-    there, and after a kill or an interrupt the same call goes on. `wait=False` lets it run in the background.
+    there, and after a kill or an interrupt the same call goes on. `wait=False` lets it run in the background. With
+    `twice` each source is read a second time, sampled, and `record.agreement` says how far both readings agree.
     `ocr.map("scans/", save="scans.jsonl").df` is a table of all of them.
     """
     if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
         raise RequestError(f"concurrency is {concurrency!r}; it must be a whole number above 0.")
     if save is not None and hint is not None:
         raise RequestError("a saved run takes no hint; leave hint or save out.")
+    if twice and save is None:
+        raise RequestError("twice compares the readings of a saved run; name a file with save, or leave twice out.")
     if save is None:
         return read_pictures(pictures, concurrency, prompt, whole, hint, draft, sampling, layout)
-    asked = runs.question(prompt, params_of(sampling), whole=whole, layout=layout, draft=draft)
+    asked = runs.question(prompt, params_of(sampling), whole=whole, layout=layout, twice=twice, draft=draft)
     return _run(pictures, asked, save, wait, engine, concurrency)
 
 
@@ -115,14 +119,16 @@ def _vlm_map(
     system: str | None = None,
     concurrency: int = 16,
     draft: bool | None = None,
+    twice: bool = False,
     wait: bool = True,
     engine: Any = None,
     **sampling: Any,
 ) -> Any:
     """Ask the same of many sources, as a `Run` (see `ocr.map`): `vlm.map("What is the total?", "receipts/",
     json=Receipt, save="receipts.jsonl").df`. An answer that the schema's validators refuse is asked for once more, with
-    the reason."""
-    asked = runs.question(prompt, params_of(sampling), json=json, system=system, whole=True, draft=draft)
+    the reason. With `twice` each source is asked a second time, sampled; `run.review()` begins with the fields in which
+    the answers differ."""
+    asked = runs.question(prompt, params_of(sampling), json=json, system=system, whole=True, twice=twice, draft=draft)
     return _run(sources, asked, save, wait, engine, concurrency)
 
 

@@ -103,7 +103,7 @@ def many_kept(done: int, count: int) -> Interrupted:
 
 
 def _keys(
-    items: Sequence[Any], prompt: str | None, sampling: SamplingParams, whole: bool, layout: bool | str
+    items: Sequence[Any], prompt: str | None, sampling: SamplingParams, whole: bool, layout: bool | str = False
 ) -> list[Any]:
     """What makes each request the same in a second run: its model and all that is set for it, too."""
     engine, config = session.current_engine(), settings()

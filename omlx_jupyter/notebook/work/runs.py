@@ -52,6 +52,7 @@ def question(
     system: str | None = None,
     whole: bool = False,
     layout: bool | str = False,
+    twice: bool = False,
     draft: bool | None = None,
 ) -> Question:
     """What a run asks, under the notebook's settings.
@@ -63,7 +64,8 @@ def question(
         return for_model(settings(), settings().filled(asked), engine.name, engine.thinks)
 
     drafts = settings().drafts if draft is None else draft
-    return Question(prompt, sampling, json, system, settings().reads_whole(whole), chosen(layout), drafts, fill)
+    reading: dict[str, Any] = {"whole": settings().reads_whole(whole), "layout": chosen(layout), "twice": twice}
+    return Question(prompt, sampling, json, system, draft=drafts, fill=fill, **reading)
 
 
 def passing_place() -> Path:
