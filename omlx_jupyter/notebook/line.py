@@ -18,7 +18,8 @@ class Word:
 
 
 def split_line(line: str) -> list[Word]:
-    """Split at blanks outside quotes and brackets: `df["a b"][0]` and `"my file.png"` are one each.
+    """Split at blanks outside quotes and brackets: `df["a b"][0]` and `"my file.png"` are one each. A comment behind
+    `# ` is left out.
 
     :raises UsageError: a quote or bracket isn't closed.
     """
@@ -32,6 +33,8 @@ def split_line(line: str) -> list[Word]:
             if char == quote and not escaped:
                 quote = ""
             continue
+        if char == "#" and not current and not depth and text[index + 1 : index + 2].strip() == "":
+            return split_line(text[:index])  # a comment, as in Python; `#1.png` is a file
         if char in "\"'" and (depth or _opens(current)):
             quoted_only = not current
             quote = char

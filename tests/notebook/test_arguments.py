@@ -97,3 +97,20 @@ def test_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_result_needs_a_name_that_python_can_use(word: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="no Python name"):
         is_name(word)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("a.png -o x   # the first", ["a.png", "-o", "x"]),
+        ("a.png #", ["a.png"]),
+        ("a.png # it's 5 o'clock (", ["a.png"]),
+        ("a.png; # quiet", ["a.png"]),
+        ("#1.png a#.png", ["#1.png", "a#.png"]),
+        ('--prompt "# no comment" a.png', ["--prompt", "# no comment", "a.png"]),
+        ("files[1 # 2] b", ["files[1 # 2]", "b"]),
+        ("# all of it", []),
+    ],
+)
+def test_a_comment_behind_a_magic_is_one(line: str, words: list[str]) -> None:
+    assert [word.text for word in split_line(line)] == words
