@@ -154,7 +154,7 @@ _NUMBERS = re.compile(r"-?\d+(?:\.\d+)?")
 _LONGEST_LABEL = 200
 _MOST_FAILURES = 300  # brackets that begin no JSON, each of which may be read far
 _LONGEST_TEXT = 200_000  # characters of an answer that are looked at
-_KEYS = ("bbox_2d", "box_2d", "bbox", "box")
+BOX_KEYS = ("bbox_2d", "box_2d", "bbox", "box")
 _NAMES = ("label", "text_content", "text", "name", "category", "value")
 _DEEPEST = 60
 
@@ -218,7 +218,7 @@ def _boxes_in(value: Any, name: str, deeper: int) -> Iterator[tuple[str, Sequenc
     if not isinstance(value, dict):
         return
     for key, inner in value.items():
-        if key in _KEYS and isinstance(inner, list) and len(inner) == 4 and all(_is_number(n) for n in inner):
+        if key in BOX_KEYS and isinstance(inner, list) and len(inner) == 4 and all(_is_number(n) for n in inner):
             yield name or next((str(value[k]) for k in _NAMES if isinstance(value.get(k), str)), ""), inner
         else:
             yield from _boxes_in(inner, f"{name}.{key}" if name else key, deeper - 1)

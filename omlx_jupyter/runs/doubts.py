@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..images.grounding import BOX_KEYS
 from .agreement import disputed
 from .record import Record
 
@@ -47,6 +48,8 @@ def doubts(records: Iterator[Record], most: int = MOST) -> list[Doubt]:
 def _of(record: Record) -> Iterator[Doubt]:
     if record.sure:
         for place, sure in record.sure.items():
+            if _is_side(place):
+                continue
             doubted = 0.0 if place in disputed(record.value, record.other) else sure
             yield Doubt(record, place, _text(_at(record.value, place)), doubted, _box(record, place))
     elif record.lines:
@@ -54,6 +57,12 @@ def _of(record: Record) -> Iterator[Doubt]:
             yield Doubt(record, str(number), line["text"], math.exp(line["logprob"]), line["box"])
     elif record.confidence is not None:
         yield Doubt(record, "", record.text if record.value is None else _text(record.value), record.confidence)
+
+
+def _is_side(place: str) -> bool:
+    """Whether it is one number of a box: nobody corrects these one by one, and the picture shows them."""
+    steps = place.split(".")
+    return len(steps) > 1 and steps[-2] in BOX_KEYS and steps[-1].isdigit()
 
 
 def _box(record: Record, place: str) -> Any:

@@ -59,13 +59,18 @@ class Table(Run):
     def _sheet(self, of: Callable[[Record], Any]) -> Any:
         import pandas
 
-        rows: dict[tuple[str, int | None], dict[str, Any]] = {}
+        rows = self.rows()
+        made = [{name: of(row[name]) if name in row else None for name in self.columns} for row in rows.values()]
+        return pandas.DataFrame(made, index=pandas.Index(list(rows), name="source"), columns=self.columns)
+
+    def rows(self) -> dict[str, dict[str, Record]]:
+        """The records of each picture, by column; a cell that isn't there yet has none."""
+        rows: dict[str, dict[str, Record]] = {}
         for record in self.records():
             if record.column in self._asked.questions:
-                row = rows.setdefault((record.source, record.page), dict.fromkeys(self.columns))
-                row[record.column] = of(record)
-        names = [source if page is None else f"{source}[{page}]" for source, page in rows]
-        return pandas.DataFrame(list(rows.values()), index=pandas.Index(names, name="source"), columns=self.columns)
+                name = record.source if record.page is None else f"{record.source}[{record.page}]"
+                rows.setdefault(name, {})[record.column] = record
+        return rows
 
     @property
     def prefills(self) -> float:

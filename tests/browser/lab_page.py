@@ -25,6 +25,15 @@ def open_notebook(page: Any, address: str, name: str) -> None:
     page.wait_for_timeout(500)
 
 
+def open_cold(page: Any, address: str, folder: Path, name: str) -> None:
+    """A saved notebook without a kernel."""
+    session = json.loads((folder / name).read_text())
+    session["metadata"].pop("kernelspec", None)
+    (folder / "cold.ipynb").write_text(json.dumps(session))
+    page.goto(f"{address}/lab/tree/cold.ipynb?reset")
+    page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
+
+
 def select(page: Any, index: int) -> None:
     page.locator(".jp-Notebook .jp-Cell .jp-InputArea-editor").nth(index).click()
 

@@ -245,10 +245,10 @@ def test_read_text_reads_a_page_by_lines_and_boxes_shows_them(lab: Any, page: An
     for line in SCREENSHOT_TEXT.replace("\t", "\n").split("\n"):
         assert line.strip() in read
     ui.run_cell(page, 3)
-    ui.output(page, 3).locator("svg image").wait_for(timeout=30_000)
+    ui.output(page, 3).locator("svg polygon").first.wait_for(timeout=30_000)
     lines = [line for line in SCREENSHOT_TEXT.split("\n") if line]
     assert ui.output(page, 3).locator("svg polygon").count() == len(lines)
-    shown, first = (ui.output(page, 3).locator(part).first.bounding_box() for part in ("svg image", "svg polygon"))
+    shown, first = (ui.output(page, 3).locator(part).first.bounding_box() for part in ("img", "svg polygon"))
     assert shown["x"] <= first["x"] < first["x"] + first["width"] <= shown["x"] + shown["width"]
     assert shown["y"] <= first["y"] < first["y"] + first["height"] <= shown["y"] + shown["height"]
     page.screenshot(path=shots / "boxes.png")

@@ -55,10 +55,7 @@ def test_first_use(lab: Any, page: Any, shots: Path) -> None:
 def test_the_saved_notebook_needs_no_kernel(lab: Any, browser: Any, shots: Path) -> None:
     address, folder = lab
     page = browser.new_page()
-    session = json.loads((folder / "first.ipynb").read_text())
-    session["metadata"].pop("kernelspec", None)
-    (folder / "cold.ipynb").write_text(json.dumps(session))
-    page.goto(f"{address}/lab/tree/cold.ipynb?reset")
+    ui.open_cold(page, address, folder, "first.ipynb")
     page.wait_for_selector(".jp-RenderedMarkdown", timeout=60_000)
     assert "tokens/s" in ui.output(page, 1).inner_text()
     page.close()

@@ -71,6 +71,7 @@ def test_a_runs_fields_have_their_places(shell: InteractiveShell, tmp_path: Path
     corners = [[width // 2, 0], [width, 0], [width, -(-height // 2)], [width // 2, -(-height // 2)]]
     assert json.loads(json.dumps(record.places)) == {"total": corners}
     boxes = {doubt.place: doubt.box for doubt in doubts(iter([record]))}
+    assert set(boxes) == {"total.value", "who"}  # a box's numbers are no fields to correct
     assert list(map(list, boxes["total.value"])) == corners
     assert boxes["who"] is None
     widget = review(Run([], Question(), tmp_path / "r.parquet", lambda: None))

@@ -135,3 +135,31 @@ def test_words_that_are_none_are_told(shell: InteractiveShell, scans: Path) -> N
     ):
         with pytest.raises(RequestError, match=said):
             act()
+
+
+def test_a_table_is_a_sheet(shell: InteractiveShell, tmp_path: Path) -> None:
+    from IPython.utils.capture import capture_output
+
+    from omlx_jupyter.notebook.answers.sheet import sheet_html
+    from omlx_jupyter.notebook.work.runs import SavedTable
+    from omlx_jupyter.runs.question import Question
+    from omlx_jupyter.runs.record import Record
+    from omlx_jupyter.runs.store import open_store
+
+    store = open_store(tmp_path / "t.jsonl", writes=True)
+    store.add(Record("<b>.png", column="one", text="<script>", confidence=0.9))
+    store.add(Record("<b>.png", column="two", error='it\'s "gone"'))
+    store.add(Record("c.png", 2, column="one", value={"n": 1}, text="x", confidence=0.2))
+    store.close()
+    table = SavedTable([], {"one": Question("?"), "two": Question("?")}, tmp_path / "t.jsonl", lambda: None)
+    made = str(sheet_html(table))
+    assert made.count("<tr>") == 3
+    assert "<th>&lt;b&gt;.png</th>" in made
+    assert "&lt;script&gt;</td>" in made
+    assert '<td title="it&#x27;s &quot;gone&quot;">failed</td>' in made
+    assert "<th>c.png[2]</th>" in made
+    assert 'underline dotted" title="the model was 20 % sure">{&#x27;n&#x27;: 1}</td><td></td>' in made
+    shell.user_ns["table"] = table
+    with capture_output() as said:
+        shell.run_cell("table")
+    assert said.outputs[0].data["text/html"] == made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 _WIDEST = 900  # pixels of the picture that is kept in the notebook
 _MOST_LISTED = 200
 _MARKED = "{fill:rgba(255,140,0,.35);stroke:#e07000;stroke-width:3}"
-_DRAWN = "fill:rgba(30,120,255,.12);stroke:#1e78ff;stroke-width:1;vector-effect:non-scaling-stroke"
+_BLUE = (30, 120, 255)
+_OVER = "fill:rgba(30,120,255,.08);stroke:#1e78ff;stroke-width:1;vector-effect:non-scaling-stroke"
 
 
 @dataclass(frozen=True)
@@ -50,26 +52,43 @@ def boxes_html(result: Result) -> Html:
 
 
 def _drawn(picture: DecodedImage, shapes: Sequence[Shape], what: str) -> Html:
-    data = base64.b64encode(picture.png(_WIDEST)).decode()
+    """The outlines are part of the picture, so that they are seen where SVG is taken out of a notebook that isn't
+    trusted; over it lie the shapes that say what they are."""
+    width, height = picture.width, picture.height
     made = Html()
     for shape in shapes:
         corners = " ".join(f"{x:.1f},{y:.1f}" for x, y in shape.corners)
         polygon = html('<polygon points="{}" tabindex="0"><title>{}</title></polygon>', corners, shape.title)
         made = Html(made + polygon)
-    width, height = picture.width, picture.height
     return html(
-        '<svg viewBox="0 0 {} {}" role="img" aria-label="The page with its {}" style="max-width:{}px;width:100%">'
-        '<image href="data:image/png;base64,{}" width="{}" height="{}"/><g style="{}">{}</g></svg>',
+        '<div style="position:relative;max-width:{}px"><img src="data:image/png;base64,{}" alt="The page with its {}" '
+        'style="width:100%;display:block"><svg viewBox="0 0 {} {}" role="img" aria-label="The page\'s {}" '
+        'style="position:absolute;inset:0;width:100%;height:100%"><g style="{}">{}</g></svg></div>',
+        min(width, _WIDEST),
+        base64.b64encode(_outlined(picture, shapes)).decode(),
+        what,
         width,
         height,
         what,
-        min(width, _WIDEST),
-        data,
-        width,
-        height,
-        _DRAWN,
+        _OVER,
         made,
     )
+
+
+def _outlined(picture: DecodedImage, shapes: Sequence[Shape]) -> bytes:
+    """PNG bytes of it, at most _WIDEST pixels wide, with an outline round each shape."""
+    from PIL import ImageDraw
+
+    image = picture.pil()
+    image.thumbnail((_WIDEST, _WIDEST))
+    across, down = image.width / picture.width, image.height / picture.height
+    canvas = ImageDraw.Draw(image)
+    for shape in shapes:
+        corners = [(min(x * across, image.width - 1), min(y * down, image.height - 1)) for x, y in shape.corners]
+        canvas.polygon(corners, outline=_BLUE)
+    data = io.BytesIO()
+    image.save(data, "PNG")
+    return data.getvalue()
 
 
 def _listed(picture: DecodedImage, shapes: Sequence[Shape]) -> Html:

@@ -15,8 +15,9 @@ from ...runs.question import Question
 from ...runs.run import AHEAD, Run
 from ...runs.table import Table
 from ...types import SamplingParams
+from ..answers.sheet import LiveSheet, sheet_html
 from ..answers.stream_view import make_view
-from ..answers.view import Unfailing
+from ..answers.view import Unfailing, is_static, shows_updates
 from ..plain import bar, tell
 from ..settings.config import settings
 from ..settings.per_model import for_model
@@ -42,6 +43,17 @@ class SavedRun(_Reviewed, Run):
 
 class SavedTable(_Reviewed, Table):
     __doc__ = Table.__doc__
+    _filled_in: tuple[int, int] | None = None  # the execution that has displayed it already
+
+    def _ipython_display_(self) -> None:
+        """The sheet; nothing right after the cell has filled it."""
+        from IPython.core.getipython import get_ipython
+        from IPython.display import display
+
+        shell = get_ipython()
+        if shell is not None and self._filled_in == (id(shell), shell.execution_count):
+            return
+        display({"text/html": str(sheet_html(self)), "text/plain": repr(self)}, raw=True)
 
 
 def question(
@@ -94,6 +106,13 @@ def begin(
     return kind(sources, asked, save, answers, settings().image_limits(), ahead).start()  # type: ignore[arg-type]
 
 
+def _live_sheet(run: Run, shell: Any) -> LiveSheet | None:
+    """For a table, where somebody looks at the page."""
+    kernel = getattr(shell, "kernel", None)
+    looks = kernel is not None and not is_static(kernel) and shows_updates(kernel)
+    return LiveSheet(run) if looks and isinstance(run, SavedTable) else None
+
+
 def follow(run: Run, shell: Any = None) -> Run:
     """Show how far a run is until it has ended.
 
@@ -101,6 +120,7 @@ def follow(run: Run, shell: Any = None) -> Run:
     :raises RunError: it could not go on.
     """
     view = Unfailing(make_view(shell)) if shell is not None else None
+    sheet = _live_sheet(run, shell)
     said: list[str] = [""]
     when = [0.0]
 
@@ -108,6 +128,8 @@ def follow(run: Run, shell: Any = None) -> Run:
         line = figures.line()
         if figures.total:
             line = f"{bar(figures.done / figures.total)} {line}"
+        if sheet is not None:
+            sheet.show(figures.done)
         if view is not None and line != said[0] and time.monotonic() - when[0] > 0.2:
             said[0], when[0] = line, time.monotonic()
             view.status(line)
@@ -121,6 +143,9 @@ def follow(run: Run, shell: Any = None) -> Run:
             told = f"Paused: {run.figures().line()} are in {run.path}; run it again to go on."
             raise Interrupted(None, told) from None
         raise
+    if sheet is not None:
+        sheet.show(run.figures().done, last=True)
+        run._filled_in = (id(shell), shell.execution_count)  # type: ignore[attr-defined]
     if view is not None:
         view.fail()
         tell(f"{run.figures().line()} · saved in {run.path}")
