@@ -22,7 +22,8 @@ from . import session
 class Interrupted(KeyboardInterrupt):
     """An interrupt, told in one line instead of a traceback."""
 
-    def __init__(self, result: Result | None, told: str = "") -> None:
+    def __init__(self, result: Any, told: str = "") -> None:
+        """`result` is what came until then, None where nothing did; `told` is needed where it is no `Result`."""
         super().__init__()
         self.result, self._told = result, told
 
