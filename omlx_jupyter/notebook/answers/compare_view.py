@@ -47,7 +47,7 @@ class _Notebook:
         wide = f"repeat({len(names)}, minmax(0, 1fr))"
         answers = [live.make(images if not place else (), not place) for place in range(len(names))]
         heads = [ipywidgets.HTML(html("<strong>{}</strong>", name)) for name in names]
-        layout = ipywidgets.Layout(grid_template_columns=wide, grid_gap="0 1.5em", align_items="start")
+        layout = ipywidgets.Layout(grid_template_columns=wide, grid_gap="0 1.5em", align_items="flex-start")
         self._grid = ipywidgets.GridBox([*heads, *answers], layout=layout)
         self._all = [*heads, *answers, self._grid]
         self._senders = [Sender(widget) for widget in answers]

@@ -12,9 +12,7 @@ from .html import Html, html
 from .markdown import safe_line
 
 _WORDS = re.compile(r"\s+|\S+")
-_LONG = (
-    4_000_000  # pairs of words; beyond, frequent words are no anchors, so that the cost doesn't grow with the square
-)
+_LONG = 4_000_000  # pairs of words; beyond, frequent ones are no anchors: that would cost their number's square
 
 
 class Kind(StrEnum):
