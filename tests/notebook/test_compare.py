@@ -374,6 +374,11 @@ def test_flags_that_dont_go_together(shell: InteractiveShell, capsys: Any) -> No
     assert "two models or more" in complaint(shell, "%%vlm --compare a\nHello", capsys)
 
 
+def test_names_complete_behind_a_comma(shell: InteractiveShell) -> None:
+    assert "tiny-ocr" in shell.complete("", "%%vlm --compare ti")[1]
+    assert "tiny-ocr" in shell.complete("", "%%vlm --compare main,ti")[1]
+
+
 # -- what is shown ----------------------------------------------------------------------------
 
 
