@@ -24,6 +24,7 @@ from omlx_jupyter.notebook.answers.comparison import Comparison, frame
 from omlx_jupyter.notebook.answers.markdown import safe_html
 from omlx_jupyter.notebook.answers.result import Failure, Result
 from omlx_jupyter.notebook.answers.word_diff import Kind, word_diff
+from omlx_jupyter.notebook.cells import compared
 from omlx_jupyter.notebook.settings import per_model
 from omlx_jupyter.notebook.settings.config import settings
 from omlx_jupyter.notebook.work import session, sides
@@ -226,6 +227,21 @@ def test_ctrl_c_while_models_are_loaded(shell: InteractiveShell, models: dict[st
     assert session.current_engine().name == models["cat"]
 
 
+def test_ctrl_c_keeps_the_rows_that_came(shell: InteractiveShell, models: dict[str, str], monkeypatch: Any) -> None:
+    def show(self: Any, every: Any) -> None:
+        if every[0].ended and len(every[1].column.text) > 20:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(compared._Progress, "show", show)
+    shell.user_ns |= {"vlm": vlm, "two": [models["cat"], models["on"]]}
+    done = shell.run_cell("vlm.compare(['a', 'b'], two, temperature=0, draft=False, max_tokens=100000)")
+    assert isinstance(done.error_in_exec, KeyboardInterrupt)
+    came = shell.user_ns["_"]
+    assert came[models["cat"]]["text"].tolist() == ["The cat sits."] * 2
+    assert came[models["on"]]["text"][0].startswith("on and on")
+    assert came["agree"].isna().all()
+
+
 # -- memory -----------------------------------------------------------------------------------
 
 
@@ -426,6 +442,18 @@ def test_agreement_and_a_table_of_what_is_missing() -> None:
     assert made["b"]["tokens"].isna().tolist() == [False, True]
 
 
+def test_a_thought_is_folded_above_its_answer() -> None:
+    made = Generation(
+        "Four.", [1, 2, 3], "stop", Usage(completion_tokens=3, reasoning_tokens=2), thinking="<b>two & two"
+    )
+    shown = Comparison({"a": Result(made), "b": answer("Four.")}).bundle()
+    assert "<summary" in shown["text/html"]
+    assert "&lt;b&gt;two &amp; two" in shown["text/html"]
+    assert "*thought 2 tokens*" in shown["text/markdown"]
+    assert "two" not in shown["text/plain"]
+    assert "the same words" in shown["text/plain"]
+
+
 def test_columns_in_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = Terminal()
     monkeypatch.setenv("TERM", "xterm-256color")
@@ -442,7 +470,7 @@ def test_columns_in_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_notebook_streams_into_two_columns_and_saves_html(kernel: Kernel, models: dict[str, str]) -> None:
     assert kernel.run(f"%omlx load {models['cat']}").ok
-    ask = f"%%vlm --compare {models['on']},{models['cat']} {FLAGS} --max-tokens 400 -o both\nHello"
+    ask = f"%%vlm --compare {models['on']},{models['cat']} {FLAGS} --max-tokens 200 -o both\nHello"
     outcome = kernel.run(ask)
     assert outcome.ok, outcome.reply
     pieces: dict[str, str] = {}
@@ -454,7 +482,7 @@ def test_a_notebook_streams_into_two_columns_and_saves_html(kernel: Kernel, mode
     assert any(text.startswith("on and on and") for text in pieces.values())
     assert set(outcome.final) == {"text/html", "text/markdown", "text/plain"}
     assert "<del" in outcome.final["text/html"]
-    assert kernel.value(f"both.results[{models['on']!r}].usage.completion_tokens") == "400"
+    assert kernel.value(f"both.results[{models['on']!r}].usage.completion_tokens") == "200"
     assert not outcome.bundles("execute_result")
     assert set(kernel.run("both").bundles("display_data")[-1]) == set(outcome.final)
     kernel.batch = True
