@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,7 +73,7 @@ class House:
 
     async def _make_room(self, slot: Slot) -> None:
         slot.size = slot.size or await asyncio.to_thread(size_of, slot.name)
-        need, deadline = int(slot.size * _ROOM), time.monotonic() + _WAIT_S
+        need, deadline = room_for(slot.size), time.monotonic() + _WAIT_S
         while self._free() < need:
             others = [other for other in self.slots.values() if other.engine is not None]
             idle = sorted((other for other in others if not busy(other.engine)), key=lambda other: other.used)
@@ -88,10 +88,7 @@ class House:
                 await asyncio.sleep(_LOOK_S)
 
     def _free(self) -> int:
-        if not self._bound:
-            return int(psutil.virtual_memory().available)
-        held = [s.engine.stats().memory.total for s in self.slots.values() if s.engine is not None]
-        return self._bound - sum(held)
+        return free(self._bound, [s.engine for s in self.slots.values() if s.engine is not None])
 
     def running(self) -> int:
         """Requests that aren't finished."""
@@ -106,6 +103,18 @@ class House:
         for slot in self.slots.values():
             if slot.engine is not None:
                 slot.engine.close()
+
+
+def free(bound: int, engines: Sequence[Any]) -> int:
+    """Bytes that are left for another model beside the loaded `engines`; a `bound` of 0 is what the machine has."""
+    if not bound:
+        return int(psutil.virtual_memory().available)
+    return bound - sum(engine.stats().memory.total for engine in engines)
+
+
+def room_for(size: int) -> int:
+    """Bytes that a model wants whose files have `size` bytes: its weights and what a first request needs."""
+    return int(size * _ROOM)
 
 
 def busy(engine: Any) -> bool:

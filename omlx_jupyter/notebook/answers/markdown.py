@@ -8,9 +8,12 @@ spelling goes through but letters: what could be markup in it is escaped.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
+from html import escape
 from typing import TYPE_CHECKING
+
+from .html import Html
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -36,6 +39,28 @@ def safe_line(text: str) -> str:
     from .markdown_writer import literal
 
     return literal(" ".join(text.split()))
+
+
+def safe_html(text: str) -> Html:
+    """The same as HTML, for what stands beside something else: `safe_markdown` with a page's own reading of it."""
+    return Html(_renderer().render(safe_markdown(text)))
+
+
+@cache
+def _renderer() -> MarkdownIt:
+    """For what the writer has written, and nothing else: the few elements in it are the writer's own."""
+    from markdown_it import MarkdownIt
+    from mdit_py_plugins.dollarmath import dollarmath_plugin
+
+    made = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+    made.use(dollarmath_plugin, allow_space=True, allow_digits=True, double_inline=True, renderer=_math)
+    return made
+
+
+def _math(content: str, options: Mapping[str, bool]) -> str:
+    """Left to the page, which looks for the dollars."""
+    mark = "$$" if options["display_mode"] else "$"
+    return escape(f"{mark}{content}{mark}")
 
 
 @cache

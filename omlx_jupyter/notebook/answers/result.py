@@ -150,11 +150,11 @@ class Result:
         from IPython.core.getipython import get_ipython
 
         shell = get_ipython()
-        if shell is not None and self._shown_in == (id(shell), shell.execution_count) and _is_cells_value():
+        if was_streamed(shell, self._shown_in):
             return
         if thought := self.thought_bundle():
-            _display(shell, thought)
-        _display(shell, self.bundle())
+            display_bundle(shell, thought)
+        display_bundle(shell, self.bundle())
 
     def shown(self, shell: Any) -> None:
         self._shown_in = (id(shell), shell.execution_count)
@@ -242,14 +242,20 @@ class ResultList(list[Result | Failure]):
         from IPython.core.getipython import get_ipython
 
         shell = get_ipython()
-        if shell is None or self._shown_in != (id(shell), shell.execution_count) or not _is_cells_value():
-            _display(shell, self.bundle())
+        if not was_streamed(shell, self._shown_in):
+            display_bundle(shell, self.bundle())
 
     def shown(self, shell: Any) -> None:
         self._shown_in = (id(shell), shell.execution_count)
 
     def __str__(self) -> str:
         return self.text
+
+
+def was_streamed(shell: Any, shown_in: Any) -> bool:
+    """Whether the cell that ends now with this value has shown it already; `shown_in` is (id of the shell, the
+    execution that showed it)."""
+    return shell is not None and shown_in == (id(shell), shell.execution_count) and _is_cells_value()
 
 
 def _is_cells_value() -> bool:
@@ -264,7 +270,7 @@ def _is_cells_value() -> bool:
     return False
 
 
-def _display(shell: Any, bundle: dict[str, str]) -> None:
+def display_bundle(shell: Any, bundle: dict[str, str]) -> None:
     """Show it. What is saved is the answer letter for letter; a terminal, which prints `text/plain`, gets symbols."""
     from IPython.display import display
 

@@ -31,30 +31,19 @@ def hear(handle: Any, view: View, heard: Heard) -> bool:
     return bool(ended)
 
 
-class NotebookView:
-    """A live widget while the answer is written; then, in its place, a static MIME bundle that is saved."""
+class Sender:
+    """Sends a widget what is new of its answer, a few times a second."""
 
-    def __init__(self, images: Sequence[Any] = (), stoppable: bool = True) -> None:
-        from IPython.display import display
-
-        self._widget = live.make(images, stoppable)
-        self._handle = display(self._widget, display_id=True)
-        self._answer: Any = None  # the place below the thought
+    def __init__(self, widget: Any) -> None:
+        self._widget = widget
         self._sent = self._phase = self._line = ""
         self._sent_thought = 0  # characters
         self._whole_thought = list(_THOUGHT_S)
         self._snapshot_s = _SNAPSHOTS_S
         self._began = self._last = time.monotonic()
 
-    def status(self, text: str) -> None:
-        self._widget.phase = text
-
-    def keep_place(self) -> None:
-        from IPython.display import display
-
-        self._answer = display({"text/plain": ""}, raw=True, display_id=True)
-
-    def update(self, text: str, progress: Any, usage: Usage, thought: Thought = NO_THOUGHT) -> None:
+    def update(self, text: str, phase: str, thought: Thought = NO_THOUGHT) -> None:
+        """`phase` is what the request is doing, in words."""
         now = time.monotonic()
         if now - self._last < 1 / UPDATES_PER_S:
             return
@@ -65,7 +54,6 @@ class NotebookView:
         message = self._of_thought(thought)
         if len(text) > len(self._sent):
             message |= {"o": len(self._sent), "d": text[len(self._sent) :]}
-        phase = phase_line(progress, usage, thought.running)
         if phase != self._phase and (not message or now - self._began > 1):
             message["p"] = phase
         if message:
@@ -86,6 +74,29 @@ class NotebookView:
         if thought.text and thought.line() != self._line:
             message["l"] = self._line = thought.line()
         return message
+
+
+class NotebookView:
+    """A live widget while the answer is written; then, in its place, a static MIME bundle that is saved."""
+
+    def __init__(self, images: Sequence[Any] = (), stoppable: bool = True) -> None:
+        from IPython.display import display
+
+        self._widget = live.make(images, stoppable)
+        self._handle = display(self._widget, display_id=True)
+        self._answer: Any = None  # the place below the thought
+        self._sender = Sender(self._widget)
+
+    def status(self, text: str) -> None:
+        self._widget.phase = text
+
+    def keep_place(self) -> None:
+        from IPython.display import display
+
+        self._answer = display({"text/plain": ""}, raw=True, display_id=True)
+
+    def update(self, text: str, progress: Any, usage: Usage, thought: Thought = NO_THOUGHT) -> None:
+        self._sender.update(text, phase_line(progress, usage, thought.running), thought)
 
     def finish(self, result: Any) -> None:
         thought = result.thought_bundle()

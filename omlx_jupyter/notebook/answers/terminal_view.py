@@ -75,14 +75,14 @@ class RichView:
             self._last = now
             line = thought.line() if thought.text else ""
             below = "" if thought.running else phase_line(progress, usage)
-            self._live.update(_page(text, below, line), refresh=True)
+            self._live.update(page(text, below, line), refresh=True)
 
     def finish(self, result: Any) -> None:
         text = result.bundle()["text/plain"]
         answer, _, figures = text.rpartition("\n[") if "\n[" in text else (text, "", "")
         self._live.stop()
         line = f"[{result.thought.line()}]" if getattr(result, "thinking", "") else ""
-        self._console.print(_page(answer, f"[{figures}" if figures else "", line))
+        self._console.print(page(answer, f"[{figures}" if figures else "", line))
 
     def fail(self) -> None:
         self._live.stop()
@@ -94,7 +94,7 @@ def _dim(text: str) -> Any:
     return Text(shown(text), style="dim")
 
 
-def _page(text: str, below: str, above: str = "") -> Any:
+def page(text: str, below: str, above: str = "") -> Any:
     from rich.console import Group
     from rich.markdown import Markdown
 

@@ -23,11 +23,11 @@ class View(Protocol):
     def fail(self) -> None: ...
 
 
-class Unfailing:
+class Guarded:
     """A view that keeps its failures to itself: a display that has gone must not lose the answer."""
 
-    def __init__(self, view: View) -> None:
-        self.view: View | None = view
+    def __init__(self, view: Any) -> None:
+        self.view: Any = view
 
     def _do(self, act: str, *what: Any) -> None:
         try:
@@ -37,6 +37,19 @@ class Unfailing:
             self.view = None
             _log.warning("an answer can't be shown any longer; it goes on", exc_info=True)
 
+    def finish(self, result: Any) -> None:
+        self._do("finish", result)
+
+    def fail(self) -> None:
+        self._do("fail")
+
+
+class Unfailing(Guarded):
+    """A guarded view of one answer."""
+
+    def __init__(self, view: View) -> None:
+        super().__init__(view)
+
     def status(self, text: str) -> None:
         self._do("status", text)
 
@@ -45,12 +58,6 @@ class Unfailing:
 
     def keep_place(self) -> None:
         self._do("keep_place")
-
-    def finish(self, result: Any) -> None:
-        self._do("finish", result)
-
-    def fail(self) -> None:
-        self._do("fail")
 
 
 def phase_line(progress: Any, usage: Usage, thinking: bool = False) -> str:

@@ -10,6 +10,7 @@ from IPython.core.error import UsageError
 
 from ...types import Message
 from ..answers.boxes import show_boxes
+from ..answers.comparison import Comparison
 from ..answers.result import Result
 from ..plain import tell
 from ..settings.config import settings
@@ -18,6 +19,7 @@ from ..work.hints import hint_text
 from ..work.jobs import Job
 from . import structured
 from .arguments import drafting_from, resolve_source
+from .compared import compare_cell
 from .interpolate import interpolate
 from .read_cell import opened
 from .tool_cell import with_tools
@@ -51,14 +53,14 @@ def vlm_cell(shell: Any, args: Any, cell: str, names: Mapping[str, Any]) -> Any:
     except structured.NotWholeError as error:
         run.keep_as_last(shell, error.answer, args.out)
         raise UsageError(f"{error} What was said is kept in _{f' and {args.out}' if args.out else ''}.") from None
-    if isinstance(value, Result):
+    if isinstance(value, Result | Comparison):
         value.shown(shell)
     run.keep(shell, value, args.out)
     return value
 
 
 def ask_cell(shell: Any, args: Any, parts: Sequence[Any], names: Mapping[str, Any] | None = None) -> Any:
-    """The cell's value: a Result, a Job, an instance (`--json`) or a DataFrame (`--table`).
+    """The cell's value: a Result, a Job, an instance (`--json`), a DataFrame (`--table`) or a Comparison.
 
     :raises UsageError: flags that don't go together.
     :raises OmlxError: the request failed.
@@ -85,6 +87,8 @@ def ask_cell(shell: Any, args: Any, parts: Sequence[Any], names: Mapping[str, An
     elif args.table:
         request.sampling = replace(request.sampling, json_schema=structured.TABLE_SCHEMA)
         request.messages[-1] = Message("user", [*user.parts, "\n" + structured.TABLE_HINT])
+    if args.compare:
+        return compare_cell(shell, args.compare, request)
     if args.background:
         return _in_background(shell, args, request, user)
     result = with_tools(shell, args, request, names) if args.tools else run.ask(shell, request)
@@ -110,6 +114,9 @@ def _check(args: Any) -> None:
     given = [f"--{name}" for name in flags if getattr(args, name)]
     if len(given) > 1:
         raise UsageError(f"%%vlm: {' and '.join(given)} don't go together; use one of them.")
+    apart = [f"--{name}" for name in ("table", "tools", "background", "chat", "boxes") if getattr(args, name)]
+    if args.compare and apart:
+        raise UsageError(f"%%vlm: --compare and {apart[0]} don't go together; use one of them.")
     if args.begin and (args.json or args.table or args.tools):
         raise UsageError("%%vlm: --begin doesn't go together with --json, --table or --tools; leave it out.")
     if args.begin and args.think:

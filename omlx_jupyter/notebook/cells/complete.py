@@ -26,6 +26,8 @@ def install(shell: Any) -> None:
                 from ..work import chats
 
                 return chats.names()
+            if before == "--compare":
+                return _compared()
             if event.symbol.startswith("-"):
                 from .magics import flags
 
@@ -123,6 +125,14 @@ def _omlx(begun: list[str], commands: list[str]) -> list[str]:
         case ["jobs", "wait" | "cancel"]:
             return [str(job.number) for job in jobs.listing()]
     return []
+
+
+def _compared() -> list[str]:
+    """Models and servers."""
+    from ...models.hub import EMBEDDED, cached_models
+    from ...remote import place
+
+    return [EMBEDDED, *cached_models(), *place.names()]
 
 
 def _names(shell: Any) -> list[str]:

@@ -24,6 +24,7 @@ from ..work.hints import hint_text, hints_for
 from ..work.layouts import chosen
 from ..work.many import finished_of, many_kept, read_many
 from . import structured
+from .compared import compare_rows
 
 
 def vlm(
@@ -212,9 +213,35 @@ def read_pictures(
             view.fail()
 
 
+def _compare(
+    rows: Any,
+    models: Any,
+    *,
+    json: Any = None,
+    system: str | None = None,
+    draft: bool | None = None,
+    **sampling: Any,
+) -> Any:
+    """Ask several models the same: `vlm.compare(["What is the total?"], ["tiny-ocr", "org/name"])` is a DataFrame.
+
+    `rows` are prompts, (prompt, pictures), dicts with `prompt` and `images` (what else they hold becomes a column), or
+    a DataFrame of such. `models` are what `%omlx load` or `%omlx connect` takes. Columns have two levels: each model's
+    `text`, `tokens`, `tokens_per_s` (and `error` where one failed) under its name, and `agree`: whether all that
+    answered said the same, with `json` the same values. Where memory has no room for all models at once, they answer
+    one after another. An interrupt keeps what came in `_`.
+
+    :raises OmlxError: the rows or the models can't be taken. A model that fails has its error in its column.
+    """
+    if json is not None:
+        sampling["json_schema"] = structured.schema_of(json)
+    drafts = settings().drafts if draft is None else draft
+    return compare_rows(rows, models, settings().filled(params_of(sampling)), system, drafts)
+
+
 ocr.map = _map  # type: ignore[attr-defined]
 vlm.map = _vlm_map  # type: ignore[attr-defined]
 vlm.table = _table  # type: ignore[attr-defined]
+vlm.compare = _compare  # type: ignore[attr-defined]
 
 
 async def _vlm_aio(prompt: str, *images: Any, json: Any = None, **options: Any) -> Any:

@@ -112,6 +112,9 @@ class OmlxMagics(Magics):
             %%vlm --json Receipt
             {img} Give shop, date and total.
 
+            %%vlm --compare tiny-ocr,org/name -o both
+            {page} What is the total?
+
             %%vlm --tools pictures,look_up
             {plan} What is written in the corner, and what does it cost?
 

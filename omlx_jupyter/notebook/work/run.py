@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ...chat.pages import read_picture
@@ -22,7 +23,8 @@ from .layouts import chosen
 class Interrupted(KeyboardInterrupt):
     """An interrupt, told in one line instead of a traceback."""
 
-    def __init__(self, result: Result | None, told: str = "") -> None:
+    def __init__(self, result: Any, told: str = "") -> None:
+        """`result` is what came until then, None where nothing did; `told` is needed where it is no `Result`."""
         super().__init__(*([told] if told else []))
         self.result, self._told = result, told
 
@@ -74,17 +76,18 @@ def start(request: Ask, view: View | None = None) -> Any:
 
     :raises OmlxError: no engine could be loaded, or nothing was asked.
     """
+    return session.submit(partial(begin, request), view.status if view is not None else None)
 
-    def begin(engine: Any) -> Any:
-        sampling = for_model(settings(), request.sampling, engine.name, engine.thinks)
-        known: dict[str, Any] = {"draft": request.draft, "hint": request.hint}
-        if request.by_lines or request.layout is not False:
-            layout = chosen(request.layout)
-            return read_picture(engine, request.images, request.prompt, sampling, layout=layout, **known)
-        known["begin"] = request.begin
-        return engine.submit(request.messages, sampling=sampling, tools=request.tools, **known)
 
-    return session.submit(begin, view.status if view is not None else None)
+def begin(request: Ask, engine: Any) -> Any:
+    """Ask this engine, under the settings that are kept for its model. Raises as its `submit`."""
+    sampling = for_model(settings(), request.sampling, engine.name, engine.thinks)
+    known: dict[str, Any] = {"draft": request.draft, "hint": request.hint}
+    if request.by_lines or request.layout is not False:
+        layout = chosen(request.layout)
+        return read_picture(engine, request.images, request.prompt, sampling, layout=layout, **known)
+    known["begin"] = request.begin
+    return engine.submit(request.messages, sampling=sampling, tools=request.tools, **known)
 
 
 def open_view(shell: Any, request: Ask) -> tuple[Any, View]:
@@ -122,12 +125,12 @@ def watch(handle: Any, view: View, request: Ask) -> Result:
         result = result_of(handle, request, heard.thought_s)
     except KeyboardInterrupt:
         handle.cancel()
-        partial = _partial(handle, request, heard.thought_s)
-        if partial is not None:
-            view.finish(partial)
+        said = partial_of(handle, request, heard.thought_s)
+        if said is not None:
+            view.finish(said)
         else:
             view.fail()
-        raise Interrupted(partial) from None
+        raise Interrupted(said) from None
     except OmlxError:
         view.fail()
         raise
@@ -135,9 +138,9 @@ def watch(handle: Any, view: View, request: Ask) -> Result:
     return result
 
 
-def result_of(handle: Any, request: Ask, thought_s: float = 0.0) -> Result:
-    """:raises OmlxError: the request failed."""
-    running = session.current_engine()
+def result_of(handle: Any, request: Ask, thought_s: float = 0.0, engine: Any = None) -> Result:
+    """`engine` is who was asked; None is the kernel's. :raises OmlxError: the request failed."""
+    running = session.current_engine() if engine is None else engine
     generation = handle.result()
     calls: Sequence[Any] = ()
     if request.tools and running is not None:
@@ -154,12 +157,12 @@ def result_of(handle: Any, request: Ask, thought_s: float = 0.0) -> Result:
     )
 
 
-def _partial(handle: Any, request: Ask, thought_s: float) -> Result | None:
+def partial_of(handle: Any, request: Ask, thought_s: float, engine: Any = None) -> Result | None:
     """What was said until the interrupt; the engine ends a request within one step. Where nothing was said yet,
     nothing is waited for: a large picture may take seconds to encode, and ends by itself."""
     try:
         handle.result(timeout=10 if handle.progress.tokens else 0.1)
-        return result_of(handle, request, thought_s)
+        return result_of(handle, request, thought_s, engine)
     except (OmlxError, TimeoutError):
         return None
 

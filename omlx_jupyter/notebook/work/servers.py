@@ -39,12 +39,17 @@ def leave() -> None:
 
 def connected(name_or_url: str, model: str | None, key_env: str = "") -> Any:
     """:raises OmlxError: nobody answers there, the variable is empty or its key is wrong."""
+    made = opened(name_or_url, model, key_env)
+    _left.clear()
+    return made
+
+
+def opened(name_or_url: str, model: str | None = None, key_env: str = "") -> Any:
+    """An engine beside the kernel's, which stays what it is. Raises as `connected`."""
     from ...remote.connect import connect
 
-    key = _key(key_env)
-    made = connect(name_or_url, model, key=key, image_limits=settings().image_limits())
+    made = connect(name_or_url, model, key=_key(key_env), image_limits=settings().image_limits())
     made.asked_for = (name_or_url, model, key_env)
-    _left.clear()
     return made
 
 

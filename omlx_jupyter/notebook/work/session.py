@@ -40,22 +40,35 @@ def engine(model: str | None = None, say: Callable[[str], None] | None = None, d
         if model is None and servers.configured():
             _engine[:] = [servers.connected(settings().server, None, settings().server_key_env)]
             return _engine[0]
-        from ...chat.client import Engine
-
-        made = Engine.load(
+        made = loaded(
             wanted,
-            drafter=(settings().drafter if drafter is None and wanted == configured else drafter) or None,
-            memory_bytes=settings().memory_mib * 2**20,
-            image_limits=settings().image_limits(),
-            cache=settings().cache_settings(),
-            trust_code=settings().trust_code,
-            pixel_budget=settings().pixel_budget,
-            on_wait=_announce(wanted or "tiny-ocr", say),
+            settings().drafter if drafter is None and wanted == configured else drafter,
+            _announce(wanted or "tiny-ocr", say),
         )
         if running is not None:
             running.close()
         _engine[:] = [made]
         return made
+
+
+def loaded(model: str | None, drafter: str | None, on_wait: Callable[[float, float], None] | None) -> Any:
+    """An engine of this process under the kernel's settings, which isn't the kernel's by that. `on_wait` is as in
+    `Engine.load`; what it raises ends the loading.
+
+    :raises ModelError: one sentence that names the mend.
+    """
+    from ...chat.client import Engine
+
+    return Engine.load(
+        model,
+        drafter=drafter or None,
+        memory_bytes=settings().memory_mib * 2**20,
+        image_limits=settings().image_limits(),
+        cache=settings().cache_settings(),
+        trust_code=settings().trust_code,
+        pixel_budget=settings().pixel_budget,
+        on_wait=on_wait,
+    )
 
 
 def connect(name_or_url: str, model: str | None = None, key_env: str = "") -> Any:
