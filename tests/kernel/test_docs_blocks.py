@@ -77,7 +77,7 @@ def names() -> dict[str, Any]:
 
     picture = draw_text("Hello 42")
     return {
-        **dict.fromkeys(("before", "after", "photo", "plan", "receipt", "figure"), picture),
+        **dict.fromkeys(("before", "after", "photo", "plan", "receipt", "figure", "scan"), picture),
         "Receipt": Receipt,
         "look_up": look_up,
         "schema": {
@@ -145,7 +145,7 @@ def test_what_is_not_run_says_why() -> None:
 
 @pytest.mark.parametrize("path", WITH_BLOCKS, ids=lambda path: path.stem)
 def test_a_pages_blocks(path: Path, shell: InteractiveShell, place: Path, request: pytest.FixtureRequest) -> None:
-    if path.stem == "serve":
+    if path.stem in ("serve", "compare"):
         request.getfixturevalue("main")
     shell.user_ns.update(names())
     if path.stem == "thinking":
