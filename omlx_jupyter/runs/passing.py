@@ -63,6 +63,11 @@ class Asked:
     limits: Limits
     ahead: int
 
+    @property
+    def documents(self) -> bool:
+        """Whether a source's pages are asked about together."""
+        return any(question.documents for question in self.questions.values())
+
 
 class Passing:
     """From its making it is the file's only writer, until its thread has ended.
@@ -136,7 +141,9 @@ class Passing:
         asked = self._asked
         engine = asked.engine()
         digests = {name: question.digest(engine) for name, question in asked.questions.items()}
-        waiting = (one for item in items(asked.sources, asked.limits) for one in item.asked(asked.questions))
+        waiting = (
+            one for item in items(asked.sources, asked.limits, asked.documents) for one in item.asked(asked.questions)
+        )
         tasks, more = list[Task](), True
         try:
             while (more or tasks) and not self.stop.is_set():

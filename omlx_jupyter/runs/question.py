@@ -22,7 +22,8 @@ class Question:
     """`prompt` None reads pages as the model's checkpoint wants it, unless `whole`; by regions where `layout` is a
     detector, or True. `schema` is a pydantic model, a
     type such as `float`, or a JSON schema. `fill` makes a request's sampling for the engine that is asked, by
-    settings. `twice` reads each source a second time, sampled, and compares."""
+    settings. `twice` reads each source a second time, sampled, and compares.
+    `documents` asks about all pages of a source together."""
 
     prompt: str | None = None
     sampling: SamplingParams = field(default_factory=SamplingParams)
@@ -32,6 +33,7 @@ class Question:
     layout: LayoutModel | bool = False
     draft: bool = True
     twice: bool = False
+    documents: bool = False
     fill: Callable[[SamplingParams, Any], SamplingParams] = lambda sampling, _: sampling
 
     def __post_init__(self) -> None:
@@ -101,6 +103,8 @@ class Question:
             "schema": self.json_schema(),
             "whole": self.whole,
         }
+        if self.documents:
+            said["documents"] = True
         if self.twice:
             said["twice"] = True
         if self.layout is not False:  # absent from the runs that were made before there was one

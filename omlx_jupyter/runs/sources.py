@@ -57,10 +57,11 @@ class _Once:
             return self._made
 
 
-def items(sources: Any, limits: Limits) -> Iterator[Item]:
+def items(sources: Any, limits: Limits, documents: bool = False) -> Iterator[Item]:
     """The items of sources, lazily: of a path, a folder, a glob, a PDF (each of its pages), a URL,
     `file.parquet::column`, a column, or any iterable of these and of pictures. A picture without a name is called by
-    its place, `#3`.
+    its place, `#3`. With `documents` each file is one item with all of its pages or frames, and so is each list of
+    pictures.
 
     :raises ImageError: a PDF that can't be opened.
     :raises RunError: sources that are nothing of these.
@@ -73,14 +74,14 @@ def items(sources: Any, limits: Limits) -> Iterator[Item]:
     alone = isinstance(sources, list) and len(sources) == 1
     for number, source in enumerate(sources, 1):
         try:
-            yield from _items(source, number, limits)
+            yield from _items(source, number, limits, documents)
         except OmlxError as error:
             if alone:
                 raise
             yield Item(_named(source, number), None, _failing(error))  # an error in its place
 
 
-def _items(source: Any, number: int, limits: Limits) -> Iterator[Item]:
+def _items(source: Any, number: int, limits: Limits, documents: bool) -> Iterator[Item]:
     if isinstance(source, Item):
         yield source
     elif isinstance(source, PdfPage):
@@ -88,7 +89,7 @@ def _items(source: Any, number: int, limits: Limits) -> Iterator[Item]:
     elif isinstance(source, str | os.PathLike):
         if not os.fspath(source):
             raise ImageError("the source is an empty string; give a path, a glob or a URL.")
-        yield from _of_text(os.fspath(source), limits)
+        yield from _of_text(os.fspath(source), limits, documents)
     else:
         yield Item(_named(source, number), None, lambda: open_images(source, limits))
 
@@ -113,7 +114,7 @@ def _shortened(text: str) -> str:
     return f"{text[:480]}…{hashlib.blake2b(text.encode('utf-8', 'surrogatepass'), digest_size=8).hexdigest()}"
 
 
-def _of_text(text: str, limits: Limits) -> Iterator[Item]:
+def _of_text(text: str, limits: Limits, documents: bool) -> Iterator[Item]:
     if "://" in text[:12] or text.startswith("data:"):
         yield Item(_shortened(text), None, lambda: open_images(text, limits), _FETCHED)
         return
@@ -131,18 +132,21 @@ def _of_text(text: str, limits: Limits) -> Iterator[Item]:
                 f"{path} holds no pictures and no PDFs; name files in it, or use a glob like {path}/**/*.png."
             )
         for entry in found:
-            yield from _file(str(entry), limits)
+            yield from _file(str(entry), limits, documents)
     elif glob.has_magic(text) and not path.exists() and not text.lower().endswith("]"):
         matches = [Path(name) for name in glob.iglob(str(path), recursive=True) if os.path.isfile(name)]
         if not matches:
             raise RunError(f"no file matches {text} in {Path.cwd()}; check the pattern.")
         for match in sorted(matches, key=natural):
-            yield from _file(str(match), limits)
+            yield from _file(str(match), limits, documents)
     else:
-        yield from _file(text, limits)
+        yield from _file(text, limits, documents)
 
 
-def _file(text: str, limits: Limits) -> Iterator[Item]:
+def _file(text: str, limits: Limits, documents: bool) -> Iterator[Item]:
+    if documents:
+        yield Item(_named(text, 0), None, lambda: open_images(text, limits, "all"), stamp_of(text))
+        return
     pages = pdf_pages(text, limits) if ".pdf" in text.lower() else None
     if pages is not None:
         for page in pages:

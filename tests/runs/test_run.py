@@ -274,7 +274,8 @@ print("done", flush=True)
 def test_kills_at_any_moment_lose_and_double_nothing(ending: str, tmp_path: Path) -> None:
     place, save = tmp_path / "many", tmp_path / f"run{ending}"
     place.mkdir()
-    for number in range(40):
+    pages = 300 if "OMLX_TORTURE_RUNS" in os.environ else 40
+    for number in range(pages):
         noise_image(60, 40, number).save(place / f"{number:03}.png")
     kills = int(os.environ.get("OMLX_TORTURE_RUNS", "3" if ending == ".jsonl" else "1"))
     counts = [0]
@@ -300,7 +301,7 @@ def test_kills_at_any_moment_lose_and_double_nothing(ending: str, tmp_path: Path
     assert counts == sorted(counts)
     assert counts[1] > 0
     found = list(read_run(save))
-    assert sorted(Path(r.source).name for r in found) == [f"{n:03}.png" for n in range(40)]
+    assert sorted(Path(r.source).name for r in found) == [f"{n:03}.png" for n in range(pages)]
     if ending == ".jsonl":
         assert len(save.read_bytes().splitlines()) == 40  # nothing was done twice
     with Engine.load() as engine:
@@ -469,3 +470,21 @@ def test_a_long_url_has_one_name_in_every_process() -> None:
         for seed in ("1", "2")
     }
     assert len(named) == 1
+
+
+def test_a_documents_pages_are_one_request(folder: Path, tmp_path: Path, tiny: Any) -> None:
+    pictures = [noise_image(60, 40, number) for number in range(3)]
+    pictures[0].save(folder / "three.tiff", save_all=True, append_images=pictures[1:])
+    asked = Question("What?", SHORT, whole=True, documents=True)
+    run = Run([folder, pictures], asked, tmp_path / "run.jsonl", lambda: tiny).start().wait()
+    found = {Path(record.source).name: record for record in run.records()}
+    assert {name: record.usage["images"] for name, record in found.items()} == {
+        "1.png": 1, "2.png": 1, "10.png": 1, "two.pdf": 2, "three.tiff": 3, "#2": 3,
+    }  # fmt: skip
+    assert all(record.page is None and not record.error for record in found.values())
+    alone = tiny.generate("What?", images=pictures, sampling=SHORT)
+    assert found["#2"].text == found["three.tiff"].text == alone.text
+    again = Run([folder, pictures], asked, tmp_path / "run.jsonl", lambda: tiny).start().wait()
+    assert again.figures().kept == 6
+    pages = Run([folder, pictures], Question("What?", SHORT, whole=True), tmp_path / "run.jsonl", lambda: tiny)
+    assert pages.start().wait().figures().kept == 0  # each page by itself is another question

@@ -121,6 +121,7 @@ def _vlm_map(
     concurrency: int = 16,
     draft: bool | None = None,
     twice: bool = False,
+    documents: bool = False,
     wait: bool = True,
     engine: Any = None,
     **sampling: Any,
@@ -128,8 +129,10 @@ def _vlm_map(
     """Ask the same of many sources, as a `Run` (see `ocr.map`): `vlm.map("What is the total?", "receipts/",
     json=Receipt, save="receipts.jsonl").df`. An answer that the schema's validators refuse is asked for once more, with
     the reason. With `twice` each source is asked a second time, sampled; `run.review()` begins with the fields in which
-    the answers differ."""
-    asked = runs.question(prompt, params_of(sampling), json=json, system=system, whole=True, twice=twice, draft=draft)
+    the answers differ. With `documents` all pages of a PDF or TIFF, and the pictures of a list, are asked about
+    together, so that fields may come from several of them."""
+    reading: dict[str, Any] = {"whole": True, "twice": twice, "documents": documents}
+    asked = runs.question(prompt, params_of(sampling), json=json, system=system, draft=draft, **reading)
     return _run(sources, asked, save, wait, engine, concurrency)
 
 

@@ -65,6 +65,7 @@ def question(
     whole: bool = False,
     layout: bool | str = False,
     twice: bool = False,
+    documents: bool = False,
     draft: bool | None = None,
 ) -> Question:
     """What a run asks, under the notebook's settings.
@@ -76,7 +77,12 @@ def question(
         return for_model(settings(), settings().filled(asked), engine.name, engine.thinks)
 
     drafts = settings().drafts if draft is None else draft
-    reading: dict[str, Any] = {"whole": settings().reads_whole(whole), "layout": chosen(layout), "twice": twice}
+    reading: dict[str, Any] = {
+        "whole": settings().reads_whole(whole),
+        "layout": chosen(layout),
+        "twice": twice,
+        "documents": documents,
+    }
     return Question(prompt, sampling, json, system, draft=drafts, fill=fill, **reading)
 
 
