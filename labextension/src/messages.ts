@@ -19,6 +19,7 @@ export interface Status {
   rows: number;
   tokens_per_s: number;
   cached: number;
+  where: string;
   note: string;
 }
 /**

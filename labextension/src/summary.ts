@@ -13,7 +13,8 @@ export function summary(status: Kinds['status'] | undefined, trans: TranslationB
     return trans.__('omlx: no model');
   }
   const name = status.model.split('/').pop() ?? status.model;
-  const parts = [name, status.rows ? trans.__('%1, %2 rows', status.state, status.rows) : status.state];
+  const at = status.where ? trans.__('%1 on %2', name, status.where) : name;
+  const parts = [at, status.rows ? trans.__('%1, %2 rows', status.state, status.rows) : status.state];
   if (status.tokens_per_s >= 1) {
     parts.push(trans.__('%1 tokens/s', Math.round(status.tokens_per_s)));
   }

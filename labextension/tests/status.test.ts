@@ -12,6 +12,7 @@ const status = {
   rows: 0,
   tokens_per_s: 0,
   cached: 0,
+  where: '',
   note: ''
 } as const;
 
@@ -22,5 +23,6 @@ it('says what there is to say', () => {
   expect(summary({ ...status, state: 'decode', rows: 2, tokens_per_s: 99.6, cached: 0.514 }, trans)).toBe(
     'm · decode, 2 rows · 100 tokens/s · 51 % cached'
   );
+  expect(summary({ ...status, where: 'main' }, trans)).toBe('m on main · idle');
   expect(summary({ ...status, note: 'loading' }, trans)).toBe('loading');
 });

@@ -379,7 +379,7 @@ def test_a_kernel_cannot_make_the_page_run_script(lab: Any, page: Any) -> None:
         "from omlx_jupyter.notebook import extension\nfrom omlx_jupyter.notebook.watch.protocol import *\n"
         "wire = extension._wires[0]\n"
         f"wire._publish(Problem({attack!r})); wire._publish(Models([{attack!r}]))\n"
-        f"wire._publish(Status({attack!r}, {attack!r}, 1, 2.0, 0.5, ''))\n"
+        f"wire._publish(Status({attack!r}, {attack!r}, 1, 2.0, 0.5, {attack!r}, ''))\n"
         f"wire._beacon.send({{'v': 1, 'kind': 'panel', 'jobs': {attack!r}}}); wire._beacon.send({{'v': 9}})",
     ]
     ui.notebook(folder, "wire.ipynb", cells)

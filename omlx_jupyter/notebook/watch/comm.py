@@ -183,6 +183,7 @@ class Wire:
                 rows=sum(lane["phase"] == "decode" for lane in state.get("lanes", ())),
                 tokens_per_s=state.get("tokens_per_s", 0.0),
                 cached=round((cache["tokens_ram"] + cache["tokens_ssd"]) / asked, 3) if asked else 0.0,
+                where=state.get("where", ""),
                 note=self._note,
             )
         )

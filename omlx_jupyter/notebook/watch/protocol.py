@@ -15,13 +15,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Status:
-    """Kernel to page: the status bar's figures."""
+    """Kernel to page: the status bar's figures. `where`: the server that holds the model, "" for the kernel."""
 
     model: str
     state: str
     rows: int
     tokens_per_s: float
     cached: float
+    where: str
     note: str
 
 
