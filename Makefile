@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test quick dist docs check check-labextension labextension browser lab format clean torture slow families mutants
+.PHONY: demo test quick dist docs check check-labextension labextension browser fronts lab format clean torture slow families mutants
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info < (3, 14)))' \
@@ -94,7 +94,14 @@ browser: $(VENV)/.dev labextension/node_modules/.done
 	$(PIP) wheel --quiet --no-deps --wheel-dir artifacts/browser/wheel .
 	artifacts/browser/bin/python -m pip --disable-pip-version-check install --quiet \
 	  "$$(ls artifacts/browser/wheel/*.whl)[lab]"
-	OMLX_LAB_PYTHON="$(CURDIR)/artifacts/browser/bin/python" $(BIN)/python -m pytest tests/browser -m browser
+	OMLX_LAB_PYTHON="$(CURDIR)/artifacts/browser/bin/python" $(BIN)/python -m pytest tests/browser -m "browser and not fronts"
+
+# Voila, Notebook 7 under a base URL and jupyter-collaboration, in an environment that has them
+fronts: $(VENV)/.dev labextension/node_modules/.done
+	$(PIP) install --quiet playwright
+	rm -rf artifacts/fronts && $(PYTHON) -m venv artifacts/fronts
+	artifacts/fronts/bin/python -m pip --disable-pip-version-check install --quiet '.[lab]' voila notebook jupyter-collaboration
+	OMLX_FRONTS_PYTHON="$(CURDIR)/artifacts/fronts/bin/python" $(BIN)/python -m pytest tests/browser/test_fronts.py -m fronts
 
 # 1,000 kills at random moments, 20,000 hostile answers a test, a fault in every place of every function, and
 # 100 damaged cache folders a family; about an hour

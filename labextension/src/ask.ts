@@ -1,6 +1,6 @@
 // "Ask about this image" and "Read text (OCR)" on a cell's picture.
 import { Notification } from '@jupyterlab/apputils';
-import { CodeCell } from '@jupyterlab/cells';
+import type { Cell, CodeCell } from '@jupyterlab/cells';
 import { PathExt } from '@jupyterlab/coreutils';
 import { NotebookActions, NotebookPanel } from '@jupyterlab/notebook';
 import { Contents } from '@jupyterlab/services';
@@ -10,11 +10,12 @@ import { savePicture } from './store';
 const KINDS = ['image/png', 'image/jpeg', 'image/gif', 'image/webp'];
 
 /** The last picture among a code cell's outputs. */
-export function pictureOf(cell: unknown): Blob | null {
-  if (!(cell instanceof CodeCell)) {
+export function pictureOf(cell: Cell | null | undefined): Blob | null {
+  // By its model's type: Voila doesn't share the package that has the class.
+  if (cell?.model.type !== 'code') {
     return null;
   }
-  const outputs = cell.model.outputs;
+  const outputs = (cell as CodeCell).model.outputs;
   for (let at = outputs.length - 1; at >= 0; at -= 1) {
     const data = outputs.get(at).data;
     const kind = KINDS.find(k => typeof data[k] === 'string');

@@ -8,7 +8,6 @@ import { IStatusBar } from '@jupyterlab/statusbar';
 import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 import { imageIcon } from '@jupyterlab/ui-components';
 import { askBelow, pictureOf } from './ask';
-import { highlight, registerLanguage } from './language';
 import { Links } from './links';
 import { Panel } from './panel';
 import { takePictures } from './pictures';
@@ -20,16 +19,18 @@ const engine: JupyterFrontEndPlugin<void> = {
   id: 'omlx_jupyter:engine',
   description: 'Status item and side panel of the omlx engine in the active kernel',
   autoStart: true,
-  requires: [INotebookTracker],
-  optional: [IStatusBar, ITranslator, ICommandPalette, ILabShell],
+  optional: [INotebookTracker, IStatusBar, ITranslator, ICommandPalette, ILabShell],
   activate: (
     app: JupyterFrontEnd,
-    tracker: INotebookTracker,
+    tracker: INotebookTracker | null,
     statusBar: IStatusBar | null,
     translator: ITranslator | null,
     palette: ICommandPalette | null,
     labShell: ILabShell | null
   ) => {
+    if (!tracker) {
+      return; // Voila has no notebooks to edit
+    }
     const trans = (translator ?? nullTranslator).load('omlx_jupyter');
     const links = new Links(tracker);
     const base = statusBar ? 'status' : 'off';
@@ -61,9 +62,16 @@ const language: JupyterFrontEndPlugin<void> = {
   id: 'omlx_jupyter:language',
   description: 'Highlighting of %%vlm cells',
   autoStart: true,
-  requires: [INotebookTracker, IEditorLanguageRegistry],
-  activate: (_: JupyterFrontEnd, tracker: INotebookTracker, languages: IEditorLanguageRegistry) => {
+  optional: [INotebookTracker, IEditorLanguageRegistry],
+  activate: async (_: JupyterFrontEnd, tracker: INotebookTracker | null, languages: IEditorLanguageRegistry | null) => {
+    if (!tracker || !languages) {
+      return;
+    }
+    // Only where it is wanted: Voila has no editors, and shares no CodeMirror
+    const { highlight, registerLanguage } = await import('./language');
     registerLanguage(languages);
+    // Loaded beforehand: an editor that waits for Python would take it after ours
+    await languages.getLanguage('text/x-ipython');
     tracker.widgetAdded.connect((_, panel) => highlight(panel));
     tracker.forEach(highlight);
   }
@@ -73,15 +81,17 @@ const pictures: JupyterFrontEndPlugin<void> = {
   id: 'omlx_jupyter:pictures',
   description: 'Pictures into %%vlm and %ocr cells, questions about pictures in outputs',
   autoStart: true,
-  requires: [INotebookTracker],
-  optional: [ISettingRegistry, ITranslator, ICommandPalette],
+  optional: [INotebookTracker, ISettingRegistry, ITranslator, ICommandPalette],
   activate: (
     app: JupyterFrontEnd,
-    tracker: INotebookTracker,
+    tracker: INotebookTracker | null,
     settings: ISettingRegistry | null,
     translator: ITranslator | null,
     palette: ICommandPalette | null
   ) => {
+    if (!tracker) {
+      return;
+    }
     const trans = (translator ?? nullTranslator).load('omlx_jupyter');
     const contents = app.serviceManager.contents;
     let drops = true;

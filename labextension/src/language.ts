@@ -117,13 +117,22 @@ export function highlight(panel: NotebookPanel): void {
     }
     set(model);
   };
-  const all = () => {
-    for (const cell of panel.content.widgets) {
-      follow(cell.model);
+  const seen = new WeakSet<object>();
+  // By the model's cells, not the widgets: with jupyter-collaboration both come later than the panel
+  const attach = () => {
+    const cells = panel.content.model?.cells;
+    if (!cells || seen.has(cells)) {
+      return;
     }
-  };
-  void panel.context.ready.then(() => {
+    seen.add(cells);
+    const all = () => {
+      for (const cell of cells) {
+        follow(cell);
+      }
+    };
+    cells.changed.connect(() => requestAnimationFrame(all));
     all();
-    panel.content.model?.cells.changed.connect(() => requestAnimationFrame(all));
-  });
+  };
+  panel.content.modelChanged.connect(attach);
+  void panel.context.ready.then(attach);
 }

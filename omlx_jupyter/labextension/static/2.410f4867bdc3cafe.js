@@ -1,4 +1,4 @@
-"use strict";(self.rspackChunkomlx_jupyter=self.rspackChunkomlx_jupyter||[]).push([[1],{25(o,e,r){var t=r(26),n=r.n(t),a=r(27),i=r.n(a),l=r(28),p=i()(n());p.i(l.A),p.push([o.id,`.omlx-panel {
+"use strict";(self.rspackChunkomlx_jupyter=self.rspackChunkomlx_jupyter||[]).push([[2],{25(o,e,r){var t=r(26),n=r.n(t),a=r(27),i=r.n(a),l=r(28),p=i()(n());p.i(l.A),p.push([o.id,`.omlx-panel {
   background: var(--jp-layout-color1);
   color: var(--jp-ui-font-color1);
   font-size: var(--jp-ui-font-size1);
