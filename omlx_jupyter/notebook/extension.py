@@ -31,12 +31,14 @@ def unload(shell: Any) -> None:
         wire.close()
     _wires.clear()
     session.unload()
+    if (latest := sys.modules.get(f"{__package__}.work.latest")) is not None:
+        latest.forget()
     complete.uninstall(shell)
     if (servers := sys.modules.get(f"{__package__}.work.mcp_servers")) is not None:
         servers.close_all()
     with contextlib.suppress(ValueError):
         shell.events.unregister("pre_run_cell", accessor.register)
-    for kind, name in (("line", "ocr"), ("cell", "vlm"), ("line", "omlx")):
+    for kind, name in (("line", "ocr"), ("cell", "vlm"), ("line", "vlm"), ("line", "omlx")):
         shell.magics_manager.magics[kind].pop(name, None)
     shell.magics_manager.registry.pop("OmlxMagics", None)
     shell.configurables[:] = [c for c in shell.configurables if not isinstance(c, Omlx)]

@@ -24,7 +24,7 @@ from omlx_jupyter.notebook.cells.complete import _omlx
 from omlx_jupyter.notebook.cells.interpolate import interpolate
 from omlx_jupyter.notebook.settings import config
 from omlx_jupyter.notebook.watch.state import Watcher
-from omlx_jupyter.notebook.work import chats, jobs, many, session, tool_loop
+from omlx_jupyter.notebook.work import chats, jobs, latest, many, session, tool_loop
 from omlx_jupyter.notebook.work.tools import of_function
 
 from ..conftest import draw_text, endless, noise_image
@@ -404,3 +404,21 @@ def test_pandas_may_be_imported_in_the_cell_that_reads_a_column() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_last_answers_again(shell: InteractiveShell, capsys: Any) -> None:
+    latest.forget()
+    assert "there are 0 answers" in complaint(shell, "%vlm last", capsys)
+    run(shell, "%ocr hello.png")
+    run(shell, "%ocr sum.png -o second")
+    capsys.readouterr()
+    shell.run_cell("%vlm last")
+    assert "Sum 17" in capsys.readouterr().out
+    assert shell.user_ns["_"] is shell.user_ns["second"]
+    assert run(shell, "%vlm last 2").text == "Hello 42"
+    assert "there are 2 answers" in complaint(shell, "%vlm last 3", capsys)
+    for wrong in ("", "first", "last 0", "last -1", "What is this"):
+        said = complaint(shell, f"%vlm {wrong}", capsys)
+        assert "%vlm last" in said or "there are 2" in said
+    monitored = run(shell, "%%vlm --max-tokens 3\nHi")
+    assert run(shell, "%vlm last") is monitored

@@ -163,6 +163,10 @@ class Comparison:
     def shown(self, shell: Any) -> None:
         self._shown_in = (id(shell), shell.execution_count)
 
+    def unshown(self) -> None:
+        """As a result's."""
+        self._shown_in = None
+
     def _ipython_display_(self) -> None:
         from IPython.core.getipython import get_ipython
 

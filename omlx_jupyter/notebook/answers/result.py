@@ -159,6 +159,10 @@ class Result:
     def shown(self, shell: Any) -> None:
         self._shown_in = (id(shell), shell.execution_count)
 
+    def unshown(self) -> None:
+        """It is asked for again, maybe in the cell that has shown it."""
+        self._shown_in = None
+
     def __str__(self) -> str:
         return self.text
 
@@ -247,6 +251,10 @@ class ResultList(list[Result | Failure]):
 
     def shown(self, shell: Any) -> None:
         self._shown_in = (id(shell), shell.execution_count)
+
+    def unshown(self) -> None:
+        """As a result's."""
+        self._shown_in = None
 
     def __str__(self) -> str:
         return self.text

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
-from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
+from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
 from ...errors import OmlxError
 from ..plain import shown
@@ -85,9 +85,9 @@ class OmlxMagics(Magics):
             raise UsageError(shown(error)) from None
 
     @no_var_expand
-    @cell_magic
+    @line_cell_magic
     @documented("%%vlm", VLM, sources=False)
-    def vlm(self, line: str, cell: str) -> Any:
+    def vlm(self, line: str, cell: str | None = None) -> Any:
         """Ask a vision-language model; the cell is the prompt.
 
             USAGE
@@ -122,8 +122,14 @@ class OmlxMagics(Magics):
             How many chairs are in {photo}?
 
         The result has .text, .thinking, .usage, .images and .messages and is also `_`.
+        `%vlm last` shows the last answer again, `%vlm last 3` the third from the end: where an
+        output was cleared, or the page closed while it was written.
         """
         try:
+            if cell is None:
+                from ..work.latest import last
+
+                return last(line)
             args = parser("%%vlm", VLM, sources=False).parse_line(line)
             from .ask_cell import vlm_cell
 

@@ -16,7 +16,7 @@ from ..answers.thoughts import Heard
 from ..answers.view import Unfailing, View
 from ..settings.config import settings
 from ..settings.per_model import for_model
-from . import session
+from . import latest, session
 from .layouts import chosen
 
 
@@ -168,7 +168,8 @@ def partial_of(handle: Any, request: Ask, thought_s: float, engine: Any = None) 
 
 
 def keep(shell: Any, value: Any, name: str | None) -> None:
-    """Bind a result to the -o name."""
+    """Bind a result to the -o name, and remember it for `%vlm last`."""
+    latest.add(value)
     if name:
         shell.user_ns[name] = value
 
