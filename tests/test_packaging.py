@@ -17,7 +17,9 @@ OPTIONAL = {
     "mcp",
     "pillow_heif",
     "pyarrow",
+    "docling_metrics_table",
     "jiwer",
+    "lxml",
     "rapidfuzz",
 }  # imported where a person has them
 

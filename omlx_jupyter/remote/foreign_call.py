@@ -233,7 +233,7 @@ class ForeignCall:
         """Whether the server refuses something that it names and that can be left out; it is, and that is noted."""
         if error.status_code not in (400, 422, 501):
             return False
-        said = self._engine.safe(error.message)
+        said = self._engine.safe(_words(error))
         for name in (*_SPARE, *_SPARE_MORE):
             if name in said and ((name == "stream_options" and name not in self._engine.lacks) or self._drop(name)):
                 self._note(name, said[:200])
@@ -253,7 +253,13 @@ class ForeignCall:
         engine = self._engine
         if error.status_code in (401, 403):
             return RequestError(f"{engine.url} refuses the key; name the variable that holds it with --key-env VAR.")
-        return RequestError(engine.safe(f"{engine.url} answered {error.status_code}: {str(error.message)[:500]}"))
+        return RequestError(engine.safe(f"{engine.url} answered {error.status_code}: {_words(error)[:500]}"))
+
+
+def _words(error: Any) -> str:
+    """What the server said: in a form that the client doesn't know its words are in the body alone."""
+    said = str(error.message)
+    return said if said != f"Error code: {error.status_code}" else " ".join(error.response.text.split()) or said
 
 
 def _is_json(text: str) -> bool:

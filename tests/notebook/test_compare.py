@@ -59,14 +59,19 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(autouse=True)
 def _nothing_left() -> Iterator[None]:
+    _others.clear()
+    _others.update(thread for thread in threading.enumerate() if thread.name == "omlx-engine")
     yield
     session.unload()
     assert engines() == 0
 
 
+_others: set[threading.Thread] = set()  # engines of other tests' fixtures, which last as long as the process
+
+
 def engines() -> int:
-    """Engines that are loaded, or being loaded, in this process."""
-    return sum(thread.name == "omlx-engine" for thread in threading.enumerate())
+    """Engines that are loaded, or being loaded, since the test began."""
+    return sum(thread.name == "omlx-engine" and thread not in _others for thread in threading.enumerate())
 
 
 def most_engines(monkeypatch: pytest.MonkeyPatch) -> list[int]:

@@ -21,6 +21,7 @@ from omlx_jupyter.errors import OmlxError
 from omlx_jupyter.models.tools import ToolCall
 from omlx_jupyter.notebook import plain
 from omlx_jupyter.notebook.answers import live, terminal_view
+from omlx_jupyter.notebook.answers.comparison import Comparison
 from omlx_jupyter.notebook.answers.html import html
 from omlx_jupyter.notebook.answers.result import Failure, Result, ResultList
 from omlx_jupyter.notebook.answers.thoughts import Thought
@@ -145,6 +146,7 @@ def test_all_printing_goes_through_one_function() -> None:
 
 # How to make one of each class that shows itself as HTML or Markdown, with a hostile value in every field
 MAKERS: dict[str, Callable[[], Any]] = {
+    "Comparison": lambda: Comparison({MARKUP: answer(MARKUP), "b": answer("b"), "c": Failure(OmlxError(MARKUP), "c")}),
     "Result": lambda: answer(MARKUP, (MARKUP,)),
     "ResultList": lambda: ResultList([answer(MARKUP), Failure(OmlxError(MARKUP), MARKUP)]),
     "Thought": lambda: Thought(MARKUP, 3, 4.0),
@@ -175,10 +177,12 @@ def test_everything_that_shows_itself_escapes() -> None:
         bundle = value.bundle()
         made = value._repr_html_() if hasattr(value, "_repr_html_") else bundle.get("text/html", "")
         if made:
-            ours = re.sub(r' style="[a-z0-9.:; -]+"', "", made)
-            page = Page(re.sub(r"<(small|details|summary)>", "<sub>", ours))
+            ours = re.sub(r' (style|class)="[a-z0-9.,:;()% -]+"', "", made)
+            page = Page(re.sub(r"<(small|details|details open|summary|ins)>", "<sub>", ours))
             assert page.active == [], name
-            assert page.text.count(MARKUP) == {"Thought": 1, "Result": 3}[name]  # the thought, the answer, its note
+            # Of a result its thought, its answer and its note; of a comparison its name three times, its answer as
+            # HTML and in the words that differ, and the other's error
+            assert page.text.count(MARKUP) >= {"Thought": 1, "Result": 3, "Comparison": 3}[name]
         page = Page(markdown2html_mistune(bundle["text/markdown"]))
         assert page.active == [], name
         assert "<script>alert(1)</script>" in page.text or name == "Thought"

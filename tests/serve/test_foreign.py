@@ -125,7 +125,8 @@ class Script(BaseHTTPRequestHandler):
             data = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + "data: [DONE]\n\n"
             self._send(status, data.encode(), "text/event-stream")
         else:
-            self._send(status, json.dumps({"error": {"message": said}}).encode())
+            body = said if isinstance(said, dict) else {"error": {"message": said}}
+            self._send(status, json.dumps(body).encode())
 
     def _send(self, status: int, body: bytes, kind: str = "application/json") -> None:
         self.send_response(status)
@@ -248,3 +249,84 @@ def test_a_server_without_a_list_of_models(scripted: Any) -> None:
     engine, _ = scripted(lambda *_: (200, text("x")))
     with pytest.raises(ModelError, match="--model"):
         ForeignEngine(engine.url)
+
+
+def chunk(delta: dict[str, Any], reason: str | None = None, **more: Any) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "delta": delta, "finish_reason": reason, "logprobs": None, **more}]}
+
+
+VLLM_USAGE = {
+    "prompt_tokens": 20, "total_tokens": 26, "completion_tokens": 6, "prompt_tokens_details": None,
+    "completion_tokens_details": None,
+}  # fmt: skip
+# As vLLM's OpenAI server writes a stream: an opening delta, thoughts as `reasoning` (before 0.12 `reasoning_content`),
+# `stop_reason` and `token_ids` beside each choice, and a last chunk without choices that has the usage
+VLLM = [
+    chunk({"role": "assistant", "content": "", "reasoning_content": None}, stop_reason=None, token_ids=None),
+    chunk({"reasoning": "Two and two", "content": None}),
+    chunk({"reasoning_content": " make four.", "content": None}),
+    chunk({"content": "Four"}, token_ids=None),
+    chunk({"content": "."}, "stop", stop_reason=151645, token_ids=None),
+    {"choices": [], "usage": VLLM_USAGE, "system_fingerprint": None},
+]
+# SGLang's: `matched_stop`, nulls in every delta, usage with cached tokens, calls that come name first
+CALL = {"index": 0, "id": "call_9", "type": "function", "function": {"name": "f", "arguments": ""}}
+MORE = [{"index": 0, "id": None, "type": "function", "function": {"name": None, "arguments": part}}
+        for part in ('{"a"', ": 1}")]  # fmt: skip
+SGLANG_USAGE = {
+    "prompt_tokens": 30, "total_tokens": 34, "completion_tokens": 4, "reasoning_tokens": 0,
+    "prompt_tokens_details": {"cached_tokens": 16},
+}  # fmt: skip
+NULLS = {"role": None, "content": None, "reasoning_content": None}
+SGLANG = [
+    chunk({"role": "assistant", "content": "", "reasoning_content": None, "tool_calls": None}, matched_stop=None),
+    chunk({**NULLS, "tool_calls": [CALL]}, matched_stop=None),
+    *[chunk({**NULLS, "tool_calls": [part]}, matched_stop=None) for part in MORE],
+    chunk({**NULLS, "tool_calls": None}, "tool_calls", matched_stop=None),
+    {"choices": [], "usage": SGLANG_USAGE, "metadata": {"weight_version": "default"}},
+]
+
+
+def test_vllms_forms(scripted: Any) -> None:
+    engine, seen = scripted(lambda *_: (200, VLLM))
+    found = engine.generate("2 + 2?", sampling=SamplingParams(max_tokens=9, think=True))
+    assert (found.text, found.thinking, found.finish_reason) == ("Four.", "Two and two make four.", "stop")
+    assert (found.usage.prompt_tokens, found.usage.completion_tokens, found.usage.cached_tokens) == (20, 6, 0)
+    assert engine.thinks
+    assert not engine.lacks
+    assert seen[0]["stream_options"] == {"include_usage": True}
+
+
+def test_sglangs_forms(scripted: Any) -> None:
+    engine, _ = scripted(lambda *_: (200, SGLANG))
+    found = engine.submit("f!", tools=[F], sampling=SamplingParams(max_tokens=9)).result(30)
+    assert [(c.name, c.arguments) for c in engine.parse_tools(found, [F]).calls] == [("f", '{"a": 1}')]
+    assert (found.usage.prompt_tokens, found.usage.cached_tokens) == (30, 16)
+    assert not engine.lacks
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"object": "error", "message": "At most 1 image(s) may be provided", "type": "BadRequestError", "code": 400},
+        {
+            "error": {
+                "message": "At most 1 image(s) may be provided",
+                "type": "BadRequestError",
+                "param": None,
+                "code": 400,
+            }
+        },
+        {"detail": [{"type": "value_error", "loc": ["body"], "msg": "At most 1 image(s) may be provided"}]},
+    ],
+)
+def test_errors_in_each_form_are_told(scripted: Any, body: dict[str, Any]) -> None:
+    engine, _ = scripted(lambda *_: (400, body))
+    with pytest.raises(RequestError, match=r"answered 400: .*At most 1 image"):
+        engine.generate("?")
+
+
+def test_an_error_inside_a_stream_is_told(scripted: Any) -> None:
+    engine, _ = scripted(lambda *_: (200, [*text("So"), {"error": {"message": "out of memory", "code": 500}}]))
+    with pytest.raises(RequestError, match="ended the answer: out of memory"):
+        engine.generate("?")

@@ -15,7 +15,6 @@ from .result import Failure, Result, answer_bundle, display_bundle, was_streamed
 from .word_diff import WordDiff, word_diff
 
 _MISSING = "—"
-_CELL = '<td style="text-align: left; vertical-align: top; overflow-wrap: anywhere">{}</td>'
 
 
 class Comparison:
@@ -106,8 +105,8 @@ class Comparison:
 
     def _html(self) -> Html:
         heads = _joined(html('<th style="text-align: left">{}</th>', name) for name in self.results)
-        bodies = _joined(html(_CELL, _body(made)) for made in self.results.values())
-        feet = _joined(html(_CELL, html("<small>{}</small>", _below(made))) for made in self.results.values())
+        bodies = _joined(_cell(_body(made)) for made in self.results.values())
+        feet = _joined(_cell(html("<small>{}</small>", _below(made))) for made in self.results.values())
         made = html(
             '<table class="omlx-compare" style="table-layout: fixed; width: 100%"><thead><tr>{}</tr></thead>'
             "<tbody><tr>{}</tr><tr>{}</tr></tbody></table><p><small>{}</small></p>",
@@ -132,8 +131,7 @@ class Comparison:
             return Html()
         heads = _joined(html("<th>{}</th>", name) for name in ("field", *self.values))
         rows = _joined(
-            html("<tr>{}</tr>", _joined(html(_CELL, cell) for cell in (path, *cells)))
-            for path, cells in self._field_rows()
+            html("<tr>{}</tr>", _joined(_cell(cell) for cell in (path, *cells))) for path, cells in self._field_rows()
         )
         return html('<table class="omlx-fields"><thead><tr>{}</tr></thead><tbody>{}</tbody></table>', heads, rows)
 
@@ -207,6 +205,10 @@ def frame(rows: Sequence[Comparison]) -> Any:
     table = pandas.DataFrame(made)
     table.columns = pandas.MultiIndex.from_tuples(list(made))
     return table
+
+
+def _cell(held: object) -> Html:
+    return html('<td style="text-align: left; vertical-align: top; overflow-wrap: anywhere">{}</td>', held)
 
 
 def _joined(parts: Iterable[Html]) -> Html:

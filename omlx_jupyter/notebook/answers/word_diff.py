@@ -49,15 +49,16 @@ class WordDiff:
         """`<del>` and `<ins>`, in the words' own lines."""
         made = Html()
         for piece in self.pieces:
-            made = Html(made + html(_TAGS[piece.kind], piece.text))
+            made = Html(made + _marked(piece))
         return made
 
 
-_TAGS = {
-    Kind.SAME: "{}",
-    Kind.OUT: '<del style="background-color: rgba(220, 60, 60, 0.2)">{}</del>',
-    Kind.IN: '<ins style="background-color: rgba(60, 170, 90, 0.25)">{}</ins>',
-}
+def _marked(piece: Piece) -> Html:
+    if piece.kind is Kind.OUT:
+        return html('<del style="background-color: rgba(220, 60, 60, 0.2)">{}</del>', piece.text)
+    if piece.kind is Kind.IN:
+        return html('<ins style="background-color: rgba(60, 170, 90, 0.25)">{}</ins>', piece.text)
+    return html("{}", piece.text)
 
 
 def word_diff(first: str, second: str, old: str, new: str) -> WordDiff:
