@@ -19,6 +19,7 @@ OPTIONAL = {
     "pyarrow",
     "docling_metrics_table",
     "jiwer",
+    "keyring",
     "lxml",
     "rapidfuzz",
 }  # imported where a person has them

@@ -8,7 +8,7 @@ from ..plain import name, tell
 from ..settings.config import settings
 from ..work import servers, session
 
-_CONNECT = "%omlx connect NAME_OR_URL [--model M] [--key-env VAR]"
+_CONNECT = "%omlx connect NAME_OR_URL [--model M] [--key-env VAR or keyring:SERVICE[:USER]]"
 _SERVE = "%omlx serve [--name N] [--model M ...] [--port P] [--idle-exit S]"
 
 

@@ -44,7 +44,10 @@ class Omlx(SingletonConfigurable):
     server = Words(
         "Server that the kernel uses from its first request on: a name or an address. Empty: its own engine."
     )
-    server_key_env = Words("Variable of the environment that holds that server's key; the key itself is never set.")
+    server_key_env = Words(
+        "Variable of the environment that holds that server's key, or keyring:SERVICE[:USER]; the key itself is never "
+        "set."
+    )
     drafter = Words("Drafter model of the model that is set: a folder or a hub id of a DFlash drafter. Empty: none.")
     layout_model = Words("Layout detector for --layout: a folder or a hub id of a PP-DocLayoutV3. Empty: white space.")
     drafts = Switch(True, "What an answer may repeat is only checked by the model: the same answer in fewer steps.")

@@ -60,6 +60,8 @@ def _key(variable: str) -> str:
     """
     if not variable:
         return ""
+    if variable.startswith(_KEYRING):
+        return _of_keyring(variable.removeprefix(_KEYRING))
     key = os.environ.get(variable, "").strip()
     if not key or not variable.isidentifier():
         shown = variable if variable.isidentifier() and len(variable) < 80 else "what --key-env names"
@@ -67,6 +69,32 @@ def _key(variable: str) -> str:
             f"{shown} is no variable of the environment that holds a key; set it before the kernel starts."
         )
     return key
+
+
+_KEYRING = "keyring:"
+
+
+def _of_keyring(words: str) -> str:
+    """The key under `SERVICE` or `SERVICE:USER` of the system's keyring.
+
+    :raises RequestError: no keyring, or none of that name in it.
+    """
+    service, _, user = words.partition(":")
+    try:
+        import keyring
+    except ImportError:
+        raise RequestError("a key in the keyring needs a package: pip install 'omlx_jupyter[keyring]'.") from None
+    try:
+        key = (
+            keyring.get_password(service, user)
+            if user
+            else getattr(keyring.get_credential(service, None), "password", "")
+        )
+    except Exception as error:  # of whatever backend this machine has; its words may hold more than they should
+        raise RequestError(f"the keyring can't be read ({type(error).__name__}).") from None
+    if not (key or "").strip():
+        raise RequestError(f"the keyring has no key for {service[:80]}; keyring set {service[:80]} NAME puts one in.")
+    return str(key).strip()
 
 
 def reconnected(lost: Any) -> Any:
