@@ -26,6 +26,7 @@ from pydantic import BaseModel
 from ..chat.test_reasoning import CHAINS, SWITCHED
 from ..checkpoints import scripted
 from ..conftest import draw_text
+from ..notebook.conftest import loaded as loaded
 from ..reading.test_regions import photograph
 from ..test_docs import PAGES, ROOT
 
@@ -104,16 +105,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="module")
-def shell() -> Iterator[InteractiveShell]:
-    InteractiveShell.clear_instance()
-    made = InteractiveShell.instance()
-    made.run_line_magic("load_ext", "omlx_jupyter")
-    yield made
-    made.run_line_magic("unload_ext", "omlx_jupyter")
-    InteractiveShell.clear_instance()
-
-
-@pytest.fixture(scope="module")
 def main() -> Iterator[None]:
     """The server that the docs call main, and one that they start."""
     with pytest.MonkeyPatch.context() as patch:
@@ -144,24 +135,24 @@ def test_what_is_not_run_says_why() -> None:
 
 
 @pytest.mark.parametrize("path", WITH_BLOCKS, ids=lambda path: path.stem)
-def test_a_pages_blocks(path: Path, shell: InteractiveShell, place: Path, request: pytest.FixtureRequest) -> None:
+def test_a_pages_blocks(path: Path, loaded: InteractiveShell, place: Path, request: pytest.FixtureRequest) -> None:
     if path.stem in ("serve", "compare"):
         request.getfixturevalue("main")
-    shell.user_ns.update(names())
+    loaded.user_ns.update(names())
     if path.stem == "thinking":
         thinker = scripted.write(place / "thinker", CHAINS, SWITCHED + "{%- if reasoning_effort -%}{%- endif -%}")
-        shell.run_cell(f"from omlx_jupyter import Engine\nengine = Engine.load({str(thinker)!r})")
-        shell.run_line_magic("omlx", f"load {thinker}")
-    shell.run_line_magic("config", "Omlx.max_tokens = 200")
+        loaded.run_cell(f"from omlx_jupyter import Engine\nengine = Engine.load({str(thinker)!r})")
+        loaded.run_line_magic("omlx", f"load {thinker}")
+    loaded.run_line_magic("config", "Omlx.max_tokens = 200")
     try:
         ran = 0
         for code, why in blocks(path):
             for cell in [] if why else cells(code):
-                done = shell.run_cell(cell, store_history=True)
+                done = loaded.run_cell(cell, store_history=True)
                 assert done.success, f"{cell}\n\n{done.error_in_exec or done.error_before_exec!r}"
                 ran += 1
         assert ran or all(why for _, why in blocks(path))
     finally:
-        shell.run_line_magic("config", "Omlx.max_tokens = None")
-        shell.run_line_magic("omlx", "disconnect")
-        shell.run_line_magic("omlx", "unload")
+        loaded.run_line_magic("config", "Omlx.max_tokens = None")
+        loaded.run_line_magic("omlx", "disconnect")
+        loaded.run_line_magic("omlx", "unload")

@@ -61,7 +61,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def _nothing_left() -> Iterator[None]:
     _others.clear()
     _others.update(thread for thread in threading.enumerate() if thread.name == "omlx-engine")
+    # A shell's background job has it ignored, and these tests press it
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
+    signal.signal(signal.SIGINT, before)
     session.unload()
     assert engines() == 0
 

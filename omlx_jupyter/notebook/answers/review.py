@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ...chat.documents import cut_out
 from ...errors import OmlxError
-from ...images.decoded import DecodedImage
 from ...images.source import open_images
 from ...runs.doubts import Doubt, doubts, without
 from ...runs.run import Run
@@ -103,16 +103,9 @@ def _picture(doubt: Doubt) -> str:
     except OmlxError:
         return ""
     if doubt.box:
-        picture = _cut(picture, doubt.box)
+        picture = cut_out(picture, doubt.box, _AROUND)
     image = picture.pil()
     image.thumbnail((_WIDE, _WIDE))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=85)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def _cut(picture: DecodedImage, box: Any) -> DecodedImage:
-    across, down = [float(x) for x, _ in box], [float(y) for _, y in box]
-    left, right = max(0, int(min(across)) - _AROUND), min(picture.width, int(max(across)) + _AROUND)
-    top, bottom = max(0, int(min(down)) - _AROUND), min(picture.height, int(max(down)) + _AROUND)
-    return DecodedImage(picture.pixels[top:bottom, left:right].copy(), picture.source)
