@@ -203,10 +203,12 @@ class Runner:
             row.embeds, row.embeds_from = self.model.embed(rest, row.features), request.course.prefilled
             row.embedded = True
             request.to(Phase.PREFILL)
-        count = next_chunk(request.course.prefilled, request.prompt.tokens, self._chunks, self.reuse.stops(row))
+        done = request.course.prefilled
+        count = next_chunk(done, request.prompt.tokens, self._chunks, self.reuse.stops(row))
         if count:
-            self._prefill(row, request.course.prefilled, request.course.prefilled + count)
-            request.course.prefilled += count
+            end = row.prompt.outside(done, done + count) if self.model.both_ways else done + count
+            self._prefill(row, done, end)
+            request.course.prefilled = end
         if request.course.prefilled < request.prompt.tokens - 1:
             return Advance.MORE
         request.course.prefilled = request.prompt.tokens

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ..errors import OmlxError
 from ..models import switched
 from ..models.found import FoundModel
+from ..models.places import NotFound
 from .guard import NotFiniteError
 from .row import Row
 
@@ -33,7 +34,7 @@ class Switching:
     def goes_whole(self, error: BaseException, row: Row) -> bool:
         """Whether a fault in a row's prompt, which was taken apart, has switched that off."""
         apart = isinstance(self._model, FoundModel) and row.prompt.inputs is None
-        if isinstance(error, OmlxError) or not apart:
+        if not apart or (isinstance(error, OmlxError) and not isinstance(error, NotFound)):
             return False
         if not self._model.whole_because:
             switched.switch_off(self._model, "whole", error)

@@ -7,6 +7,7 @@ Whether that gives what the family computes alone is for `proof` to show.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from inspect import signature
 from typing import Any
 
@@ -15,18 +16,15 @@ import numpy as np
 
 from ..errors import ModelError
 from ..types import ImagePart, Message
-from . import whole
+from . import both_ways, told, whole, xdrope
 from .loaded import LoadedModel
+from .places import NotFound, Places
 from .positions import Positions
 from .prepared import ImageSpan, Prepared, VisionInput
 from .switches import PLAIN, TemplateUse
 from .towers import place_spans
 from .vision import PictureProcessor
 from .whole import WholeProcessor, restored
-
-
-class NotFound(ModelError):
-    """A family departs from what can be found out about it."""
 
 
 class FoundVision(PictureProcessor):
@@ -36,8 +34,8 @@ class FoundVision(PictureProcessor):
     first to the last that its features stand at.
     """
 
-    def __init__(self, whole: WholeProcessor, pictures: Sequence[Any]) -> None:
-        """`pictures` are any two decoded ones.
+    def __init__(self, whole: WholeProcessor, pictures: Sequence[Any], places: object = None) -> None:
+        """`pictures` are any two decoded ones; `places` is what is known about them (`Places.known`).
 
         :raises NotFound: no token stands for a picture alone.
         """
@@ -45,6 +43,7 @@ class FoundVision(PictureProcessor):
         self.whole = whole
         self.most = 0  # pictures that a prompt may have, to be taken apart; 0: any number
         self.lost = ""  # why the last prompt that wasn't taken apart wasn't
+        self.places = Places(places)
         texts = ("x", "yes or no")
         try:
             bare = {token for text in texts for token in self._asked(None, text)[0]}
@@ -77,7 +76,7 @@ class FoundVision(PictureProcessor):
                 raise NotFound(f"more pictures than {self.most} were never tried")
             ids = _plain(made.ids)
             seen = [self.process(image) for image in images]
-            return Prepared(ids, seen, self._spans(ids, seen), notes)
+            return Prepared(*self.places.taken(ids, seen, self._spans(ids, seen)), notes)
         except NotFound as error:
             self.lost = str(error)
             return made
@@ -94,13 +93,14 @@ class FoundVision(PictureProcessor):
         return spans
 
     def _run(self, image: Any) -> VisionInput:
-        """One picture in a prompt of its own; `arrays` are that prompt's, and `start` where its tokens begin."""
+        """One picture in a prompt of its own; `arrays` are that prompt's, `start` where its tokens begin and `length`
+        how many they are."""
         ids, inputs = self._asked(image, "x")
         places = [i for i, token in enumerate(ids) if token in self._pictures]
         if not places:
             raise NotFound("a picture brings no tokens of its own")
         start, end = places[0], places[-1] + 1
-        arrays = {**inputs, "start": np.array(start)}
+        arrays = {**inputs, "start": np.array(start), "length": np.array(end - start)}
         return VisionInput(image.digest, tuple(ids[start:end]), arrays, image.width, image.height)
 
     def _asked(self, image: Any, text: str) -> tuple[list[int], dict[str, Any]]:
@@ -130,16 +130,20 @@ class FoundModel(LoadedModel):
     _hidden = 0  # width of an embedding
     _offset_rows = False  # rows for deeper layers are wanted from the prompt's first token on
     _by_layer: tuple[int, ...] | None = None  # (layers, width) of what each layer gets of every token, text's too
+    _width = 0  # of an embedding with what layers get of it
 
     def encode_image(self, image: VisionInput) -> mx.array:
         """Vision features of one picture, (tokens, hidden), or wider where rows enter deeper layers; evaluated."""
         arrays = dict(image.arrays)
-        start = int(arrays.pop("start"))
+        start, length = int(arrays.pop("start")), int(arrays.pop("length"))
         found = self._embedded(arrays)
-        if found["inputs_embeds"].shape[1] != np.asarray(arrays["input_ids"]).size:
-            raise NotFound("its pictures take another number of places than they have tokens")
+        more = found["inputs_embeds"].shape[1] - np.asarray(arrays["input_ids"]).size
+        if length + more != len(image.tokens):
+            raise NotFound("its pictures take another number of places than was thought")
         rows = slice(start, start + len(image.tokens))
         made = self._with_layers(found)[0, rows]
+        if self.both_ways:
+            made = both_ways.marked(made, arrays, rows)
         deep, mask = found.get("deepstack_visual_embeds"), found.get("visual_pos_masks")
         if deep is not None or mask is not None:
             if mask is None or self._by_layer:
@@ -154,6 +158,16 @@ class FoundModel(LoadedModel):
         mx.eval(made)
         return made
 
+    def measure(self, images: Sequence[VisionInput]) -> None:
+        """Look how many places pictures take in place of their tokens."""
+        assert isinstance(self.vision, FoundVision)
+        for image in images:
+            arrays = {name: value for name, value in image.arrays.items() if name not in ("start", "length")}
+            rows = int(self._embedded(arrays)["inputs_embeds"].shape[1])
+            self.vision.places.learn(image, rows - np.asarray(arrays["input_ids"]).size)
+        if images and self.vision.places.differ:
+            self.remembered.put("places", self.vision.places.known())
+
     def _embedded(self, arrays: dict[str, Any]) -> dict[str, Any]:
         """What the family's embedding returns for a processor's arrays. What else it returns is left out: where its
         language model needs that, the proof fails."""
@@ -166,15 +180,29 @@ class FoundModel(LoadedModel):
 
     def embed(self, prompt: Prepared, features: list[mx.array]) -> mx.array | None:
         """(1, N, hidden) or wider, see `encode_image`."""
-        found = self.model.get_input_embeddings(mx.array([prompt.ids]), None).to_dict()
+        found = self._text_of(prompt)
         self._hidden = found["inputs_embeds"].shape[-1]
         text = self._with_layers(found)
+        self._width = text.shape[-1]
         if not prompt.images:
             return text
+        if any(rows.shape[0] != span.length for rows, span in zip(features, prompt.spans, strict=True)):
+            raise NotFound("its pictures take another number of places than was thought")
         wide = features[0].shape[-1]
+        if self.both_ways and wide == self._width:
+            raise NotFound("what is kept of its pictures doesn't say which tokens see one another")
         if wide > text.shape[-1]:
             text = mx.concatenate([text, mx.zeros((*text.shape[:2], wide - text.shape[-1]), text.dtype)], axis=-1)
         return place_spans(text, prompt.spans, features)
+
+    def _text_of(self, prompt: Prepared) -> dict[str, Any]:
+        """What the family's embedding returns for a prompt's tokens."""
+        try:
+            return dict(self.model.get_input_embeddings(mx.array([prompt.ids]), None).to_dict())
+        except ValueError:
+            if not told.wanted(prompt.images):
+                raise
+            return {"inputs_embeds": told.of_prompt(self.model, prompt)[0]}
 
     def _with_layers(self, found: dict[str, Any]) -> mx.array:
         """An embedding's rows (1, N, hidden), wider where layers get rows of their own of every token."""
@@ -190,13 +218,19 @@ class FoundModel(LoadedModel):
         """See LoadedModel; with `inputs` where the prompt isn't taken apart."""
         if self.whole_because and isinstance(self.vision, FoundVision):
             return self.vision.whole.prepare(messages, images, use, notes)
-        return super().prepare(messages, images, use, notes)
+        made = super().prepare(messages, images, use, notes)
+        last = made.spans[-1] if self.both_ways and made.spans else None
+        if last and last.start + last.length >= len(made.ids) and isinstance(self.vision, FoundVision):
+            return self.vision.whole.prepare(messages, images, use, notes)  # its last token would be alone
+        return made
 
     def positions(self, prompt: Prepared) -> Positions | None:
         """By the family's own index of the whole prompt, pictures' grids included."""
         if not self.family.mrope or prompt.inputs is not None:
             return None
         self._forget()
+        if self.family.axes == xdrope.AXES:
+            return xdrope.positions(prompt)
         grids = [g.reshape(-1, 3) for g in (i.arrays.get("image_grid_thw") for i in prompt.images) if g is not None]
         ids = mx.array([prompt.ids])
         grid = mx.array(np.concatenate(grids)) if grids else None
@@ -204,6 +238,10 @@ class FoundModel(LoadedModel):
             index = self.language_model.get_rope_index
             named = {"image_grid_thw": grid, "attention_mask": mx.ones(ids.shape, mx.int32)}
             places, delta = index(ids, **{n: v for n, v in named.items() if n in signature(index).parameters})
+        except ValueError:
+            if not told.wanted(prompt.images):
+                raise
+            return told.of_prompt(self.model, prompt)[1]
         except AttributeError:  # an index taken over from another family, which its config doesn't fit
             places, delta = mx.arange(len(prompt.ids))[None], mx.zeros(1, mx.int32)
         made = np.array(places)
@@ -220,13 +258,20 @@ class FoundModel(LoadedModel):
         self._forget()
         extra: dict[str, Any] = {}
         if embeds is not None:
+            if self.both_ways and embeds.shape[-1] > self._width:
+                embeds, extra = both_ways.apart(self.language_model, embeds)
             if self._by_layer:
                 embeds, each = mx.split(embeds, [self._hidden], axis=-1)
                 extra["per_layer_inputs"] = each.reshape(*each.shape[:2], *self._by_layer)
             else:
                 before = int(caches[0].offset) if self._offset_rows else None
-                embeds, extra = _apart(embeds, self._hidden, before)
+                embeds, deep = _apart(embeds, self._hidden, before)
+                extra.update(deep)
             extra["inputs_embeds"] = embeds
+        if self.family.axes == xdrope.AXES:
+            call = partial(self.language_model, ids, cache=caches, **extra)
+            output = xdrope.forward(self.language_model, positions, call)
+            return getattr(output, "logits", output)
         if positions is not None:
             extra["position_ids"] = positions if self.family.axes == 3 else positions[0]
         output = self.language_model(ids, cache=caches, **extra)
@@ -237,7 +282,10 @@ class FoundModel(LoadedModel):
         what follows are ahead of its tokens by."""
         self._forget()
         logits, _ = whole.prefill(self.model, prompt, caches)
-        return logits, whole.delta_of(self.model)
+        delta = whole.delta_of(self.model)
+        if isinstance(self.vision, FoundVision):
+            self.measure(self.vision.places.unknown())
+        return logits, delta
 
     def _forget(self) -> None:
         """What the last call left on the model would go before what this one is given."""

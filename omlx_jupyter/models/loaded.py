@@ -62,6 +62,7 @@ class LoadedModel:
     drafter_why: str = ""  # why there is none, where one was named
     unproved: Any = None  # the Proof that is still to be made, where there was no time for it
     whole_because: str = ""  # why a prompt goes through the family's code at once, uncached, where it does
+    both_ways: bool = False  # a picture's tokens see one another: no chunk may end inside it
 
     @property
     def dtype(self) -> str:

@@ -64,6 +64,14 @@ class Prepared:
         found = {id(image.arrays): image.nbytes for image in self.images}
         return found | ({id(self.inputs): _bytes_of(self.inputs)} if self.inputs else {})
 
+    def outside(self, start: int, end: int) -> int:
+        """Where a chunk from `start` ends that should end at `end` and inside no picture: before the picture, or
+        behind one that begins at `start`."""
+        for span in self.spans:
+            if span.start < end < span.start + span.length:
+                return span.start if span.start > start else span.start + span.length
+        return end
+
     def suffix(self, start: int) -> Prepared:
         """The prompt from token `start` on, which lies inside no picture."""
         if not start:

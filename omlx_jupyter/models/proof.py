@@ -20,7 +20,7 @@ import mlx.core as mx
 import numpy as np
 
 from ..errors import OmlxError
-from . import kv_records, kv_state, samples, whole
+from . import both_ways, kv_records, kv_state, samples, whole, xdrope
 from .families import Family
 from .found import FoundModel, FoundVision, NotFound
 from .kv_state import MergedBatch
@@ -57,12 +57,13 @@ class _Alone:
 class Sharing:
     """What was shown: why its rows run `alone` and why a prompt runs `whole` and uncached, empty where that needn't be.
     Positions have so many `axes` (0: the caches' lengths say enough); prompts of up to `most` pictures (0: any number)
-    are taken apart."""
+    are taken apart; `both`: a picture's tokens see one another both ways, 1 or 0."""
 
     alone: str = ""
     whole: str = ""
     axes: int = 0
     most: int = 0
+    both: int = 0
 
 
 class Interrupted(BaseException):
@@ -116,10 +117,12 @@ def _as_shown(model: LoadedModel, shown: Sharing) -> LoadedModel:
         model.alone_because = shown.alone
         return model
     if not shown.whole:
-        why, vision = _tried(model, lambda: FoundVision(whole_of(model), samples.pictures()))
+        why, vision = _tried(model, lambda: _vision_of(model))
         if vision is not None:
             vision.most = shown.most
-            return _sharing(model, shown.axes, vision)
+            made = _sharing(model, shown.axes, vision)
+            made.both_ways = bool(shown.both)
+            return made
         shown = replace(shown, whole=why)
     made = _sharing(model, shown.axes)
     made.whole_because = shown.whole
@@ -127,7 +130,7 @@ def _as_shown(model: LoadedModel, shown: Sharing) -> LoadedModel:
 
 
 def _known(value: Any) -> Sharing | None:
-    kinds = (str, str, int, int)
+    kinds = (str, str, int, int, int)
     if isinstance(value, list) and len(value) == len(kinds) and all(map(isinstance, value, kinds)):
         return Sharing(*value)
     return None
@@ -159,9 +162,22 @@ def whole_of(model: LoadedModel) -> whole.WholeProcessor:
     return model.vision
 
 
+def _axes_of(language_model: Any) -> tuple[int, ...]:
+    """How many axes positions may have, to be tried in turns."""
+    if xdrope.may_be(language_model):
+        return (xdrope.AXES,)
+    return (3, 1) if hasattr(language_model, "get_rope_index") else (0,)
+
+
+def _vision_of(model: LoadedModel) -> FoundVision:
+    return FoundVision(whole_of(model), samples.pictures(), model.remembered.get("places"))
+
+
 def _sharing(model: LoadedModel, axes: int, vision: Any = None) -> FoundModel:
     fields = {name: getattr(model, name) for name in model.__dataclass_fields__}
-    return FoundModel(**{**fields, "vision": vision or model.vision, "family": Family(mrope=axes > 0, axes=axes)})
+    made = FoundModel(**{**fields, "vision": vision or model.vision, "family": Family(mrope=axes > 0, axes=axes)})
+    vars(made)["remembered"] = model.remembered
+    return made
 
 
 class Proof:
@@ -184,7 +200,7 @@ class Proof:
         why = self._answers(within)
         if why:
             return Sharing(why)
-        for axes in (3, 1) if hasattr(self._model.language_model, "get_rope_index") else (0,):
+        for axes in _axes_of(self._model.language_model):
             alone = self._part(axes, partial(self._difference_together, self.found_before(_sharing(self._model, axes))))
             if not alone:
                 return self._pieces(axes)
@@ -199,12 +215,15 @@ class Proof:
 
     def _pieces(self, axes: int) -> Sharing:
         """Whether prompts may be taken apart: all that the family takes, or else those with one picture."""
-        most = 0 if any(len(row.prompt.images) > 1 for row in self._rows) else 1
-        first = self._part((axes, most), lambda: self._difference_shown(axes, most))
-        if not first or most:
-            return Sharing("", first, axes, most)
-        why = self._part((axes, 1), lambda: self._difference_shown(axes, 1))
-        return Sharing("", first if why else "", axes, 1)
+        several = any(len(row.prompt.images) > 1 for row in self._rows)
+        why = ""
+        for both in (0, 1) if both_ways.may_be(self._model.language_model) else (0,):
+            for most in (0, 1) if several else (1,):
+                found = self._part((axes, most, both), partial(self._difference_shown, axes, most, bool(both)))
+                if not found:
+                    return Sharing("", "", axes, most, both)
+                why = why or found
+        return Sharing("", why, axes)
 
     def _part(self, name: Any, do: Callable[[], str]) -> str:
         if name not in self._known:
@@ -263,12 +282,16 @@ class Proof:
         found = _judged(model, _far(self._together(model, filled, fed), wanted), _far(wrong[:1], wanted[:1]))
         return found or (rows_apart(model) if model.rows is None else "")
 
-    def _difference_shown(self, axes: int, most: int) -> str:
+    def _difference_shown(self, axes: int, most: int, both: bool) -> str:
         """Why a prompt in pieces isn't what the family makes of it whole; empty where it is."""
         rows = [row for row in self._rows if not most or len(row.prompt.images) <= most]
         vision = FoundVision(whole_of(self._model), samples.pictures())
         vision.most = most
         found = self.found_before(_sharing(self._model, axes, vision))
+        found.both_ways = both
+        found.measure([vision.process(rows[0].asked[1][0])])
+        if vision.places.differ:
+            found.measure([vision.process(image) for image in (*samples.pictures(), *samples.pictures())])
         prepared = [found.prepare(*row.asked) for row in rows]
         if not all(made.inputs is None for made in prepared):
             return vision.lost or "its prompt's tokens can't be found"
@@ -314,6 +337,8 @@ class Proof:
         while done < end:
             self._go_on()
             stop = min(end, done + _CHUNKS[turn % len(_CHUNKS)])
+            if model.both_ways:
+                stop = prompt.outside(done, stop)
             place = None if positions is None else mx.array(positions.ids[:, None, done:stop])
             model.forward(mx.array([prompt.ids[done:stop]]), caches, embeds[:, done:stop], place)
             mx.eval([c.state for c in kv_state.parts_of(caches)])

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .loaded import LoadedModel
     from .row_proof import RowProof
 
-PROOFS = 2  # raised where a proof shows something else than before
+PROOFS = 3  # raised where a proof shows something else than before
 _MOST_BYTES = 64 * 1024
 
 

@@ -108,6 +108,10 @@ def gemma4(folder: Path, seed: int = 0) -> None:
     text = llama("gemma4_text", head_dim=16, global_head_dim=32, num_hidden_layers=6)
     text |= {"vocab_size_per_layer_input": VOCABULARY, "num_kv_shared_layers": 2, "hidden_size_per_layer_input": 8}
     text |= {"sliding_window": 64, "sliding_window_pattern": 3, "tie_word_embeddings": True}
+    _gemma4(folder, text, seed)
+
+
+def _gemma4(folder: Path, text: dict[str, Any], seed: int) -> None:
     vision = tower("gemma4_vision", num_key_value_heads=2, head_dim=16, global_head_dim=16, pooling_kernel_size=2)
     vision |= {"default_output_length": 70, "position_embedding_size": 64}
     config = {**_gemma4_ids(), "text_config": text, "vision_config": vision}
@@ -115,6 +119,14 @@ def gemma4(folder: Path, seed: int = 0) -> None:
     preprocessor = {"image_processor_type": "Gemma4ImageProcessor", **picture}
     processor = {"processor_class": "Gemma4Processor", "image_seq_length": 70, "image_processor": preprocessor}
     vlm(folder, "gemma4", config, GEMMA4, "<|image|>", preprocessor, processor, seed, quiet, **GEMMA4_NAMES)
+
+
+def gemma4_both_ways(folder: Path, seed: int = 0) -> None:
+    """The larger models: a picture's tokens see one another, and no input goes by the token."""
+    text = llama("gemma4_text", head_dim=16, global_head_dim=32, num_hidden_layers=6)
+    text |= {"hidden_size_per_layer_input": 0, "use_bidirectional_attention": "vision", "num_kv_shared_layers": 0}
+    text |= {"sliding_window": 64, "sliding_window_pattern": 3, "tie_word_embeddings": True}
+    _gemma4(folder, text, seed)
 
 
 def gemma4_unified(folder: Path, seed: int = 0) -> None:
@@ -244,6 +256,7 @@ def phi3_v(folder: Path, seed: int = 0) -> None:
 WIDE: dict[str, Callable[..., None]] = {
     "aya_vision": aya_vision,
     "gemma4": gemma4,
+    "gemma4_both_ways": gemma4_both_ways,
     "gemma4_unified": gemma4_unified,
     "idefics2": idefics2,
     "kimi_vl": kimi_vl,
