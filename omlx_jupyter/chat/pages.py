@@ -17,11 +17,13 @@ from ..types import (
     ImagePart,
     Message,
     SamplingParams,
-    TokenLogprob,
 )
+from .looks import TICK_S, Looks, mean
 from .several import Several
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ..images.decoded import DecodedImage
     from ..models.layout_model import LayoutModel
     from ..reading.recipe import Recipe
@@ -124,24 +126,20 @@ def read_page(
         told = replace(wanted, logprobs=wanted.logprobs or 0)
         handle = engine.submit(images=[picture], sampling=told, draft=draft, hint=hint)
         return PageHandle(page, recipe, [[handle]], began)
-    rows: list[list[RequestHandle]] = []
+
+    def submit(pixels: np.ndarray, said: str) -> RequestHandle:
+        image, bound = DecodedImage(pixels, picture.source), _for_piece(wanted, pixels.shape[1])
+        return engine.submit(images=[image], sampling=bound, draft=draft, hint=said, group=group)
+
+    rows: list[list[Looks]] = []
     try:
         for line in page.lines:
             rows.append([])
             for piece in line.pieces:
-                image = DecodedImage(piece.pixels, picture.source)
-                rows[-1].append(
-                    engine.submit(
-                        images=[image],
-                        sampling=_for_piece(wanted, piece.pixels.shape[1]),
-                        draft=draft,
-                        hint=hint,
-                        group=group,
-                    )
-                )
+                rows[-1].append(Looks(submit, piece, recipe, hint))
     except BaseException:
-        for handle in (handle for row in rows for handle in row):
-            handle.cancel()
+        for looks in (looks for row in rows for looks in row):
+            looks.cancel()
         raise
     return PageHandle(page, recipe, rows, began, limited=wanted.max_tokens is not None)
 
@@ -172,7 +170,12 @@ class PageHandle(Several[PageText]):
     """
 
     def __init__(
-        self, page: Page, recipe: Recipe, rows: list[list[RequestHandle]], began: float, limited: bool = False
+        self,
+        page: Page,
+        recipe: Recipe,
+        rows: Sequence[Sequence[Looks | RequestHandle]],
+        began: float,
+        limited: bool = False,
     ) -> None:
         self.page = page
         self._limited = limited  # the user bounds what a piece may say
@@ -195,7 +198,7 @@ class PageHandle(Several[PageText]):
             if made or ended or (left is not None and left <= 0):
                 return made, ended
             waited = next(handle for handle in self._rows[self._told] if not handle.done)
-            waited.poll(left)
+            waited.poll(TICK_S if left is None else min(left, TICK_S))
 
     def _poll_whole(self, timeout: float | None) -> tuple[list[Delta], bool]:
         """All at once: whether the answer is probable is known at its end."""
@@ -238,19 +241,26 @@ class PageHandle(Several[PageText]):
         :raises TimeoutError: it didn't end in time; it goes on running.
         """
         if self._result is None:
-            deadline = None if timeout is None else time.monotonic() + timeout
-            for handle in self._handles:
-                handle.result(None if deadline is None else max(0.0, deadline - time.monotonic()))
+            self._wait(timeout)
             self._result = self._whole() if self.page.whole else self._joined()
         return self._result
+
+    def _wait(self, timeout: float | None) -> None:
+        """Until all pieces have ended. Each is asked in turns, so that none waits to be read again."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while waiting := [handle for handle in self._handles if not handle.settled]:
+            left = TICK_S if deadline is None else min(TICK_S, deadline - time.monotonic())
+            if left <= 0:
+                raise TimeoutError(f"the page is still being read after {timeout} s")
+            waiting[0].poll(left)
 
     def _whole(self) -> PageText:
         from ..reading.sure import least_of
 
         made = self._handles[0].result()
         notes = (f"read whole: {self.page.reason}", *made.notes)
-        text, mean = made.text, _mean(made.logprobs or ())
-        if text.strip() and mean < least_of([(text, mean)], self._recipe):
+        text, sure = made.text, mean(made.logprobs or ())
+        if text.strip() and sure < least_of([(text, sure)], self._recipe):
             text, notes = "", (*notes, "the answer was improbable and is left out")
         return PageText(**{**vars(made), "text": text, "usage": self.sums(), "notes": notes})
 
@@ -298,7 +308,7 @@ class PageHandle(Several[PageText]):
             return "length", f"max_tokens reached in {cut} of {len(done)} pieces"
         return "stop", ""
 
-    def _read(self, line: Line, row: Sequence[RequestHandle], failing: bool = True) -> TextLine | None:
+    def _read(self, line: Line, row: Sequence[Looks | RequestHandle], failing: bool = True) -> TextLine | None:
         """A line of finished pieces. None if one failed; empty if it was stopped before its end."""
         try:
             done = [handle.result() for handle in row]
@@ -308,17 +318,13 @@ class PageHandle(Several[PageText]):
             return None
         if any(part.finish_reason == "cancelled" for part in done):
             return TextLine("", line.box, 0.0)
-        mean = _mean([item for part in done for item in part.logprobs or ()])
+        sure = mean([item for part in done for item in part.logprobs or ()])
         words = [(piece.before, part.text.strip()) for piece, part in zip(line.pieces, done, strict=True)]
         text = ""
         for before, word in words:
             text += (before if text and word else "") + word
-        return TextLine(text, line.box, mean)
+        return TextLine(text, line.box, sure)
 
 
 # A picture that is being read: by lines, whole, or by regions
 Reading: TypeAlias = "PageHandle | RequestHandle | CutDocument | RegionDocument"
-
-
-def _mean(logprobs: Sequence[TokenLogprob]) -> float:
-    return sum(item.logprob for item in logprobs) / len(logprobs) if logprobs else 0.0

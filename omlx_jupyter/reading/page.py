@@ -125,7 +125,10 @@ def _lines(found: InkMap, marks: Marks, strips: list[Strip], recipe: Recipe) -> 
     for strip, line in kept:
         edges[strip.block] = min(edges.get(strip.block, line.left), line.left)
     for index, (strip, line) in enumerate(kept):
-        pieces = tuple(Piece(p.pixels, _turned(found, p.box), p.box[2] - p.box[0], p.before) for p in line.pieces)
+        pieces = tuple(
+            Piece(p.drawn(recipe.ink), _turned(found, p.box), p.box[2] - p.box[0], p.before, p.drawn)
+            for p in line.pieces
+        )
         before = "" if not index else "\n\n" if blank[index] else "\n"
         box = _turned(found, (line.left, line.top, line.right, line.bottom))
         made.append(Line(pieces, box, before, float(line.left - edges[strip.block]), strip.block, line.tall))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -20,7 +22,7 @@ _SMALL = 0.5  # of the usual line height: dashes and dots alone aren't blown up 
 
 @dataclass(frozen=True, eq=False)
 class DrawnPiece:
-    pixels: np.ndarray
+    drawn: Callable[[int], np.ndarray]  # by the height of its line's ink, in pixels
     box: tuple[int, int, int, int]
     before: str
 
@@ -66,8 +68,9 @@ class PieceMaker:
         level = _levels(ink, mask)
         pieces = []
         for start, end, before in self._cuts(mask, tall):
-            pixels = self._draw(ink, start, end, tall, level)
-            pieces.append(DrawnPiece(pixels, (left + start, top, left + end, bottom), before))
+            own = np.array(ink[:, start:end])  # a copy: the page goes while its pieces may be drawn anew
+            drawn = partial(_draw, own, tall, level, self._recipe)
+            pieces.append(DrawnPiece(drawn, (left + start, top, left + end, bottom), before))
         letters = (boxes[:, 3] - boxes[:, 1])[boxes[:, 3] - boxes[:, 1] > 0.3 * tall]
         return DrawnLine(
             left, top, right, bottom, pieces, float(np.percentile(letters, _TALLER)) if len(letters) else tall
@@ -91,33 +94,11 @@ class PieceMaker:
         breaks = np.flatnonzero(np.diff(inked) > self._recipe.gap * tall)
         starts = [int(inked[0]), *(int(inked[b + 1]) for b in breaks)]
         ends = [*(int(inked[b]) + 1 for b in breaks), int(inked[-1]) + 1]
-        most = (self._recipe.widest - 2 * _MARGIN) * tall / self._recipe.ink
+        most = (self._recipe.widest - 2 * _MARGIN) * tall / (self._recipe.ink + self._recipe.again)
         made: list[tuple[int, int, str]] = []
         for index, (start, end) in enumerate(zip(starts, ends, strict=True)):
             for number, (a, b) in enumerate(_halved(columns, start, end, most)):
                 made.append((a, b, " " if number else "\t" if index else ""))
-        return made
-
-    def _draw(self, ink: np.ndarray, start: int, end: int, tall: float, level: tuple[float, float]) -> np.ndarray:
-        recipe = self._recipe
-        factor = recipe.ink / tall
-        width = min(recipe.widest, max(1, round((end - start) * factor)) + 2 * _MARGIN)
-        paper, full = level
-        grey = (255 - np.clip((ink[:, start:end] - paper) * (255 / (full - paper)), 0, 255)).astype(np.uint8)
-        # The whole of what is drawn, with its margins, in the page's pixels.
-        margin, over = _MARGIN / factor, (recipe.height / factor - grey.shape[0]) / 2
-        pad = (int(over) + 2, int(margin) + 2)
-        padded = np.pad(grey, ((pad[0], pad[0]), (pad[1], pad[1])), constant_values=255)
-        box = (
-            pad[1] - margin,
-            pad[0] - over,
-            pad[1] + grey.shape[1] + margin,
-            pad[0] + grey.shape[0] + over,
-        )
-        drawn = Image.fromarray(padded).resize((width, recipe.height), Image.Resampling.LANCZOS, box=box)
-        full_width = max(recipe.narrowest, -(-width // recipe.step) * recipe.step)
-        made = np.full((recipe.height, min(full_width, recipe.widest), 3), 255, np.uint8)
-        made[:, : min(width, made.shape[1])] = np.asarray(drawn)[:, : made.shape[1], None]
         return made
 
 
@@ -141,3 +122,26 @@ def _halved(columns: np.ndarray, start: int, end: int, most: float) -> list[tupl
         return _halved(columns, start, middle, most) + _halved(columns, middle, end, most)
     gap = changes[(changes[:, 1] - changes[:, 0]).argmax()]
     return _halved(columns, start, a + int(gap[0]), most) + _halved(columns, a + int(gap[1]), end, most)
+
+
+def _draw(found: np.ndarray, tall: float, level: tuple[float, float], recipe: Recipe, ink: int) -> np.ndarray:
+    """A piece of `found` ink (h, w), whose line is `tall`, as (recipe.height, width, 3) uint8: dark on white."""
+    factor = ink / tall
+    width = min(recipe.widest, max(1, round(found.shape[1] * factor)) + 2 * _MARGIN)
+    paper, full = level
+    grey = (255 - np.clip((found - paper) * (255 / (full - paper)), 0, 255)).astype(np.uint8)
+    # The whole of what is drawn, with its margins, in the page's pixels.
+    margin, over = _MARGIN / factor, (recipe.height / factor - grey.shape[0]) / 2
+    pad = (int(over) + 2, int(margin) + 2)
+    padded = np.pad(grey, ((pad[0], pad[0]), (pad[1], pad[1])), constant_values=255)
+    box = (
+        pad[1] - margin,
+        pad[0] - over,
+        pad[1] + grey.shape[1] + margin,
+        pad[0] + grey.shape[0] + over,
+    )
+    drawn = Image.fromarray(padded).resize((width, recipe.height), Image.Resampling.LANCZOS, box=box)
+    full_width = max(recipe.narrowest, -(-width // recipe.step) * recipe.step)
+    made = np.full((recipe.height, min(full_width, recipe.widest), 3), 255, np.uint8)
+    made[:, : min(width, made.shape[1])] = np.asarray(drawn)[:, : made.shape[1], None]
+    return made

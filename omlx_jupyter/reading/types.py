@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,12 +13,14 @@ Box = tuple[tuple[float, float], ...]  # four corners (x, y): left top, right to
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """`pixels` is (h, w, 3) uint8, ready for the model; `before` joins it to the piece before it in its line."""
+    """`pixels` is (h, w, 3) uint8, ready for the model; `before` joins it to the piece before it in its line;
+    `drawn(ink)` gives the same with its line's ink so many pixels tall."""
 
     pixels: np.ndarray
     box: Box
     width: float  # of its ink, in pixels of the upright page
-    before: str = ""
+    before: str
+    drawn: Callable[[int], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
