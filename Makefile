@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test quick dist docs check check-labextension labextension browser fronts lab format clean torture slow families mutants
+.PHONY: demo test quick dist docs check check-labextension labextension browser fronts lab format clean torture slow scale families mutants
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info < (3, 14)))' \
@@ -115,6 +115,11 @@ torture: $(VENV)/.dev
 # tests that take minutes: real encoder sizes
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/slow -m slow --timeout=1800
+
+# the how-tos for a million pages with the real Ray and Dask, which aren't in dev: Ray alone has 240 MB and starts slowly
+scale: $(VENV)/.dev
+	$(PIP) install --quiet -e '.[scale]'
+	$(BIN)/python -m pytest tests/scale -m scale --timeout=600
 
 # every family that a tiny checkpoint can be made of, beside mlx-vlm's and mlx-lm's own tokens: docs/families.md
 families: $(VENV)/.dev

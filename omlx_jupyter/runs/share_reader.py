@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import random
@@ -44,10 +44,10 @@ class ShareReader:
     from several threads, which share the connection, each with `ahead` sources of its own.
 
     `server` is a name or an address, or several: each share goes to the one that has fewest shares of this reader.
-    `key_env` names the environment variable that has the servers' key, which so is in no task's arguments. `prompt`
-    None reads pages as the model's checkpoint wants it; `schema` is a pydantic model, a type, or a JSON schema. A
-    source that fails is a row with its error. A server that has gone is waited for, `wait_s` seconds, and asked again
-    for what is missing.
+    `key` is the servers', or a function that gives it, which is called where the reader is used: then it is in no
+    task's arguments. `prompt` None reads pages as the model's checkpoint wants it; `schema` is a pydantic model, a
+    type, or a JSON schema. A source that fails is a row with its error. A server that has gone is waited for,
+    `wait_s` seconds, and asked again for what is missing.
     """
 
     def __init__(
@@ -60,14 +60,14 @@ class ShareReader:
         schema: Any = None,
         sampling: SamplingParams | None = None,
         ahead: int = AHEAD,
-        key_env: str = "",
+        key: str | Callable[[], str] = "",
         wait_s: float = 300.0,
     ) -> None:
         """:raises RequestError: what is given as a schema is none."""
         self._out = Path(out).expanduser().absolute()
         self._servers = [server] if isinstance(server, str) else list(server)
         self._question = Question(prompt, sampling or SamplingParams(), schema)
-        self._model, self._ahead, self._key_env, self._wait_s = model, max(1, ahead), key_env, wait_s
+        self._model, self._ahead, self._key, self._wait_s = model, max(1, ahead), key, wait_s
         self._fresh()
 
     def _fresh(self) -> None:
@@ -179,7 +179,7 @@ class ShareReader:
         """:raises EngineClosedError: nobody answers there."""
         with self._lock:
             if server not in self._engines:
-                key = os.environ.get(self._key_env, "") if self._key_env else ""
+                key = self._key if isinstance(self._key, str) else self._key()
                 self._engines[server] = Engine.connect(server, self._model, key=key)
             return self._engines[server]
 

@@ -7,6 +7,7 @@ seen by looking into the folder. Ray, Dask or a plain loop hand out the shares: 
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import hashlib
 import json
@@ -81,7 +82,8 @@ def write_part(folder: Path, part: str, records: Iterable[Record]) -> None:
             os.fsync(file.fileno())
         os.replace(draft, folder / part)
     except OSError as error:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            draft.unlink()
         raise RunError(
             f"{folder / part} can't be written ({error.strerror or error}); make room, or name another."
         ) from None
