@@ -103,12 +103,13 @@ fronts: $(VENV)/.dev labextension/node_modules/.done
 	artifacts/fronts/bin/python -m pip --disable-pip-version-check install --quiet '.[lab]' voila notebook jupyter-collaboration
 	OMLX_FRONTS_PYTHON="$(CURDIR)/artifacts/fronts/bin/python" $(BIN)/python -m pytest tests/browser/test_fronts.py -m fronts
 
-# 1,000 kills at random moments, 20,000 hostile answers a test, a fault in every place of every function, and
-# 100 damaged cache folders a family; about an hour
+# 1,000 kills at random moments, 20,000 hostile answers a test, a fault in every place of every function,
+# 100 damaged cache folders a family, and 10,000 requests of 64 clients; about an hour
 torture: $(VENV)/.dev
 	OMLX_TORTURE_FUZZ=20000 $(BIN)/python -m pytest tests/notebook/test_markdown_fuzz.py --timeout=3600
 	OMLX_TORTURE_MUTATIONS=100 $(BIN)/python -m pytest tests/cache -k "mutations or number_column" -s --timeout=3600
 	OMLX_TORTURE_FAULTS=1 $(BIN)/python -m pytest tests/stress/test_faults.py -s
+	OMLX_TORTURE_CLIENTS=64 OMLX_TORTURE_REQUESTS=10000 $(BIN)/python -m pytest tests/serve/test_many_clients.py -s --timeout=3600
 	OMLX_TORTURE_RUNS=100 $(BIN)/python -m pytest tests/runs -k kills -s --timeout=7200
 	OMLX_TORTURE_KILLS=1000 $(BIN)/python -m pytest tests/stress/test_kill.py -k killed_at_random -s --timeout=7200
 
