@@ -23,7 +23,7 @@ from typing import Any, TypedDict
 from ..errors import OmlxError, RunError
 from ..images.decoded import Limits
 from .record import Record
-from .sources import COLUMN, KINDS, Item, failing, items, parquet_of, rows_of
+from .sources import COLUMN, KINDS, Item, failing, items, parquet_of, rows_of, shortened
 
 SIZE = 256  # sources in a share
 _STALE_S = 3600.0  # a draft of this age belongs to nobody
@@ -54,9 +54,9 @@ def shares(
         yield from _failed(folder, shard)
         return
     done = {source for part in _parts(folder) for source in _columns(part, ["source"])["source"]}
-    left = (name for name in _names(sources) if name not in done and _is_in(name, shard))
+    left = (name for name in _names(sources) if _called(name) not in done and _is_in(name, shard))
     for some in _chunks(left, size):
-        digest = hashlib.blake2b("\0".join(some).encode("utf-8", "surrogateescape"), digest_size=10).hexdigest()
+        digest = hashlib.blake2b("\0".join(some).encode("utf-8"), digest_size=10).hexdigest()
         yield {"part": f"part-{digest}.parquet", "sources": some}
 
 
@@ -123,10 +123,26 @@ def _names(sources: Any) -> Iterator[str]:
             for path in _found(file, {".parquet"}):
                 count = parquet_of().ParquetFile(path).metadata.num_rows
                 yield from (f"{path}{COLUMN}{column}#{row}" for row in range(1, count + 1))
-        elif mark or "://" in text[:12]:
+        elif mark or _is_url(text):
             yield text
         else:
             yield from _found(text, KINDS)
+
+
+def _is_url(text: str) -> bool:
+    return "://" in text[:12] or text.startswith("data:")
+
+
+def _called(name: str) -> str:
+    """A source's name in a part.
+
+    :raises RunError: its bytes are no text, which no table can hold.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise RunError(f"the name {name!a} isn't UTF-8, so that no table can hold it; rename the file.") from None
+    return shortened(name) if _is_url(name) else name
 
 
 def _found(text: str, kinds: set[str]) -> list[str]:
@@ -145,7 +161,7 @@ def _found(text: str, kinds: set[str]) -> list[str]:
 
 
 def _is_in(name: str, shard: tuple[int, int]) -> bool:
-    return zlib.crc32(name.encode("utf-8", "surrogateescape")) % shard[1] == shard[0]
+    return zlib.crc32(name.encode("utf-8")) % shard[1] == shard[0]
 
 
 def _chunks(names: Iterable[str], size: int) -> Iterator[list[str]]:

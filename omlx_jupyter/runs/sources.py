@@ -107,7 +107,7 @@ def _named(source: Any, number: int) -> str:
     return os.fspath(text or f"#{number}").encode("utf-8", "backslashreplace").decode()
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str) -> str:
     """A long URL's name in a run: alike in every process, as Python's own hash is not."""
     if len(text) <= 500:
         return text
@@ -116,7 +116,7 @@ def _shortened(text: str) -> str:
 
 def _of_text(text: str, limits: Limits, documents: bool) -> Iterator[Item]:
     if "://" in text[:12] or text.startswith("data:"):
-        yield Item(_shortened(text), None, lambda: open_images(text, limits), _FETCHED)
+        yield Item(shortened(text), None, lambda: open_images(text, limits), _FETCHED)
         return
     file, column, name = text.partition(COLUMN)
     if column and file.lower().endswith(".parquet"):

@@ -83,6 +83,14 @@ def test_a_share_that_is_written_twice_is_there_once_and_the_failed_are_asked_ag
     assert [path.name for path in tmp_path.iterdir()] == ["part-1.parquet"]
 
 
+def test_a_long_address_is_known_again(tmp_path: Path) -> None:
+    address = "https://example.org/" + "a" * 600
+    (share,) = shares([address], tmp_path)
+    (item,) = share_items(share["sources"], room.Limits())
+    write_part(tmp_path, share["part"], [record(item.source)])
+    assert list(shares([address], tmp_path)) == []
+
+
 def test_drivers_beside_one_another_have_no_source_in_common(scans: Path, tmp_path: Path) -> None:
     found = [
         [name for share in shares(scans, tmp_path, 2, shard=(k, 3)) for name in share["sources"]] for k in range(3)
@@ -100,6 +108,8 @@ def test_what_is_no_source_and_no_part(tmp_path: Path) -> None:
     (tmp_path / "part-1.parquet").write_bytes(b"torn")
     with pytest.raises(RunError, match="is no part of a run"):
         list(shares("a.png", tmp_path))
+    with pytest.raises(RunError, match="isn't UTF-8"):
+        list(shares([b"\xff.png".decode("utf-8", "surrogateescape")], tmp_path / "out"))
     (tmp_path / "out").write_text("a file")
     with pytest.raises(RunError, match="can't be written"):
         write_part(tmp_path / "out", "part-1.parquet", [record("a")])
