@@ -58,7 +58,6 @@ class Script:
     def start(self) -> subprocess.Popen[str]:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
         environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # as docs/ray.md says: it stays at 127.0.0.1
-        environment["RAY_raylet_start_wait_time_s"] = "120"  # it has 30 s otherwise, too few on busy cores
         token = self.path.parent / "token"  # not one that Ray makes in the home folder
         token.write_text(secrets.token_hex(32))
         environment["RAY_AUTH_TOKEN_PATH"] = str(token)
@@ -67,10 +66,23 @@ class Script:
             stdout=(self.path.parent / "stdout").open("w"), stderr=(self.path.parent / "stderr").open("a"),
         )  # fmt: skip
 
+    def running(self, enough: Callable[[], bool]) -> subprocess.Popen[str]:
+        """Started, and enough done or ended. Ray gives a part of itself 15 s to start, which busy cores don't keep:
+        then it is started anew."""
+        for _ in range(4):
+            (self.path.parent / "stderr").unlink(missing_ok=True)
+            process = self.start()
+            until(lambda process=process: enough() or process.poll() is not None, 240)
+            if process.poll() in (None, 0) or "timed out during startup" not in self.complaint():
+                break
+        return process
+
+    def complaint(self) -> str:
+        return (self.path.parent / "stderr").read_text()[-3000:]
+
     def finish(self) -> str:
-        process = self.start()
-        process.wait(240)
-        assert process.returncode == 0, (self.path.parent / "stderr").read_text()[-3000:]
+        process = self.running(lambda: False)
+        assert process.returncode == 0, self.complaint()
         return (self.path.parent / "stdout").read_text()
 
     def parts(self) -> dict[str, int]:
@@ -80,17 +92,19 @@ class Script:
     def killed(self, workers: Callable[[psutil.Process], bool]) -> tuple[list[psutil.Process], set[str]]:
         """Run until two shares are read, and kill the driver alone. All that it had started, and the libraries that
         processes of a kind had loaded."""
-        process = self.start()
+        process = self.running(lambda: len(self.parts()) >= 2)
+        assert process.poll() is None, self.complaint()
         driver = psutil.Process(process.pid)
-        until(lambda: len(self.parts()) >= 2 or process.poll() is not None, 240)
-        assert process.poll() is None, (self.path.parent / "stderr").read_text()[-3000:]
         below = driver.children(recursive=True)
-        looked_at = [one for one in [driver, *below] if workers(one)]
-        loaded = {Path(held.path).name for one in looked_at for held in one.memory_maps()}
-        heard = {c.laddr.ip for one in [driver, *below] for c in one.net_connections("inet") if c.status == "LISTEN"}
+        found = set[str]()
+        for one in [driver, *below]:
+            with contextlib.suppress(psutil.NoSuchProcess):  # one that has ended since
+                found |= {Path(held.path).name for held in one.memory_maps()} if workers(one) else set()
+                heard = [c.laddr.ip for c in one.net_connections("inet") if c.status == "LISTEN"]
+                found |= {f"listens at {ip}" for ip in heard if not is_loopback(ip)}
         driver.kill()
         process.wait(30)
-        return below, loaded | {f"listens at {ip}" for ip in heard if not is_loopback(ip)}
+        return below, found
 
 
 def is_loopback(ip: str) -> bool:
