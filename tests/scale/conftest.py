@@ -113,9 +113,9 @@ def is_loopback(ip: str) -> bool:
 
 @pytest.fixture
 def script(tmp_path: Path, pictures: Path, main: Served) -> Callable[..., Script]:
-    def make(page: str, *changes: tuple[str, str]) -> Script:
+    def make(page: str, *changes: tuple[str, str], size: int = SHARE) -> Script:
         (code,) = [code for code, why in blocks(ROOT / "docs" / f"{page}.md") if why == ELSEWHERE]
-        for old, new in (("size=256", f"size={SHARE}"), *changes):
+        for old, new in (("size=256", f"size={size}"), *changes):
             assert code.count(old) == 1
             code = code.replace(old, new)
         (tmp_path / "read.py").write_text(code)
