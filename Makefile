@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test quick dist docs check check-labextension labextension browser fronts lab format clean torture slow families mutants
+.PHONY: demo test quick dist docs check check-labextension labextension browser fronts lab format clean torture slow scale families mutants
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info < (3, 14)))' \
@@ -103,18 +103,24 @@ fronts: $(VENV)/.dev labextension/node_modules/.done
 	artifacts/fronts/bin/python -m pip --disable-pip-version-check install --quiet '.[lab]' voila notebook jupyter-collaboration
 	OMLX_FRONTS_PYTHON="$(CURDIR)/artifacts/fronts/bin/python" $(BIN)/python -m pytest tests/browser/test_fronts.py -m fronts
 
-# 1,000 kills at random moments, 20,000 hostile answers a test, a fault in every place of every function, and
-# 100 damaged cache folders a family; about an hour
+# 1,000 kills at random moments, 20,000 hostile answers a test, a fault in every place of every function,
+# 100 damaged cache folders a family, and 10,000 requests of 64 clients; about an hour
 torture: $(VENV)/.dev
 	OMLX_TORTURE_FUZZ=20000 $(BIN)/python -m pytest tests/notebook/test_markdown_fuzz.py --timeout=3600
 	OMLX_TORTURE_MUTATIONS=100 $(BIN)/python -m pytest tests/cache -k "mutations or number_column" -s --timeout=3600
 	OMLX_TORTURE_FAULTS=1 $(BIN)/python -m pytest tests/stress/test_faults.py -s
+	OMLX_TORTURE_CLIENTS=64 OMLX_TORTURE_REQUESTS=10000 $(BIN)/python -m pytest tests/serve/test_many_clients.py -s --timeout=3600
 	OMLX_TORTURE_RUNS=100 $(BIN)/python -m pytest tests/runs -k kills -s --timeout=7200
 	OMLX_TORTURE_KILLS=1000 $(BIN)/python -m pytest tests/stress/test_kill.py -k killed_at_random -s --timeout=7200
 
 # tests that take minutes: real encoder sizes
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/slow -m slow --timeout=1800
+
+# the how-tos for a million pages with the real Ray and Dask, which aren't in dev: Ray alone has 240 MB and starts slowly
+scale: $(VENV)/.dev
+	$(PIP) install --quiet -e '.[scale]'
+	$(BIN)/python -m pytest tests/scale -m scale --timeout=600
 
 # every family that a tiny checkpoint can be made of, beside mlx-vlm's and mlx-lm's own tokens: docs/families.md
 families: $(VENV)/.dev

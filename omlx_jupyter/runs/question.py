@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from ..models.layout_model import LayoutModel
 
 
+def _as_given(sampling: SamplingParams, _: Any) -> SamplingParams:
+    """A function with a name: a question goes to other processes."""
+    return sampling
+
+
 @dataclass(frozen=True)
 class Question:
     """`prompt` None reads pages as the model's checkpoint wants it, unless `whole`; by regions where `layout` is a
@@ -34,7 +39,7 @@ class Question:
     draft: bool = True
     twice: bool = False
     documents: bool = False
-    fill: Callable[[SamplingParams, Any], SamplingParams] = lambda sampling, _: sampling
+    fill: Callable[[SamplingParams, Any], SamplingParams] = _as_given
 
     def __post_init__(self) -> None:
         if self.schema is not None and not isinstance(self.schema, Mapping) and _adapter(self.schema) is None:

@@ -6,7 +6,7 @@ import glob
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ def items(sources: Any, limits: Limits, documents: bool = False) -> Iterator[Ite
         except OmlxError as error:
             if alone:
                 raise
-            yield Item(_named(source, number), None, _failing(error))  # an error in its place
+            yield Item(_named(source, number), None, failing(error))  # an error in its place
 
 
 def _items(source: Any, number: int, limits: Limits, documents: bool) -> Iterator[Item]:
@@ -94,7 +94,7 @@ def _items(source: Any, number: int, limits: Limits, documents: bool) -> Iterato
         yield Item(_named(source, number), None, lambda: open_images(source, limits))
 
 
-def _failing(error: OmlxError) -> Callable[[], list[DecodedImage]]:
+def failing(error: OmlxError) -> Callable[[], list[DecodedImage]]:
     def fail() -> list[DecodedImage]:
         raise error
 
@@ -107,7 +107,7 @@ def _named(source: Any, number: int) -> str:
     return os.fspath(text or f"#{number}").encode("utf-8", "backslashreplace").decode()
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str) -> str:
     """A long URL's name in a run: alike in every process, as Python's own hash is not."""
     if len(text) <= 500:
         return text
@@ -116,7 +116,7 @@ def _shortened(text: str) -> str:
 
 def _of_text(text: str, limits: Limits, documents: bool) -> Iterator[Item]:
     if "://" in text[:12] or text.startswith("data:"):
-        yield Item(_shortened(text), None, lambda: open_images(text, limits), _FETCHED)
+        yield Item(shortened(text), None, lambda: open_images(text, limits), _FETCHED)
         return
     file, column, name = text.partition(COLUMN)
     if column and file.lower().endswith(".parquet"):
@@ -161,10 +161,15 @@ def _page(page: PdfPage, limits: Limits) -> Item:
 
 def _of_column(path: Path, column: str, limits: Limits) -> Iterator[Item]:
     """A row group at a time. :raises RunError: no pyarrow, no such file or column."""
-    try:
-        import pyarrow.parquet as parquet
-    except ImportError:
-        raise RunError("reading a Parquet column needs pyarrow: pip install pyarrow.") from None
+    return rows_of(path, column, None, limits)
+
+
+def rows_of(path: Path, column: str, wanted: Collection[int] | None, limits: Limits) -> Iterator[Item]:
+    """The rows of a Parquet column that are wanted, from 1, or all; only their row groups are read.
+
+    :raises RunError: no pyarrow, no such file or column.
+    """
+    parquet = parquet_of()
     try:
         file = parquet.ParquetFile(path)
         if column not in file.schema_arrow.names:
@@ -172,11 +177,26 @@ def _of_column(path: Path, column: str, limits: Limits) -> Iterator[Item]:
     except (OSError, ValueError) as error:
         raise RunError(f"{path} can't be read as Parquet ({error}).") from None
     row = 0
-    for batch in file.iter_batches(64, columns=[column]):
-        for value in batch.column(0).to_pylist():
-            row += 1
-            held = value.get("bytes") or value.get("path") if isinstance(value, dict) else value  # as datasets have it
-            yield Item(f"{path}{COLUMN}{column}#{row}", None, _opener(held, limits))
+    for group in range(file.num_row_groups):
+        count = file.metadata.row_group(group).num_rows
+        if wanted is not None and not any(row < one <= row + count for one in wanted):
+            row += count
+            continue
+        for batch in file.iter_batches(64, row_groups=[group], columns=[column]):
+            for value in batch.column(0).to_pylist():
+                row += 1
+                if wanted is None or row in wanted:
+                    held = value.get("bytes") or value.get("path") if isinstance(value, dict) else value  # datasets'
+                    yield Item(f"{path}{COLUMN}{column}#{row}", None, _opener(held, limits))
+
+
+def parquet_of() -> Any:
+    """pyarrow's Parquet. :raises RunError: it isn't installed."""
+    try:
+        import pyarrow.parquet as parquet
+    except ImportError:
+        raise RunError("reading a Parquet column needs pyarrow: pip install pyarrow.") from None
+    return parquet
 
 
 def _opener(held: Any, limits: Limits) -> Callable[[], list[DecodedImage]]:

@@ -33,7 +33,8 @@ from ..test_docs import PAGES, ROOT
 BLOCK = re.compile(
     r"(?:^<!-- (?P<why>not run: [^>]+) -->\n+)?^ *```python\n(?P<code>.*?)^ *```", re.MULTILINE | re.DOTALL
 )
-NEEDED = ("needs a download", "needs a server that isn't ours", "the address is made up")
+ELSEWHERE = "by tests/scale, with the real packages"
+NEEDED = ("needs a download", "needs a server that isn't ours", "the address is made up", ELSEWHERE)
 
 
 def blocks(path: Path) -> list[tuple[str, str]]:
