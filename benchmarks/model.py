@@ -24,19 +24,28 @@ _LAYERS: dict[str, Any] = {
 }
 
 
-def make(folder: Path | None = None) -> Path:
-    """Write the checkpoint and return its folder."""
+# About 450 M parameters, 1.8 GB: what a process holds besides is little beside it
+LARGE: dict[str, Any] = {
+    "hidden_size": 1536,
+    "num_hidden_layers": 16,
+    "intermediate_size": 4096,
+    "rope_scaling": {"type": "mrope", "mrope_section": [24, 36, 36]},
+}
+
+
+def make(folder: Path | None = None, other: dict[str, Any] | None = None) -> Path:
+    """Write the checkpoint, with `other` sizes, and return its folder."""
     folder = folder or Path(tempfile.mkdtemp(prefix="omlx-bench-"))
+    sizes = {**_LAYERS, "rope_scaling": {"type": "mrope", "mrope_section": [8, 12, 12]}, **(other or {})}
     config: dict[str, Any] = {
         "model_type": "qwen2_vl",
         **families.qwen_ids(),
-        **_LAYERS,
-        "rope_scaling": {"type": "mrope", "mrope_section": [8, 12, 12]},
+        **sizes,
         "vision_config": {
             "model_type": "qwen2_vl",
             "depth": 4,
             "embed_dim": 256,
-            "hidden_size": 512,
+            "hidden_size": sizes["hidden_size"],
             "num_heads": 4,
             "patch_size": 14,
             "mlp_ratio": 2,
