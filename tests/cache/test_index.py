@@ -166,14 +166,18 @@ def test_a_wrong_total_is_counted_anew(index: Index) -> None:
     assert index.total_bytes() == 70
     for harm in ("UPDATE totals SET bytes = 'x'", "DELETE FROM totals"):
         index._db.execute(harm)
-        with pytest.raises(sqlite3.DatabaseError, match="no total"):
+        with pytest.raises(sqlite3.DatabaseError, match=r"no total"):
             index.total_bytes()
 
 
 def test_a_failed_change_leaves_nothing(index: Index) -> None:
-    with pytest.raises(ValueError), index.writing():
-        index._db.execute("INSERT INTO extras VALUES (?, 1, 1)", (b"k",))
-        raise ValueError
+    def change() -> None:
+        with index.writing():
+            index._db.execute("INSERT INTO extras VALUES (?, 1, 1)", (b"k",))
+            raise ValueError
+
+    with pytest.raises(ValueError):
+        change()
     assert index.extra(b"k") is None
     with index.writing():
         index._db.execute("INSERT INTO extras VALUES (?, 1, 1)", (b"k",))
@@ -248,17 +252,17 @@ def test_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert folder.stat().st_mode & 0o777 == 0o700
     for mode in (0o720, 0o702):
         folder.chmod(mode)
-        with pytest.raises(UnsafeFolder, match="others can write into .*; run: chmod 700"):
+        with pytest.raises(UnsafeFolder, match=r"others can write into .*; run: chmod 700"):
             check_folder(folder)
     folder.chmod(0o755)
     check_folder(folder)
     (tmp_path / "segments").symlink_to(folder)
-    with pytest.raises(NotADirectoryError, match="is a link"):
+    with pytest.raises(NotADirectoryError, match=r"is a link"):
         make_folder(tmp_path / "segments")
     (tmp_path / "shelf").symlink_to(folder)
     make_folder(tmp_path / "shelf")
     monkeypatch.setattr(index_module.os, "geteuid", lambda: os.getuid() + 1)
-    with pytest.raises(UnsafeFolder, match="belongs to another user"):
+    with pytest.raises(UnsafeFolder, match=r"belongs to another user"):
         check_folder(folder)
 
 
@@ -269,16 +273,16 @@ def test_what_is_no_index_is_refused(tmp_path: Path) -> None:
     sound = path.read_bytes()
     for head in (b"x", b"x" * 40, sound[:17], sound[:18] + b"\3" + sound[19:], sound[:19] + b"\3" + sound[20:]):
         path.write_bytes(head)
-        with pytest.raises(sqlite3.DatabaseError, match="no SQLite file"):
+        with pytest.raises(sqlite3.DatabaseError, match=r"no SQLite file"):
             Index(tmp_path)
     path.write_bytes(sound)
     with sqlite3.connect(path) as other:
         other.execute("DROP INDEX blocks_parent")
-    with pytest.raises(sqlite3.DatabaseError, match="lacks blocks_parent"):
+    with pytest.raises(sqlite3.DatabaseError, match=r"lacks blocks_parent"):
         Index(tmp_path)
     path.unlink()
     os.mkfifo(path)
-    with pytest.raises(sqlite3.DatabaseError, match="no regular file"):
+    with pytest.raises(sqlite3.DatabaseError, match=r"no regular file"):
         Index(tmp_path)
 
 
@@ -286,7 +290,7 @@ def test_a_locked_index_is_waited_for_as_long_as_asked(tmp_path: Path) -> None:
     one, other = Index(tmp_path), Index(tmp_path, busy_s=0.2)
     with one.writing():
         began = time.monotonic()
-        with pytest.raises(sqlite3.OperationalError, match="locked"):
+        with pytest.raises(sqlite3.OperationalError, match=r"locked"):
             other.reserve(1, 1, 10)
         assert 0.1 < time.monotonic() - began < 3
         assert other.segments() == []  # readers don't wait

@@ -65,7 +65,7 @@ def test_words(line: str, words: list[Word] | None) -> None:
     if words is not None:
         assert split_line(line) == words
         return
-    with pytest.raises(UsageError, match="isn't closed"):
+    with pytest.raises(UsageError, match=r"isn't closed"):
         split_line(line)
 
 
@@ -119,12 +119,14 @@ def test_a_line_that_is_wrong_says_how_in_one(parser: MagicParser, line: str, sa
 
 
 def test_a_wholly_other_flag_and_help(parser: MagicParser) -> None:
-    with pytest.raises(UsageError, match=r"has no flag --wholly-other; known flags: --all-frames, --background, --begin, .*, -o\."):
+    with pytest.raises(
+        UsageError, match=r"has no flag --wholly-other; known flags: --all-frames, --background, --begin, .*, -o\."
+    ):
         parser.parse_line("a --wholly-other")
     for flag in ("-h", "--help"):
         with pytest.raises(UsageError, match=r"(?s)usage: %x .*  \(examples: %x\?\)"):
             parser.parse_line(f"a {flag}")
-    with pytest.raises(UsageError, match="bye"):
+    with pytest.raises(UsageError, match=r"bye"):
         parser.exit(0, "bye")
 
 
@@ -136,7 +138,7 @@ def test_numbers_and_names() -> None:
     for text in ("a", "_a", "i1", "__x__", "_x1", "Inn"):
         assert is_name(text) == text
     for text in ("In", "Out", "_", "___", "_i", "_iii", "_1", "_i12", "_oh", "_ih", "_dh"):
-        with pytest.raises(argparse.ArgumentTypeError, match="is IPython's own"):
+        with pytest.raises(argparse.ArgumentTypeError, match=r"is IPython's own"):
             is_name(text)
 
 
@@ -193,7 +195,7 @@ def test_what_a_hint_means() -> None:
     assert resolve_hint("42", names) == "42"
     assert resolve_hint("two words", names) == "two words"
     assert resolve_hint("[t for t in text][0]", names) == "s"
-    with pytest.raises(UsageError, match="^--hint: there is no name b; put text in quotes"):
+    with pytest.raises(UsageError, match=r"^--hint: there is no name b; put text in quotes"):
         resolve_hint("z + b", names)
     with pytest.raises(UsageError, match=r"^--hint: n\.x fails in this notebook \(AttributeError: "):
         resolve_hint("n.x", names)

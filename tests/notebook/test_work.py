@@ -65,7 +65,7 @@ def test_chats_are_forked_and_cleared(capsys: pytest.CaptureFixture[str]) -> Non
     picture = ImagePart(open_images(draw_text("1"))[0])
     chats.command([])
     assert capsys.readouterr().out == "No chats yet; %%vlm --chat NAME begins one.\n"
-    with pytest.raises(UsageError, match="^there is no chat c; known: none yet.$"):
+    with pytest.raises(UsageError, match=r"^there is no chat c; known: none yet.$"):
         chats.find("c")
     turn("c", "1", "a", picture, picture)
     chats.command(["fork", "c", "b"])
@@ -74,16 +74,16 @@ def test_chats_are_forked_and_cleared(capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().out.splitlines() == [
         *("b goes on from c (1 turns).", "b: 2 turns, 3 pictures", "c: 1 turns, 2 pictures"),
     ]
-    with pytest.raises(UsageError, match="^there is a chat b already; %omlx chats clear b removes it.$"):
+    with pytest.raises(UsageError, match=r"^there is a chat b already; %omlx chats clear b removes it.$"):
         chats.fork("c", "b")
-    with pytest.raises(UsageError, match="^there is no chat x; known: b, c.$"):
+    with pytest.raises(UsageError, match=r"^there is no chat x; known: b, c.$"):
         chats.clear("x")
     chats.command(["clear", "b"])
     assert chats.names() == ["c"]
     chats.command(["clear"])
     assert chats.names() == []
     for wrong in (["fork", "c"], ["clear", "a", "b"], ["export"], ["x"]):
-        with pytest.raises(UsageError, match="chats fork NAME NEW"):
+        with pytest.raises(UsageError, match=r"chats fork NAME NEW"):
             chats.command(wrong)
 
 
@@ -115,28 +115,28 @@ def test_a_chat_is_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert "reasoning_content" not in (tmp_path / "c.json").read_text(encoding="utf-8")
     chats.export("c", tmp_path / "c.md")
     assert "thinking" not in (tmp_path / "c.md").read_text(encoding="utf-8")
-    with pytest.raises(UsageError, match="exported as .md or .json"):
+    with pytest.raises(UsageError, match=r"exported as .md or .json"):
         chats.export("c", tmp_path / "c.txt")
-    with pytest.raises(UsageError, match="can't be written .*No such file"):
+    with pytest.raises(UsageError, match=r"can't be written .*No such file"):
         chats.export("c", tmp_path / "no" / "c.md")
 
 
 def test_answers_of_this_kernel() -> None:
-    with pytest.raises(UsageError, match="^there are 0 answers of this kernel; a kernel that was restarted has none.$"):
+    with pytest.raises(UsageError, match=r"^there are 0 answers of this kernel; .* restarted has none.$"):
         latest.last("last")
     held = [f"answer {n}" for n in range(21)]
     for value in [*held, held[20]]:
         latest.add(value)
     assert (latest.last("last"), latest.last(" last 2 "), latest.last("last 20")) == (held[20], held[19], held[1])
     for words in ("last 21", "last 0"):
-        with pytest.raises(UsageError, match="^there are 20 answers"):
+        with pytest.raises(UsageError, match=r"^there are 20 answers"):
             latest.last(words)
     for words in ("first", "last x", "last -1", ""):
         with pytest.raises(UsageError, match=r"^%vlm last \[N\]"):
             latest.last(words)
     latest.forget()
     latest.add("one")
-    with pytest.raises(UsageError, match="^there is 1 answer of"):
+    with pytest.raises(UsageError, match=r"^there is 1 answer of"):
         latest.last("last 2")
 
 
@@ -149,9 +149,9 @@ def test_hints_are_text() -> None:
     assert hints.hints_for(None, 1) == [""]
     assert hints.hints_for(["a", None], 2) == ["a", ""]
     assert hints.hints_for(SimpleNamespace(text="t"), 2) == ["t", "t"]
-    with pytest.raises(RequestError, match="^there are 1 hints for 2 pictures"):
+    with pytest.raises(RequestError, match=r"^there are 1 hints for 2 pictures"):
         hints.hints_for(["a"], 2)
-    with pytest.raises(RequestError, match="the hint is a dict"):
+    with pytest.raises(RequestError, match=r"the hint is a dict"):
         hints.hints_for({"a": 1}, 1)
 
 
@@ -203,7 +203,7 @@ def test_what_a_tool_gives_back() -> None:
 
     assert value_of("text") == ["text"]
     assert value_of({"é": [1, None]}) == ['{"é": [1, null]}']
-    assert value_of({1, 1}) == ["{1}"]
+    assert value_of({1}) == ["{1}"]
     assert value_of(ValueError("no")) == ["Error: ValueError: no"]
     assert value_of(SystemExit(3)) == ["Error: SystemExit: 3"]
     assert value_of("\ud800") == ["?"]
@@ -257,10 +257,10 @@ def test_the_picture_kit_counts_from_one() -> None:
     for wrong in ({"picture": 0}, {"box": [1, 2, 3]}, {"box": [1, 2, 3, 4, 5]}, {"more": 1}):
         assert "don't fit zoom" in call(json.dumps({**box, **wrong}), "zoom", tools=tools)[0][0]
     assert "don't fit rotate" in call('{"picture": 1}', "rotate", tools=tools)[0][0]
-    with pytest.raises(UsageError, match="^--tools: two tools are called crop; leave one out or rename it.$"):
+    with pytest.raises(UsageError, match=r"^--tools: two tools are called crop; leave one out or rename it.$"):
         schemas([*tools.values(), tools["crop"]])
     assert [s["function"]["name"] for s in schemas(list(tools.values()))] == list(tools)
-    with pytest.raises(UsageError, match="^--tools: x is a int, which can't be called; name functions.$"):
+    with pytest.raises(UsageError, match=r"^--tools: x is a int, which can't be called; name functions.$"):
         of_function(3, "x")  # type: ignore[arg-type]
 
 

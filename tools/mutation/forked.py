@@ -13,8 +13,10 @@ import traceback
 
 OPTIONS = ("-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "tools.mutation.plugin", "--no-header")
 TIMED_OUT = -1
-_LARGE = ("pytest", "hypothesis", "numpy", "PIL.Image", "PIL.ImageFont", "IPython.core.interactiveshell", "psutil",
-          "rich.console", "pydantic", "httpx", "jsonschema", "ipywidgets", "markdown_it", "cosmic_ray.mutating")  # fmt: skip
+_LARGE = (
+    *("pytest", "hypothesis", "numpy", "PIL.Image", "PIL.ImageFont", "IPython.core.interactiveshell", "psutil"),
+    *("rich.console", "pydantic", "httpx", "jsonschema", "ipywidgets", "markdown_it", "cosmic_ray.mutating"),
+)
 _ENGINE = ("mlx.core", "mlx_vlm.utils", "mlx_lm")  # on Linux they start no thread; Metal doesn't outlive a fork
 
 
@@ -57,6 +59,7 @@ def _be_pytest(arguments: list[str], told: int) -> None:
         os.setsid()
         os.dup2(told, 1)
         os.dup2(told, 2)
+        sys.stdout = sys.stderr = os.fdopen(1, "w", closefd=False)
         sys.dont_write_bytecode = True
         sys.path.insert(0, os.getcwd())
         import pytest
