@@ -25,6 +25,8 @@ from omlx_jupyter.notebook.cells.interpolate import interpolate
 from omlx_jupyter.notebook.line import Word, split_line
 from omlx_jupyter.notebook.settings.config import settings
 
+from ..conftest import draw_text
+
 
 @pytest.mark.parametrize(
     ("line", "words"),
@@ -130,6 +132,14 @@ def test_a_wholly_other_flag_and_help(parser: MagicParser) -> None:
         parser.exit(0, "bye")
 
 
+def test_folders_below_folders_are_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`n**[12]` is a glob before it is arithmetic that fails."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "n" / "m" / "k").mkdir(parents=True)
+    (tmp_path / "n" / "m" / "k" / "1").write_bytes(b"x")
+    assert resolve_source("n/**/[12]", {"n": 1}) == "n/**/[12]"
+
+
 def test_numbers_and_names() -> None:
     assert (positive("1"), not_negative("0"), positive(" 12 ")) == (1, 0, 12)
     for kind, text in ((positive, "0"), (positive, "-1"), (not_negative, "-1"), (positive, "1.5"), (not_negative, "x")):
@@ -144,8 +154,12 @@ def test_numbers_and_names() -> None:
 
 def test_what_a_source_means(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("a.png", "{b}", "img", "run.txt"):
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    for name in ("a.png", "{b}", "img", "run.txt", "in/deep/z.tif"):
         (tmp_path / name).write_bytes(b"x")
+    assert resolve_source("**/z.tif", {}) == "**/z.tif"
+    with pytest.raises(UsageError, match="there is no name or file z"):
+        resolve_source("z", {})
     names: dict[str, Any] = {"a": SimpleNamespace(png=5), "b": 1, "run": print, "n": None, "bad": {}, "_hidden": 1}
     assert resolve_source("a.png", names) == 5  # a name is before a file
     assert resolve_source("a.png", {}) == "a.png"
@@ -222,6 +236,10 @@ def test_an_option_as_it_is_shown() -> None:
     assert lines[2] == "--quick                at once"
     long = options.usage("%long", some * 12, False).splitlines()
     assert max(map(len, long)) <= 96
+    assert options.usage("%x", (options.Option("--" + "a" * 88, ""),), False) == f"%x [--{'a' * 88}]"
+    assert "\n" in options.usage("%x", (options.Option("--" + "a" * 90, ""),), False)
+    with pytest.raises(AttributeError):
+        some[0].said = ""  # type: ignore[misc]
     assert long[1].startswith(" " * 6 + "[")
 
     @options.documented("%x", some[1:], sources=True)
@@ -237,6 +255,24 @@ def test_an_option_as_it_is_shown() -> None:
     assert [line.strip() for line in magic.__doc__.splitlines()] == [
         *("Reads.", "", "%x SOURCE... [--quick]", "", "--quick                at once", ""),
     ]
+
+
+def test_the_page_of_all_options_is_as_declared() -> None:
+    page = options.page()
+    assert page == (Path(__file__).parents[2] / "docs" / "magics.md").read_text(encoding="utf-8")
+    assert "## %ocr\n\n```\n%ocr SOURCE... [--prompt TEXT]" in page
+    assert "## %%vlm\n\n```\n%%vlm [-i SOURCE ...] [-o NAME]" in page
+
+
+def test_a_file_by_its_name_and_where_a_mistake_is(tmp_path: Path) -> None:
+    draw_text("Hello").save(tmp_path / "a.png")
+    parts = interpolate(f"See {{img({str(tmp_path / 'a.png')!r})}}", {"img": 3}, Limits())
+    assert [type(part).__name__ for part in parts] == ["str", "DecodedImage"]
+    for text, line in (("{1/0}", 2), ("a\n{1/0}", 3), ("a\n\n\nb {1/0} c", 5)):
+        with pytest.raises(UsageError, match=f"line {line}") as caught:
+            interpolate(text, {}, Limits())
+        assert "ZeroDivisionError: division by zero" in str(caught.value)
+    assert str(caught.value).splitlines()[1:] == ["    b {1/0} c", "       ^"]
 
 
 @pytest.mark.parametrize(
@@ -259,6 +295,7 @@ def test_an_option_as_it_is_shown() -> None:
         ("{n:>{2}}", None),
         ("{[n, n]}", ["[3, 3]"]),
         ("{[]} {None}", ["[] None"]),
+        ("{n:!>3}", ["!!3"]),
     ],
 )
 def test_braces(text: str, parts: list[str] | None) -> None:
