@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,12 +13,12 @@ from typing import Any
 import pytest
 from IPython.core.error import UsageError
 
-from omlx_jupyter import ImagePart, Message
-from omlx_jupyter.errors import RequestError
+from omlx_jupyter import ImagePart, Message, SamplingParams
+from omlx_jupyter.errors import OmlxError, RequestError
 from omlx_jupyter.images.source import open_images
 from omlx_jupyter.models.tools import ToolCall
 from omlx_jupyter.notebook.settings.config import settings
-from omlx_jupyter.notebook.work import chats, hints, jobs, latest, many, tool_loop
+from omlx_jupyter.notebook.work import chats, hints, jobs, latest, many, session, tool_loop
 from omlx_jupyter.notebook.work.tools import KIT, SERVER, kit, of_function, schemas
 
 from ..conftest import draw_text
@@ -296,3 +297,52 @@ def test_jobs_by_number(capsys: pytest.CaptureFixture[str]) -> None:
     for wrong in (["x"], ["wait", "1", "2"], ["clear", "1"]):
         with pytest.raises(UsageError, match=r"jobs wait \[N\]"):
             jobs.command(wrong)
+
+
+def test_many_pictures_are_read_told_of_and_gone_on_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    sampling = SamplingParams(max_tokens=2)
+    items: list[Any] = [draw_text("one"), b"no picture", draw_text("two"), draw_text("three")]
+    told: list[tuple[int, int, int]] = []
+
+    def tell(done: int, count: int, failed: int, seconds: float) -> None:
+        told.append((done, count, failed))
+        assert 0 <= seconds < 300
+        if done == stop_at:
+            raise KeyboardInterrupt
+
+    stop_at = 2
+    with pytest.raises(KeyboardInterrupt):
+        many.read_many(items, None, sampling, tell, ahead=1)
+    assert [(done, failed) for done, _, failed in told if done][-1] == (2, 1)
+    kept = many.finished_of(items, None, sampling)
+    assert [result.model for result in kept] == ["tiny-ocr"]
+    assert many.finished_of(items, "other words", sampling) == []
+    assert many.finished_of(items, None, SamplingParams(max_tokens=3)) == []
+    told.clear()
+    stop_at = -1
+    made = many.read_many(items, None, sampling, tell, ahead=2)
+    assert told[-1] == (4, 4, 1)
+    assert made[0] is kept[0]
+    assert [type(result).__name__ for result in made] == ["Result", "Failure", "Result", "Result"]
+    assert (made[1].source, made[2].model) == ("a bytes", "tiny-ocr")
+    assert many.finished_of(items, None, sampling) == []
+
+
+def test_a_picture_that_is_opened_can_be_ended_before_and_after_it_is_read() -> None:
+    engine = session.engine("tiny-ocr", say=None)
+    opening = many._Opening(draw_text("one\ntwo"), None, SamplingParams(max_tokens=500), True, False, "", False)
+    opening.cancel()
+    deadline = time.monotonic() + 20
+
+    def busy() -> int:
+        now = engine.stats()
+        return now.preparing + now.waiting + now.prefilling + now.decoding
+
+    while (busy() or not opening._started.done()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert busy() == 0
+    broken = many._Opening(b"no picture", None, SamplingParams(), True, False, "", False)
+    with pytest.raises(OmlxError):
+        broken.result()
+    assert broken.done
+    broken.cancel()  # what has failed needs no end

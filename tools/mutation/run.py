@@ -79,7 +79,7 @@ def targets(words: list[str], most: int | None) -> tuple[list[Target], int]:
                 ours = path.name != "__init__.py" and all(name != target.module for target in found)
                 if ours and (not words or any(word in name for word in words)):
                     count = group.get("most", known["most"]) if most is None else most
-                    found.append(Target(name, tests, count, known["seconds"]))
+                    found.append(Target(name, tests, count, group.get("seconds", known["seconds"])))
     return found, known["bound"]
 
 
