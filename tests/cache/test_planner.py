@@ -211,3 +211,58 @@ def test_what_a_child_and_a_plan_are_by_default() -> None:
             setattr(value, next(iter(value.__dataclass_fields__)), 1)
     two = Plan(7, (Step(child, 0, 4), Step(Child(b"l", 4, False), 4, 3)))
     assert (two.tokens(ram=True), two.tokens(ram=False), two.steps[1].end) == (4, 3, 7)
+
+
+def test_blocks_in_ram_are_compared_without_bound() -> None:
+    store = Store()
+    for number in range(40):
+        store.add(([1, 2, 100 + number, 3, 4, 5], []), Needs())
+    reads: list[bytes] = []
+    known = store.symbols
+    store.symbols = lambda key: (reads.append(key), known(key))[1]  # type: ignore[method-assign]
+    assert plan_restore(store, ROOT, symbols_of([1, 2, 9, 9, 9], []), [], 4, Needs()).length == 2
+    assert len(reads) > 30
+
+
+class Mixed(Counted):
+    """Blocks of four tokens are in RAM; reads of others are counted."""
+
+    def children(self, parent: bytes, first: int) -> list[Child]:
+        return [Child(c.key, c.length, c.length == 4) for c in Store.children(self, parent, first)]
+
+    def symbols(self, key: bytes) -> np.ndarray | None:  # type: ignore[override]
+        self.reads += len(self.blocks[key].symbols) != 4
+        return Store.symbols(self, key)
+
+
+def test_blocks_in_ram_leave_the_bound_of_reads_as_it_is() -> None:
+    store = Mixed()
+    for number in range(20):
+        store.add(([1, 2, 100 + number, 3], []), Needs())
+        store.add(([1, 2, 200 + number], []), Needs())
+    store.reads = 0
+    assert plan_restore(store, ROOT, symbols_of([1, 2, 9, 9, 9], []), [], 4, Needs()).length == 2
+    assert store.reads == 16
+
+
+def test_a_plan_goes_back_to_the_last_state() -> None:
+    store = Store()
+    ids = [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    store.add((ids, []), Needs())
+    asked = symbols_of(ids, [])
+    assert plan_restore(store, ROOT, asked, [], 8, Needs(stateful=True)) == Plan()
+    store.states = {block.key for block in store.blocks.values() if block.start == 0}
+    plan = plan_restore(store, ROOT, asked, [], 8, Needs(stateful=True))
+    assert (plan.length, plan.stateful, len(plan.steps)) == (4, True, 1)
+    assert plan_restore(store, ROOT, asked, [], 8, Needs()).length == 8
+
+
+def test_a_plan_ends_before_the_picture_that_it_would_cut() -> None:
+    store, within = Store(), ([1, 2, 9, 9, 9, 9, 3], [Span(2, 4, "a")])
+    store.add(within, Needs())
+    plan = plan_restore(store, ROOT, symbols_of(*within), within[1], 4, Needs())
+    assert [(step.start, step.take) for step in plan.steps] == [(0, 2)]
+    behind = ([5, 6, 7, 8, 9, 9, 9, 9, 9, 3], [Span(4, 5, "a")])
+    store.add(behind, Needs())
+    plan = plan_restore(store, ROOT, symbols_of(*behind), behind[1], 8, Needs())
+    assert [(step.start, step.take) for step in plan.steps] == [(0, 4)]
