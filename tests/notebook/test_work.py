@@ -245,6 +245,8 @@ def test_the_picture_kit_counts_from_one() -> None:
     assert (list(tools), KIT, SERVER) == (["zoom", "crop", "rotate"], "pictures", "mcp:")
     assert all(tool.harmless for tool in tools.values())
     assert not ADD["add"].harmless
+    with pytest.raises(AttributeError):
+        ADD["add"].harmless = True  # type: ignore[misc]
     box = {"picture": 1, "box": [0, 0, 500, 1000]}
     (part,), asked = call(json.dumps(box), "crop", tools=tools)
     assert not asked
