@@ -123,7 +123,6 @@ families: $(VENV)/.dev
 # the code broken in one place at a time: do the tests of that place notice? By hand, then by cosmic-ray, which takes
 # long: tools/mutation/README.md
 mutants: $(VENV)/.dev
-	$(PIP) install --quiet -e '.[mutants]'
 	$(BIN)/python -m tools.mutants
 	$(BIN)/python -m tools.mutation
 

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("cosmic_ray")
-
 from tools.mutation.places import Module, Place
 from tools.mutation.run import Target, drawn, targets, tried
 
