@@ -126,9 +126,11 @@ scale: $(VENV)/.dev
 families: $(VENV)/.dev
 	$(BIN)/python -m tools.families_doc
 
-# the code broken in one place at a time: do the tests of that place notice?
+# the code broken in one place at a time: do the tests of that place notice? By hand, then by cosmic-ray, which takes
+# long: tools/mutation/README.md
 mutants: $(VENV)/.dev
 	$(BIN)/python -m tools.mutants
+	$(BIN)/python -m tools.mutation
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

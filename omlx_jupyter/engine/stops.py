@@ -36,8 +36,6 @@ class StopMatcher:
         return "" if self.matched is not None else shown
 
     def _overlap(self, stop: str) -> int:
-        """Length of the longest proper prefix of `stop` that the held text ends with."""
-        for size in range(min(len(stop) - 1, len(self._held)), 0, -1):
-            if self._held.endswith(stop[:size]):
-                return size
-        return 0
+        """Length of the longest prefix of `stop` that the held text ends with. It is a proper one: the whole isn't
+        in the text."""
+        return next((size for size in range(len(stop), 0, -1) if self._held.endswith(stop[:size])), 0)

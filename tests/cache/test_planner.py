@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omlx_jupyter.cache.keys import Block, Chain, Span, block_key, root_key, symbols_of
-from omlx_jupyter.cache.planner import Child, Needs, plan_restore
+from omlx_jupyter.cache.planner import Child, Needs, Plan, Step, plan_restore
 
 ROOT = root_key("a model")
 BLOCK = 4
@@ -162,3 +163,106 @@ def test_a_conversation_that_forks_and_goes_on_deeper() -> None:
     store.blocks[key] = Block(key, ROOT, 0, symbols_of([1, 2, 3, 4], []))
     asked = symbols_of([1, 2, 3, 4, 5, 6, 7, 8, 0], [])
     assert plan_restore(store, ROOT, asked, [], 8, Needs()).length == 8
+
+
+class Counted(Store):
+    """Blocks on disk, whose reads are counted."""
+
+    reads = 0
+    unreadable: frozenset[bytes] = frozenset()
+
+    def children(self, parent: bytes, first: int) -> list[Child]:
+        return [Child(c.key, c.length, False, c.window, c.state) for c in super().children(parent, first)]
+
+    def symbols(self, key: bytes) -> np.ndarray | None:  # type: ignore[override]
+        self.reads += 1
+        return None if key in self.unreadable else super().symbols(key)
+
+
+def test_so_many_blocks_are_read_to_compare_them() -> None:
+    store = Counted()
+    for number in range(40):
+        store.add(([1, 2, 100 + number, 3], []), Needs())
+    store.reads = 0
+    plan = plan_restore(store, ROOT, symbols_of([1, 2, 9, 9, 9], []), [], 4, Needs())
+    assert (plan.length, store.reads) == (2, 16)
+    assert [(step.start, step.take, step.end) for step in plan.steps] == [(0, 2, 2)]
+    assert (plan.tokens(ram=False), plan.tokens(ram=True), plan.stateful) == (2, 0, False)
+    store.unreadable = frozenset(store.blocks)
+    assert plan_restore(store, ROOT, symbols_of([1, 2, 9, 9, 9], []), [], 4, Needs()) == Plan(0, (), False)
+
+
+def test_no_block_is_read_that_could_not_lead_further() -> None:
+    store = Counted()
+    store.add(([1, 2, 3, 4], []), Needs())
+    store.add(([1, 2], []), Needs())
+    store.reads = 0
+    asked = symbols_of([1, 2, 3, 4, 5], [])
+    assert (plan_restore(store, ROOT, asked, [], 4, Needs()).length, store.reads) == (4, 0)
+
+
+def test_what_a_child_and_a_plan_are_by_default() -> None:
+    child = Child(b"k", 4, True)
+    assert (child.window, child.state) == (0, False)
+    assert Needs() == Needs(0, False)
+    assert Plan() == Plan(0, (), False)
+    for value in (child, Step(child, 0, 4), Plan(), Needs()):
+        with pytest.raises(AttributeError):
+            setattr(value, next(iter(value.__dataclass_fields__)), 1)
+    two = Plan(7, (Step(child, 0, 4), Step(Child(b"l", 4, False), 4, 3)))
+    assert (two.tokens(ram=True), two.tokens(ram=False), two.steps[1].end) == (4, 3, 7)
+
+
+def test_blocks_in_ram_are_compared_without_bound() -> None:
+    store = Store()
+    for number in range(40):
+        store.add(([1, 2, 100 + number, 3, 4, 5], []), Needs())
+    reads: list[bytes] = []
+    known = store.symbols
+    store.symbols = lambda key: (reads.append(key), known(key))[1]  # type: ignore[method-assign]
+    assert plan_restore(store, ROOT, symbols_of([1, 2, 9, 9, 9], []), [], 4, Needs()).length == 2
+    assert len(reads) > 30
+
+
+class Mixed(Counted):
+    """Blocks of four tokens are in RAM; reads of others are counted."""
+
+    def children(self, parent: bytes, first: int) -> list[Child]:
+        return [Child(c.key, c.length, c.length == 4) for c in Store.children(self, parent, first)]
+
+    def symbols(self, key: bytes) -> np.ndarray | None:  # type: ignore[override]
+        self.reads += len(self.blocks[key].symbols) != 4
+        return Store.symbols(self, key)
+
+
+def test_blocks_in_ram_leave_the_bound_of_reads_as_it_is() -> None:
+    store = Mixed()
+    for number in range(20):
+        store.add(([1, 2, 100 + number, 3], []), Needs())
+        store.add(([1, 2, 200 + number], []), Needs())
+    store.reads = 0
+    assert plan_restore(store, ROOT, symbols_of([1, 2, 9, 9, 9], []), [], 4, Needs()).length == 2
+    assert store.reads == 16
+
+
+def test_a_plan_goes_back_to_the_last_state() -> None:
+    store = Store()
+    ids = [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    store.add((ids, []), Needs())
+    asked = symbols_of(ids, [])
+    assert plan_restore(store, ROOT, asked, [], 8, Needs(stateful=True)) == Plan()
+    store.states = {block.key for block in store.blocks.values() if block.start == 0}
+    plan = plan_restore(store, ROOT, asked, [], 8, Needs(stateful=True))
+    assert (plan.length, plan.stateful, len(plan.steps)) == (4, True, 1)
+    assert plan_restore(store, ROOT, asked, [], 8, Needs()).length == 8
+
+
+def test_a_plan_ends_before_the_picture_that_it_would_cut() -> None:
+    store, within = Store(), ([1, 2, 9, 9, 9, 9, 3], [Span(2, 4, "a")])
+    store.add(within, Needs())
+    plan = plan_restore(store, ROOT, symbols_of(*within), within[1], 4, Needs())
+    assert [(step.start, step.take) for step in plan.steps] == [(0, 2)]
+    behind = ([5, 6, 7, 8, 9, 9, 9, 9, 9, 3], [Span(4, 5, "a")])
+    store.add(behind, Needs())
+    plan = plan_restore(store, ROOT, symbols_of(*behind), behind[1], 8, Needs())
+    assert [(step.start, step.take) for step in plan.steps] == [(0, 4)]

@@ -57,3 +57,26 @@ def test_a_beginning_that_comes_to_nothing_is_shown_at_the_end() -> None:
 
 def test_the_longest_of_stops_that_begin_together() -> None:
     assert run(["x<|end|>"], ["<|", "<|end|>"])[1] == "<|end|>"
+
+
+def test_the_first_of_two_stops_in_one_piece() -> None:
+    assert run(["one END two STOP"], ["STOP", "END"]) == (["one ", ""], "END")
+    assert run(["aXbX"], ["X"]) == (["a", ""], "X")
+    assert run(["END"], ["END"]) == (["", ""], "END")
+
+
+def test_what_may_begin_the_longest_stop_is_held() -> None:
+    matcher = StopMatcher(["ab", "xyzw"])
+    assert matcher.feed("1a") == "1"
+    assert matcher.feed("xyz") == "a"
+    assert matcher.feed("q") == "xyzq"
+    assert matcher.finish() == ""
+
+
+def test_nothing_comes_after_a_match() -> None:
+    matcher = StopMatcher(["ab"])
+    assert matcher.feed("1ab2") == "1"
+    assert matcher.matched == "ab"
+    assert matcher.feed("3") == ""
+    assert matcher.finish() == ""
+    assert StopMatcher([]).feed("text") == "text"

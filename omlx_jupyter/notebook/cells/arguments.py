@@ -77,7 +77,9 @@ def resolve_source(word: str, names: Mapping[str, Any]) -> Any:
     """
     if isinstance(word, _Quoted) or "://" in word[:12] or word.startswith("data:"):
         return str(word)
-    if not _is_file(word) and (braced := re.fullmatch(r"\{(.+)\}", word, re.DOTALL)):
+    if braced := re.fullmatch(r"\{(.+)\}", word, re.DOTALL):
+        if _is_file(word):
+            return word
         word = braced.group(1).strip()  # as in a cell
     expression = _expression(word)
     roots = _roots(expression) if expression is not None else set()

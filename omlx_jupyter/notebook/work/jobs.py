@@ -196,5 +196,7 @@ def _wait(job: Job) -> None:
         job.result()
     except OmlxError as error:
         tell(f"{job.number}: {error}")
+    except Exception:  # a fault of one job: the others are waited for all the same
+        tell(f"{job.number}: {name(job.state)}")
     else:
         tell(f"{job.number}: {job.state}")
