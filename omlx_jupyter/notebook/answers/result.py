@@ -7,7 +7,7 @@ import sys
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ...types import Generation, Message, Usage
+from ...types import Generation, ImagePart, Message, Usage
 from ..plain import name as one_line
 from ..plain import shown
 from ..settings.config import settings
@@ -47,9 +47,10 @@ class Result:
         self._grounding = grounding
         self.thought_s = thought_s  # how long the thought took, where somebody watched
         self.source = source  # what was read, for answers of many pictures
-        self.messages = [*messages, Message("assistant", [generation.text])] if messages else []
+        said = [Message(m.role, _kept_parts(m.parts), m.extra) for m in messages]
+        self.messages = [*said, Message("assistant", [generation.text])] if messages else []
         self.tool_calls = list(tool_calls)  # calls that the model made and nobody ran
-        self.images = list(images)
+        self.images: list[Any] = [_kept(image) for image in images]
         self.prompt = prompt
         self.model = model
         self._shown_in: Any = None  # the execution that has displayed it already
@@ -169,6 +170,20 @@ class Result:
     def __repr__(self) -> str:
         text = self.text if len(self.text) <= 60 else self.text[:57] + "…"
         return f"<Result {text!r} · {self.figures()}>"
+
+
+def _kept(image: object) -> object:
+    """A picture as an answer keeps it: not its pixels."""
+    from ...images.decoded import DecodedImage
+    from ...images.kept import shelf
+
+    return shelf.keep(image) if isinstance(image, DecodedImage) else image
+
+
+def _kept_parts(parts: Sequence[object]) -> Sequence[object]:
+    if isinstance(parts, str):
+        return parts
+    return [ImagePart(_kept(part.source)) if isinstance(part, ImagePart) else part for part in parts]
 
 
 class Failure:

@@ -26,7 +26,7 @@ def steps(name_or_url: str) -> Iterator[Finding]:
     mine = servers.is_remote(running) and running.address.shown == name_or_url  # type: ignore[union-attr]
     key_env = running.asked_for[2] if mine and running is not None else ""
     try:
-        engine = servers.connected(name_or_url, None, key_env)
+        engine = servers.opened(name_or_url, None, key_env)  # beside the kernel's, which stays what it is
     except OmlxError as error:
         yield False, str(error)
         return
