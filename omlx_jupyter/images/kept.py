@@ -57,6 +57,11 @@ class KeptImage:
             return held
 
     @property
+    def is_own(self) -> bool:
+        """Whether it was an object of the program: neither a file's, nor a page's, nor an address's."""
+        return self._origin is None and "://" not in self.source[:12] and ".pdf[" not in self.source.lower()
+
+    @property
     def nbytes(self) -> int:
         """Bytes that it holds."""
         return len(self._packed) + len(self._thumbnail) + (0 if self._pixels is None else self._pixels.nbytes)

@@ -124,6 +124,15 @@ class Result:
         """The MIME bundle of the answer that is saved in the notebook: Markdown, and plain text as a fallback."""
         return answer_bundle(self.text, self.figures(), self.notes())
 
+    def saved(self) -> dict[str, str]:
+        """`bundle` under the pictures that were asked about, for a cell's output."""
+        from ...images.kept import KeptImage
+        from .shown_pictures import pictures_html
+
+        made = self.bundle()
+        seen = pictures_html([image for image in self.images if isinstance(image, KeptImage)])
+        return {**made, "text/markdown": f"{seen}\n\n{made['text/markdown']}"} if seen else made
+
     def notes(self) -> tuple[str, ...]:
         """What is said of the answer below it."""
         unsaid = (self.detail,) if self.thinking and not self.text else ()
@@ -155,7 +164,7 @@ class Result:
             return
         if thought := self.thought_bundle():
             display_bundle(shell, thought)
-        display_bundle(shell, self.bundle())
+        display_bundle(shell, self.saved())
 
     def shown(self, shell: Any) -> None:
         self._shown_in = (id(shell), shell.execution_count)
@@ -232,6 +241,10 @@ class ResultList(list[Result | Failure]):
         made = [self._entry(number, result) for number, result in enumerate(self, 1)]
         last = answer_bundle("", self.figures())
         return {kind: "\n\n".join([*(entry[kind] for entry in made), last[kind].strip()]) for kind in last}
+
+    def saved(self) -> dict[str, str]:
+        """For a cell's output: their sources are named, and not shown."""
+        return self.bundle()
 
     @staticmethod
     def _entry(number: int, result: Result | Failure) -> dict[str, str]:
