@@ -23,6 +23,8 @@ class Attends(Protocol):
 
     def attend(self, queries: mx.array, scale: float, sinks: mx.array | None) -> mx.array: ...
 
+    def attend_masked(self, queries: mx.array, scale: float, sinks: mx.array | None, mask: mx.array) -> mx.array: ...
+
 
 class KeysHandle:
     """What a row store gives a model in place of keys and values: a shape, and nothing else."""
@@ -81,6 +83,8 @@ def _standing_in(original: Callable[..., mx.array]) -> Callable[..., mx.array]:
     ) -> mx.array:
         if type(keys) is not KeysHandle:
             return original(queries, keys, values, cache, scale=scale, mask=mask, sinks=sinks)
+        if isinstance(mask, mx.array):
+            return keys.layer.attend_masked(queries, scale, sinks, mask)
         if mask is not None:
             raise HandleError("its attention brings a mask of its own")
         return keys.layer.attend(queries, scale, sinks)

@@ -7,6 +7,8 @@ from typing import Any
 
 import mlx.core as mx
 
+from . import chunked
+
 
 def new_row_cache(language_model: Any) -> list[Any]:
     """Per-layer caches for one request's prefill.
@@ -15,7 +17,7 @@ def new_row_cache(language_model: Any) -> list[Any]:
     """
     from mlx_vlm.models.cache import make_prompt_cache
 
-    return list(make_prompt_cache(language_model))
+    return chunked.plain(list(make_prompt_cache(language_model)), language_model)
 
 
 def cache_bytes(caches: list[Any]) -> int:

@@ -84,7 +84,10 @@ def _unchanged_beside(model: Any, grouping: Grouping, length: int) -> bool:
         ids = mx.array([[fed[row][0]] for row in order])
         return model.forward(ids, store.caches, None, plain_positions(model, [[p] for p in places]))[order.index(0), -1]
 
-    near, far = logits(0).astype(mx.float32), logits(length).astype(mx.float32)
+    try:
+        near, far = logits(0).astype(mx.float32), logits(length).astype(mx.float32)
+    except HandleError:  # from there on it brings a mask of its own
+        return False
     return float(mx.max(mx.abs(near - far))) <= model.noise
 
 

@@ -140,7 +140,8 @@ class LayerKV:
             self._write(group, keys[at : at + count], values[at : at + count])
             at += count
         if self._store.grouping.handles:
-            handle = KeysHandle(self, keys.shape)
+            longest = max(group.longest for group in self._store.groups)
+            handle = KeysHandle(self, (*keys.shape[:2], longest, keys.shape[3]))  # what a mask is cut to
             return handle, handle
         whole, n = self._store.groups[0], self._store.groups[0].longest
         return whole.keys[self._layer][:, :, :n], whole.values[self._layer][:, :, :n]
@@ -167,6 +168,20 @@ class LayerKV:
                 for row, (length, width) in enumerate(zip(group.lengths, group.widths, strict=True)):
                     into[row : row + 1, :, length - width : length] = _side_by_side(new[at : at + width])
                     at += width
+
+    def attend_masked(self, queries: mx.array, scale: float, sinks: mx.array | None, mask: mx.array) -> mx.array:
+        """The same for a token that is alone in its step, under the model's own `mask` (.., 1, keys).
+
+        :raises HandleError: it isn't alone.
+        """
+        groups = self._store.groups
+        if len(groups) != 1 or groups[0].widths != [1]:
+            raise HandleError("its attention brings a mask of its own")
+        n = groups[0].longest
+        keys, values = groups[0].keys[self._layer][:, :, :n], groups[0].values[self._layer][:, :, :n]
+        return mx.fast.scaled_dot_product_attention(
+            queries, keys, values, scale=scale, mask=mask[..., -n:], sinks=sinks
+        )
 
     def attend(self, queries: mx.array, scale: float, sinks: mx.array | None) -> mx.array:
         """(tokens, heads, 1, width) of queries of that shape."""

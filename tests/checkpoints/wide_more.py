@@ -148,7 +148,7 @@ def llama4(folder: Path, seed: int = 0) -> None:
     special = ["<|image|>", "<|image_start|>", "<|image_end|>", "<|patch|>"]
     special += ["<|tile_x_separator|>", "<|tile_y_separator|>"]
     text = llama("llama4_text", head_dim=16, num_hidden_layers=4, intermediate_size_mlp=128, num_local_experts=4)
-    text |= {"attention_chunk_size": 512, "interleave_moe_layer_step": 2}
+    text |= {"attention_chunk_size": 8192, "interleave_moe_layer_step": 2}
     vision = tower("llama4_vision_model", image_size=112, initializer_range=0.02, norm_eps=1e-5, num_channels=3)
     vision |= {"pixel_shuffle_ratio": 0.5, "projector_dropout": 0.0, "projector_input_dim": 64}
     vision |= {"projector_output_dim": 64, "rope_theta": 10000, "vision_feature_layer": -1}

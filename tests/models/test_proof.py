@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -85,6 +87,31 @@ def test_its_tokens_are_the_familys_own(checkpoint: Callable[..., Path], tmp_pat
         assert again.token_ids == tokens[1]
         assert again.usage.cached_tokens > 0
         assert again.usage.images_encoded == 0
+
+
+def test_a_chunk_of_the_prompt_ends(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    """Llama 4 looks back to a chunk's beginning: rows that stay within it share the batch, and longer ones, which run
+    alone, are cached as well; one grows over it while it decodes."""
+    folder = tmp_path / "llama4"
+    shutil.copytree(checkpoint("llama4"), folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["attention_chunk_size"] = 96
+    (folder / "config.json").write_text(json.dumps(config))
+    family = Family("llama4", folder, tmp_path)
+    asked = [family.messages(text, ()) for text in ("Hi", "Tell me. ", "Tell me about it. " * 4, "And then? " * 20)]
+    tokens = [family.reference(messages, i) for i, messages in enumerate(asked)]
+    with Engine.load(folder) as engine:
+        assert engine.capabilities.together_to == 96
+        handles = [engine.submit(messages, sampling=LONGER) for messages in asked]
+        made = [handle.result(120) for handle in handles]
+        assert [answer.token_ids for answer in made] == tokens
+        totals = [answer.usage.prompt_tokens + len(answer.token_ids) for answer in made]
+        assert totals[1] < 96 < totals[2] < totals[3]
+        assert max(answer.usage.peak_rows for answer in made[:2]) > 1
+        for messages, own in zip(asked, tokens, strict=True):
+            again = engine.generate(messages, sampling=LONGER)
+            assert again.token_ids == own
+        assert again.usage.cached_tokens > 96
 
 
 def _lost_rows(self: FoundModel, ids: Any, caches: Any, embeds: Any = None, positions: Any = None) -> mx.array:
