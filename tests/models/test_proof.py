@@ -98,7 +98,7 @@ def test_a_chunk_of_the_prompt_ends(checkpoint: Callable[..., Path], tmp_path: P
     config["text_config"]["attention_chunk_size"] = 96
     (folder / "config.json").write_text(json.dumps(config))
     family = Family("llama4", folder, tmp_path)
-    asked = [family.messages(text, ()) for text in ("Hi", "Tell me. ", "Tell me about it. " * 4, "And then? " * 20)]
+    asked = [family.messages(text, ()) for text in ("Hi", "Tell me. ", "Tell me about it. " * 5, "And then? " * 20)]
     tokens = [family.reference(messages, i) for i, messages in enumerate(asked)]
     with Engine.load(folder) as engine:
         assert engine.capabilities.together_to == 96
