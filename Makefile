@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test quick dist docs check check-labextension labextension browser fronts lab format clean torture slow scale families mutants
+.PHONY: demo test quick dist docs check check-labextension labextension browser fronts lab format clean torture slow scale families mutants minima
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info < (3, 14)))' \
@@ -102,6 +102,17 @@ fronts: $(VENV)/.dev labextension/node_modules/.done
 	rm -rf artifacts/fronts && $(PYTHON) -m venv artifacts/fronts
 	artifacts/fronts/bin/python -m pip --disable-pip-version-check install --quiet '.[lab]' voila notebook jupyter-collaboration
 	OMLX_FRONTS_PYTHON="$(CURDIR)/artifacts/fronts/bin/python" $(BIN)/python -m pytest tests/browser/test_fronts.py -m fronts
+
+# The oldest versions that pyproject.toml allows, in an environment of their own
+MINIMA_TESTS := tests/kernel/test_kernel.py tests/kernel/test_quickstart.py tests/notebook/test_magics.py tests/notebook/test_cells.py \
+  tests/notebook/test_comm.py tests/engine/test_engine.py tests/images tests/cache/test_ssd.py tests/reading/test_pages.py \
+  tests/serve/test_contract.py tests/chat/test_responses.py
+minima:
+	rm -rf artifacts/minima && mkdir -p artifacts && $(PYTHON) -m venv artifacts/minima
+	artifacts/minima/bin/python -m tools.minima lab > artifacts/minima.txt
+	artifacts/minima/bin/python -m pip --disable-pip-version-check install --quiet -c artifacts/minima.txt '.[lab]' \
+	  pytest pytest-timeout pytest-xdist hypothesis jupyter_client matplotlib nbclient nbconvert openai pandas pydantic trio
+	PATH="$(CURDIR)/artifacts/minima/bin:$$PATH" artifacts/minima/bin/python -m pytest -q -n 2 --dist loadfile $(MINIMA_TESTS)
 
 # 1,000 kills at random moments, 20,000 hostile answers a test, a fault in every place of every function,
 # 100 damaged cache folders a family, and 10,000 requests of 64 clients; about an hour
