@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from numbers import Integral, Real
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from .errors import RequestError
 
 FinishReason = Literal["stop", "length", "cancelled", "error"]
+Json: TypeAlias = "Mapping[str, Json] | list[Json] | str | int | float | bool | None"  # what json.loads gives
 Role = Literal["system", "user", "assistant", "tool"]
 
 

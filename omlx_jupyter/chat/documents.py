@@ -128,12 +128,12 @@ def _ask(
     return cast(Reading, engine.submit(asked, sampling=sampling, **known))
 
 
-def _origin(box: Box, margin: int = _MARGIN) -> tuple[int, int]:
+def _origin(box: Sequence[Sequence[float]], margin: int = _MARGIN) -> tuple[int, int]:
     """The left top of what `cut_out` cuts."""
     return max(0, int(min(x for x, _ in box)) - margin), max(0, int(min(y for _, y in box)) - margin)
 
 
-def cut_out(picture: DecodedImage, box: Box, margin: int = _MARGIN) -> DecodedImage:
+def cut_out(picture: DecodedImage, box: Sequence[Sequence[float]], margin: int = _MARGIN) -> DecodedImage:
     """The part of a picture round four corners."""
     from ..images.decoded import DecodedImage
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import TYPE_CHECKING, NoReturn, Self
 
 from ..cache.defaults import default_settings
 from ..cache.prefix_cache import CacheSettings
@@ -16,7 +16,7 @@ from ..errors import EngineClosedError, ProcessError
 from ..images.decoded import Limits as ImageLimits
 from ..images.grounding import Grounding, grounding_in
 from ..types import Generation, ImagePart, Message, SamplingParams
-from .front import Front
+from .front import Front, TakenApart
 from .lanes import Finished, Lane, lanes_of
 from .loop import EngineLoop
 from .process import check_can_load
@@ -25,6 +25,11 @@ from .request import Request, RequestHandle
 from .scheduler import Limits
 from .state import Wants
 from .stats import Capabilities, EngineStats, capabilities_of
+
+if TYPE_CHECKING:
+    from ..models.loaded import LoadedModel
+    from ..models.tools import ToolParser
+    from .runner import Runner
 
 _DEFAULT_MODEL: list[str | Path | None] = [None]
 _LOOPS: weakref.WeakSet[EngineLoop] = weakref.WeakSet()  # to be closed before the interpreter goes
@@ -99,12 +104,12 @@ class Engine(Front):
         read = [0.0]
         told = partial(read.__setitem__, 0)
 
-        def load() -> Any:
+        def load() -> LoadedModel:
             from ..models.loader import load_model
 
             return load_model(name, trust_code, told, drafter=drafter, prove_s=bounds.prove_s)
 
-        def run(model: Any, limits: Limits) -> Any:
+        def run(model: LoadedModel, limits: Limits) -> Runner:
             from .runner import Runner
 
             return Runner(model, limits, feature_bytes, settings)
@@ -125,12 +130,12 @@ class Engine(Front):
     def submit(
         self,
         prompt: str | Sequence[Message] | None = None,
-        images: Sequence[Any] = (),
+        images: object = (),
         sampling: SamplingParams | None = None,
         *,
         system: str | None = None,
-        tools: Any = None,
-        chat_template_kwargs: Mapping[str, Any] | None = None,
+        tools: Sequence[object] | None = None,
+        chat_template_kwargs: Mapping[str, object] | None = None,
         draft: bool = True,
         hint: str = "",
         begin: str = "",
@@ -170,7 +175,7 @@ class Engine(Front):
         loop.submit(request)
         return RequestHandle(request, self._loop.wake, lambda: loop.alive)
 
-    def _loaded(self) -> Any:
+    def _loaded(self) -> LoadedModel:
         model = self._loop.model
         if model is None:
             raise EngineClosedError("the engine was closed; load a new one.")
@@ -186,14 +191,14 @@ class Engine(Front):
 
     token_ends.__doc__ = Front.token_ends.__doc__
 
-    def parse_tools(self, result: Generation, tools: Any = None) -> Any:
+    def parse_tools(self, result: Generation, tools: Sequence[object] | None = None) -> TakenApart:
         """An answer's text and tool calls (`.text`, `.calls`, `.note`), in the model's own format."""
         model = self._loaded()
         said = result.token_ids[result.usage.reasoning_tokens :]
         return model.tool_parser.parse(said, model.end_tokens, result.text, tools)
 
     @property
-    def tool_parser(self) -> Any:
+    def tool_parser(self) -> ToolParser:
         """The parser of the model's own format of tool calls."""
         return self._loaded().tool_parser
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 import numpy as np
-from mlx.utils import tree_flatten
 
 from ..errors import ModelError
 from .detect import Checkpoint, inspect_checkpoint
@@ -21,6 +20,7 @@ from .memory import RowCost
 from .row_proof import plain_positions, vocabulary
 from .taps import Taps
 from .trust import gate
+from .weights import weights_of
 
 if TYPE_CHECKING:
     from .loaded import LoadedModel
@@ -54,7 +54,7 @@ class Drafter:
         :raises ModelError: it was made for another model, or its weights are damaged.
         """
         self.name = name
-        self.nbytes = sum(int(value.nbytes) for _, value in tree_flatten(model.parameters()))  # before it borrows
+        self.nbytes = sum(value.nbytes for value in weights_of(model))  # before it borrows
         config = model.config
         _refuse_other_target(name, config, target)
         self._model = model.bind(target.language_model)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import mlx.core as mx
 import numpy as np
-from mlx.utils import tree_flatten
 
 from ..errors import ModelError, RequestError
 from ..types import ImagePart, Message, SamplingParams
@@ -25,6 +24,7 @@ from .switches import PLAIN, TemplateUse
 from .tokenizer import ChatTokenizer, require_template_pictures
 from .tools import ToolParser
 from .vision import VisionProcessor
+from .weights import weights_of
 from .whole import WholeProcessor
 
 if TYPE_CHECKING:
@@ -67,19 +67,18 @@ class LoadedModel:
     @property
     def dtype(self) -> str:
         """The dtype that KV is kept in: the weights'."""
-        weights = [value for _, value in tree_flatten(self.language_model.parameters())]
+        weights = weights_of(self.language_model)
         floating = [str(w.dtype).removeprefix("mlx.core.") for w in weights if mx.issubdtype(w.dtype, mx.floating)]
         return max(set(floating), key=floating.count) if floating else "float32"
 
     @property
     def nbytes(self) -> int:
-        return sum(int(value.nbytes) for _, value in tree_flatten(self.model.parameters()))
+        return sum(value.nbytes for value in weights_of(self.model))
 
     @cached_property
     def parameters(self) -> int:
         """About how many weights the language model has; packed ones (quantised) count as eight."""
-        weights = [value for _, value in tree_flatten(self.language_model.parameters())]
-        return sum(int(w.size) * (8 if w.dtype == mx.uint32 else 1) for w in weights)
+        return sum(w.size * (8 if w.dtype == mx.uint32 else 1) for w in weights_of(self.language_model))
 
     @cached_property
     def rows(self) -> RowProof | None:

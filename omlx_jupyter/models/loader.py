@@ -104,9 +104,10 @@ def _load(name: str, checkpoint: Checkpoint, opened: Gate) -> Any:
 def read_weights(model: Any, on_progress: Callable[[float], None]) -> None:
     """Read a lazily loaded model's weights, about 64 MiB at a time."""
     import mlx.core as mx
-    from mlx.utils import tree_flatten
 
-    arrays = [value for _, value in tree_flatten(model.parameters())]
+    from .weights import weights_of
+
+    arrays = weights_of(model)
     total, done, read, some = sum(a.nbytes for a in arrays), 0, 0, []
     for array in arrays:
         some.append(array)

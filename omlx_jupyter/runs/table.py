@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import RequestError
 from ..images.decoded import Limits
 from .question import Question
 from .record import Record
 from .run import Run
+
+if TYPE_CHECKING:
+    from ..engine.front import Front
 
 
 class Table(Run):
@@ -22,10 +25,10 @@ class Table(Run):
 
     def __init__(
         self,
-        sources: Any,
+        sources: object,
         questions: Mapping[str, Question],
         save: str | Path,
-        engine: Callable[[], Any],
+        engine: Callable[[], Front],
         limits: Limits | None = None,
         ahead: int = 16,
     ) -> None:

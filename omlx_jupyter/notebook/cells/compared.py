@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...errors import RequestError
 from ...types import ImagePart, Message, SamplingParams
@@ -18,11 +18,14 @@ from ..work.compare import Answering, compare
 from ..work.many import name_of
 from ..work.sides import named, planned
 
+if TYPE_CHECKING:
+    from ..shell import Shell
+
 _PICTURES = ("images", "pictures", "image", "picture")
 _SHOWN_S = 0.2
 
 
-def compare_cell(shell: Any, models: str, request: run.Ask) -> Comparison:
+def compare_cell(shell: Shell, models: str, request: run.Ask) -> Comparison:
     """Ask each of `models` (names with commas between) and show the answers side by side.
 
     :raises RequestError: fewer than two models.
@@ -49,7 +52,7 @@ def compare_cell(shell: Any, models: str, request: run.Ask) -> Comparison:
 
 
 def compare_rows(
-    rows: Iterable[Any], models: str | Sequence[str], sampling: SamplingParams, system: str | None, draft: bool
+    rows: Iterable[object], models: str | Sequence[str], sampling: SamplingParams, system: str | None, draft: bool
 ) -> Any:
     """`vlm.compare`. `sampling` is filled from the settings already."""
     from IPython.core.getipython import get_ipython
@@ -106,7 +109,7 @@ def _table(made: Sequence[Comparison], asked: Sequence[_Row]) -> Any:
     return frame(made)
 
 
-def _records(rows: Any) -> list[Any]:
+def _records(rows: object) -> list[Any]:
     """:raises RequestError: it isn't rows."""
     if hasattr(rows, "to_dict"):  # a DataFrame
         return list(rows.to_dict("records"))
@@ -115,7 +118,7 @@ def _records(rows: Any) -> list[Any]:
     return list(rows)
 
 
-def _row(row: Any, place: int) -> _Row:
+def _row(row: object, place: int) -> _Row:
     """:raises RequestError: it has no prompt."""
     own: dict[str, Any] = {}
     if isinstance(row, Mapping):

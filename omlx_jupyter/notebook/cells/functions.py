@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...chat.pages import Reading, read_picture
 from ...errors import RequestError
@@ -26,13 +26,19 @@ from ..work.many import finished_of, many_kept, read_many
 from . import structured
 from .compared import compare_rows
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ...engine.front import Front
+    from ...images.grounding import Grounding
+
 
 def vlm(
     prompt: str,
-    *images: Any,
+    *images: object,
     system: str | None = None,
-    json: Any = None,
-    hint: Any = None,
+    json: object = None,
+    hint: object = None,
     draft: bool | None = None,
     begin: str = "",
     **sampling: Any,
@@ -54,11 +60,11 @@ def vlm(
 
 
 def ocr(
-    *images: Any,
+    *images: object,
     prompt: str | None = None,
     whole: bool = False,
     layout: bool | str = False,
-    hint: Any = None,
+    hint: object = None,
     draft: bool | None = None,
     **sampling: Any,
 ) -> Result:
@@ -75,17 +81,17 @@ def ocr(
 
 
 def _map(
-    pictures: Any,
+    pictures: Iterable[object],
     concurrency: int = 16,
     prompt: str | None = None,
     whole: bool = False,
     layout: bool | str = False,
-    hint: Any = None,
+    hint: object = None,
     draft: bool | None = None,
-    save: Any = None,
+    save: str | Path | None = None,
     twice: bool = False,
     wait: bool = True,
-    engine: Any = None,
+    engine: Front | None = None,
     **sampling: Any,
 ) -> Any:
     """Read many pictures through the batch, `concurrency` of them under way at a time.
@@ -113,17 +119,17 @@ def _map(
 
 def _vlm_map(
     prompt: str,
-    sources: Any,
+    sources: object,
     *,
-    save: Any,
-    json: Any = None,
+    save: str | Path,
+    json: object = None,
     system: str | None = None,
     concurrency: int = 16,
     draft: bool | None = None,
     twice: bool = False,
     documents: bool = False,
     wait: bool = True,
-    engine: Any = None,
+    engine: Front | None = None,
     **sampling: Any,
 ) -> Any:
     """Ask the same of many sources, as a `Run` (see `ocr.map`): `vlm.map("What is the total?", "receipts/",
@@ -137,15 +143,15 @@ def _vlm_map(
 
 
 def _table(
-    pictures: Any,
+    pictures: object,
     questions: Mapping[str, Any],
     *,
-    save: Any = None,
+    save: str | Path | None = None,
     system: str | None = None,
     concurrency: int = 16,
     draft: bool | None = None,
     wait: bool = True,
-    engine: Any = None,
+    engine: Front | None = None,
     **sampling: Any,
 ) -> Any:
     """A sheet of answers: rows are pictures, columns questions.
@@ -169,7 +175,7 @@ def _table(
     return _followed(table, wait)
 
 
-def _run(sources: Any, asked: Question, save: Any, wait: bool, engine: Any, ahead: int) -> Run:
+def _run(sources: object, asked: Question, save: str | Path, wait: bool, engine: Front | None, ahead: int) -> Run:
     return _followed(runs.begin(sources, asked, save, engine, ahead), wait)
 
 
@@ -180,11 +186,11 @@ def _followed(run: Run, wait: bool) -> Run:
 
 
 def read_pictures(
-    pictures: Iterable[Any],
+    pictures: Iterable[object],
     concurrency: int,
     prompt: str | None,
     whole: bool,
-    hint: Any,
+    hint: object,
     draft: bool | None,
     sampling: dict[str, Any],
     layout: bool | str = False,
@@ -217,10 +223,10 @@ def read_pictures(
 
 
 def _compare(
-    rows: Any,
-    models: Any,
+    rows: Iterable[object],
+    models: str | Sequence[str],
     *,
-    json: Any = None,
+    json: object = None,
     system: str | None = None,
     draft: bool | None = None,
     **sampling: Any,
@@ -247,7 +253,7 @@ vlm.table = _table  # type: ignore[attr-defined]
 vlm.compare = _compare  # type: ignore[attr-defined]
 
 
-async def _vlm_aio(prompt: str, *images: Any, json: Any = None, **options: Any) -> Any:
+async def _vlm_aio(prompt: str, *images: object, json: object = None, **options: Any) -> Any:
     """`vlm` for async code: the event loop goes on while the model writes; cancelling the task ends the request."""
     if json is not None:
         options["json_schema"] = structured.schema_of(json)
@@ -256,7 +262,7 @@ async def _vlm_aio(prompt: str, *images: Any, json: Any = None, **options: Any) 
 
 
 async def _ocr_aio(
-    *images: Any, prompt: str | None = None, whole: bool = False, layout: bool | str = False, **options: Any
+    *images: object, prompt: str | None = None, whole: bool = False, layout: bool | str = False, **options: Any
 ) -> Result:
     """`ocr` for async code."""
     return await _awaited(prompt, images, options, by_lines=not whole, layout=layout)
@@ -264,7 +270,7 @@ async def _ocr_aio(
 
 async def _awaited(
     prompt: str | None,
-    images: Sequence[Any],
+    images: Sequence[object],
     options: dict[str, Any],
     by_lines: bool = False,
     layout: bool | str = False,
@@ -302,10 +308,10 @@ def params_of(sampling: Mapping[str, Any]) -> SamplingParams:
 
 def _ask(
     prompt: str | None,
-    images: Sequence[Any],
+    images: Sequence[object],
     sampling: dict[str, Any],
     draft: bool | None,
-    hint: Any,
+    hint: object,
     system: str | None = None,
     by_lines: bool = False,
     begin: str = "",
@@ -321,10 +327,10 @@ def _ask(
 
 def _begin(
     prompt: str | None,
-    images: Sequence[Any],
+    images: Sequence[object],
     sampling: dict[str, Any],
     draft: bool | None,
-    hint: Any,
+    hint: object,
     system: str | None,
     by_lines: bool,
     begin: str,
@@ -339,9 +345,9 @@ def _begin(
     known: dict[str, Any] = {"draft": drafts, "hint": hint_text(hint), "begin": begin}
 
     detector = chosen(layout)
-    used: list[Any] = []
+    used: list[Grounding] = []
 
-    def start(engine: Any) -> Any:
+    def start(engine: Any) -> Reading:
         used[:] = [engine.grounding]
         filled = for_model(settings(), params, engine.name, engine.thinks)
         return read_picture(engine, opened, prompt, filled, whole, system, layout=detector, **known)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, TypeAlias, get_args, get_type_hints
 
 TARGET = "omlx_jupyter"
 VERSION = 1
@@ -95,8 +96,10 @@ class ClearChat:
     name: str
 
 
+FromKernel: TypeAlias = Status | Panel | Models | Problem
+FromPage: TypeAlias = Watch | Load | Unload | ListModels | CancelJob | ClearStore | ForkChat | ClearChat
 FROM_KERNEL = {"status": Status, "panel": Panel, "models": Models, "problem": Problem}
-FROM_PAGE: dict[str, type] = {
+FROM_PAGE: dict[str, type[FromPage]] = {
     "watch": Watch,
     "load": Load,
     "unload": Unload,
@@ -110,12 +113,12 @@ _KINDS = {cls: kind for kind, cls in {**FROM_KERNEL, **FROM_PAGE}.items()}
 _told: set[str] = set()
 
 
-def encode(message: Any) -> dict[str, Any]:
+def encode(message: FromKernel | FromPage) -> dict[str, Any]:
     """A message as JSON values."""
     return {"v": VERSION, "kind": _KINDS[type(message)], **asdict(message)}
 
 
-def parse(data: Any) -> Any | None:
+def parse(data: object) -> FromPage | None:
     """A page's message, or None where it is unknown or malformed, which is logged once a kind."""
     if isinstance(data, dict) and data.get("v") == VERSION:
         cls = FROM_PAGE.get(str(data.get("kind")))
@@ -129,7 +132,7 @@ def parse(data: Any) -> Any | None:
     return None
 
 
-def _fits(cls: type, fields: dict[str, Any]) -> bool:
+def _fits(cls: type, fields: Mapping[str, object]) -> bool:
     hints = get_type_hints(cls)
     if {f.name for f in dataclasses.fields(cls)} != set(fields):
         return False

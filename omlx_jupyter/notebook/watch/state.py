@@ -52,7 +52,7 @@ class Watcher:
         }
 
 
-def same(new: Any, old: Any) -> bool:
+def same(new: object, old: object) -> bool:
     """Whether two snapshots, or messages that hold one, say the same: an idle engine's history is no news."""
     if isinstance(new, dict) and isinstance(old, dict):
         quiet = "history" in new and not any([*new["history"], *old.get("history", ())]) and not new.get("lanes")

@@ -67,7 +67,7 @@ class _Server:
         function = {"name": tool.name, "description": tool.description or "", "parameters": dict(tool.input_schema)}
         return Tool(tool.name, {"type": "function", "function": function}, lambda a: self._call(tool.name, a))
 
-    def _call(self, name: str, arguments: Mapping[str, Any]) -> str | list[Any]:
+    def _call(self, name: str, arguments: Mapping[str, object]) -> str | list[Any]:
         """Its answer as text, or as parts of a message where there are pictures.
 
         :raises RuntimeError: the server says that it failed.
