@@ -11,6 +11,7 @@ from .errors import RequestError
 
 FinishReason = Literal["stop", "length", "cancelled", "error"]
 Json: TypeAlias = "Mapping[str, Json] | list[Json] | str | int | float | bool | None"  # what json.loads gives
+Tools: TypeAlias = "Sequence[Mapping[str, Any]] | None"  # functions in OpenAI's form
 Role = Literal["system", "user", "assistant", "tool"]
 
 

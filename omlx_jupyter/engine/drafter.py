@@ -98,7 +98,7 @@ class DrafterSource:
         row.heard = self._drafter.hear() if self._drafter is not None and self.balance.worth_following else None
 
     def forward(
-        self, model: LoadedModel, rows: Sequence[Row], ids: mx.array, caches: list[Any], *more: Any
+        self, model: LoadedModel, rows: Sequence[Row], ids: mx.array, caches: list[Any], *more: mx.array | None
     ) -> tuple[mx.array, mx.array | None]:
         """The model's logits, and what its layers put out in the same pass where a row is followed."""
         drafter = self._drafter

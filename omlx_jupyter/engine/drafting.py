@@ -103,7 +103,7 @@ class Drafting:
     # -- steps ------------------------------------------------------------------------------
 
     def forward(
-        self, rows: Sequence[Row], ids: mx.array, caches: list[Any], *more: Any
+        self, rows: Sequence[Row], ids: mx.array, caches: list[Any], *more: mx.array | None
     ) -> tuple[mx.array, mx.array | None]:
         """The model's logits, and the hidden states that a drafter wants of the same pass."""
         if self.drafter is None:

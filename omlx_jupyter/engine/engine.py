@@ -29,6 +29,7 @@ from .stats import Capabilities, EngineStats, capabilities_of
 if TYPE_CHECKING:
     from ..models.loaded import LoadedModel
     from ..models.tools import ToolParser
+    from ..types import Tools
     from .runner import Runner
 
 _DEFAULT_MODEL: list[str | Path | None] = [None]
@@ -191,7 +192,7 @@ class Engine(Front):
 
     token_ends.__doc__ = Front.token_ends.__doc__
 
-    def parse_tools(self, result: Generation, tools: Sequence[object] | None = None) -> TakenApart:
+    def parse_tools(self, result: Generation, tools: Tools = None) -> TakenApart:
         """An answer's text and tool calls (`.text`, `.calls`, `.note`), in the model's own format."""
         model = self._loaded()
         said = result.token_ids[result.usage.reasoning_tokens :]

@@ -16,6 +16,7 @@ from .readable import Readable
 
 if TYPE_CHECKING:
     from ..images.grounding import Grounding
+    from ..types import Tools
     from .lanes import Finished, Lane
     from .stats import Capabilities, EngineStats
 
@@ -59,7 +60,7 @@ class FindsCalls(Protocol):
     @property
     def style(self) -> str: ...
     def grammar(self, tools: Sequence[Mapping[str, object]], several: bool) -> str | None: ...
-    def begun(self, token_ids: Sequence[int], tools: Sequence[object] | None = None) -> Sequence[BegunCall]: ...
+    def begun(self, token_ids: Sequence[int], tools: Tools = None) -> Sequence[BegunCall]: ...
 
 
 class Handle(Readable[Generation]):
@@ -111,7 +112,7 @@ class Front(ABC):
         """End what runs as cancelled. Twice is harmless."""
 
     @abstractmethod
-    def parse_tools(self, result: Generation, tools: Sequence[object] | None = None) -> TakenApart:
+    def parse_tools(self, result: Generation, tools: Tools = None) -> TakenApart:
         """An answer's text and tool calls, in the model's own format."""
 
     @abstractmethod

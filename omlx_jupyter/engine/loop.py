@@ -23,6 +23,8 @@ from .scheduler import Limits
 from .stats import EngineStats, snapshot
 
 if TYPE_CHECKING:
+    from ..models.loaded import LoadedModel
+    from .runner import Runner
     from .stepper import Stepper
 
 STUCK_S = 0.05  # between looks whether others gave memory back
@@ -34,9 +36,9 @@ class EngineLoop:
 
     def __init__(
         self,
-        load: Callable[[], Any],
+        load: Callable[[], LoadedModel],
         limits: Limits,
-        make_runner: Callable[[Any, Limits], Any],
+        make_runner: Callable[[LoadedModel, Limits], Runner],
         folder: Path | None = None,
     ) -> None:
         """`load` gives the model and `make_runner` its runner; both are called on the engine thread. `folder` is where
@@ -246,7 +248,7 @@ class EngineLoop:
             return
         self._go_over(made)
 
-    def _go_over(self, model: Any) -> None:
+    def _go_over(self, model: LoadedModel) -> None:
         """Drive the same weights as another model from now on. There are no rows: only this thread makes some. What is
         being prepared for the old one can be taken by the new."""
         old = self._runner

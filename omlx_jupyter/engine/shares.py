@@ -108,7 +108,7 @@ def _read(file: int) -> dict[str, Any]:
         return {}
 
 
-def _sound(entry: Any) -> bool:
+def _sound(entry: object) -> bool:
     names = ("pid", "born", "fixed", "yielding", "wants")
     return isinstance(entry, dict) and all(isinstance(entry.get(n), int | float) and entry[n] >= 0 for n in names)
 

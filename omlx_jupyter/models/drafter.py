@@ -24,6 +24,7 @@ from .weights import weights_of
 
 if TYPE_CHECKING:
     from .loaded import LoadedModel
+    from .shapes import DrafterConfig, DraftModel
 
 MOST_WAITING = 256  # tokens whose hidden states a row keeps unread; of more the older are forgotten
 
@@ -48,7 +49,7 @@ class Heard:
 class Drafter:
     """Engine thread only."""
 
-    def __init__(self, name: str, model: Any, target: LoadedModel) -> None:
+    def __init__(self, name: str, model: DraftModel, target: LoadedModel) -> None:
         """`model` is mlx-vlm's; it borrows the target's embedding and final projection.
 
         :raises ModelError: it was made for another model, or its weights are damaged.
@@ -170,7 +171,7 @@ def _load(name: str, checkpoint: Checkpoint, trust_code: bool) -> Any:
     return model
 
 
-def _refuse_other_target(name: str, config: Any, target: LoadedModel) -> None:
+def _refuse_other_target(name: str, config: DrafterConfig, target: LoadedModel) -> None:
     text = target.checkpoint.config.get("text_config") or target.checkpoint.config
     layers = len(target.language_model.layers)
     for what, mine, theirs in (

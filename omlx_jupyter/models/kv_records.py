@@ -63,7 +63,7 @@ def _stored(array: mx.array) -> mx.array:
     return array.view(mx.uint16) if array.dtype == mx.bfloat16 else array
 
 
-def _restored(array: Any) -> mx.array:
+def _restored(array: mx.array | np.ndarray) -> mx.array:
     made = to_mx(array)
     return made.view(mx.bfloat16) if made.dtype == mx.uint16 else made
 
@@ -166,7 +166,7 @@ def rebuild(
     mx.eval([c.state for c in caches])
 
 
-def _gathered(pieces: Sequence[Any], capacity: int) -> mx.array:
+def _gathered(pieces: Sequence[mx.array | np.ndarray], capacity: int) -> mx.array:
     """Pieces (heads, tokens, width) from numpy and MLX side by side in one new array, zeros behind: one copy.
 
     MLX lets numpy write into an evaluated array's memory.
@@ -219,7 +219,7 @@ class Room(Mapping[str, np.ndarray]):
         return len(self._views)
 
 
-def to_mx(array: Any) -> mx.array:
+def to_mx(array: mx.array | np.ndarray) -> mx.array:
     """numpy to MLX, one copy, evaluated; what is MLX stays."""
     return array if isinstance(array, mx.array) else mx.array(array)
 

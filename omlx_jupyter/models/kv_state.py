@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 
+if TYPE_CHECKING:
+    from .shapes import Cache, LanguageModel
 
-def new_row_cache(language_model: Any) -> list[Any]:
+
+def new_row_cache(language_model: LanguageModel) -> list[Any]:
     """Per-layer caches for one request's prefill.
 
     mlx-vlm's own `make_prompt_cache`: mlx-lm's ArraysCache lacks a method that qwen3_5 calls.
@@ -108,7 +111,7 @@ class SingleRow:
         return cache_bytes(self.caches)
 
 
-def _as_cache(part: Any) -> Any:
+def _as_cache(part: Cache) -> Cache:
     """A layer's cache; of a row that was put aside there may be keys and values alone."""
     if hasattr(part, "update_and_fetch") or not hasattr(part, "keys"):
         return part
@@ -119,7 +122,7 @@ def _as_cache(part: Any) -> Any:
     return made
 
 
-def row_length(cache: Any) -> int:
+def row_length(cache: object) -> int:
     """Tokens that a single row's layer has seen; 0 for layers that don't count."""
     offset = getattr(cache, "offset", 0)
     return int(offset) if isinstance(offset, int) else 0

@@ -29,13 +29,14 @@ from .whole import WholeProcessor
 
 if TYPE_CHECKING:
     from .drafter import Drafter
+    from .shapes import LanguageModel, Picture, VisionModel
 
 
 class PreparesWhole(Protocol):
     """A processor that takes messages and pictures at once."""
 
     def prepare(
-        self, messages: Sequence[Message], images: Sequence[Any], use: TemplateUse, notes: tuple[str, ...]
+        self, messages: Sequence[Message], images: Sequence[Picture], use: TemplateUse, notes: tuple[str, ...]
     ) -> Prepared: ...
 
 
@@ -48,8 +49,8 @@ class LoadedModel:
 
     name: str
     checkpoint: Checkpoint
-    model: Any
-    language_model: Any
+    model: VisionModel
+    language_model: LanguageModel
     tokenizer: ChatTokenizer
     vision: VisionProcessor | WholeProcessor | PreparesWhole | None
     family: Family
@@ -115,7 +116,11 @@ class LoadedModel:
     # -- any thread -------------------------------------------------------------------------
 
     def prepare(
-        self, messages: Sequence[Message], images: Sequence[Any], use: TemplateUse = PLAIN, notes: tuple[str, ...] = ()
+        self,
+        messages: Sequence[Message],
+        images: Sequence[Picture],
+        use: TemplateUse = PLAIN,
+        notes: tuple[str, ...] = (),
     ) -> Prepared:
         """Render and tokenize; `images` are the decoded pictures of the messages' ImageParts, in order.
 
