@@ -10,7 +10,8 @@ from ..engine.engine import Engine as _Engine
 from ..engine.request import RequestHandle
 from ..types import SamplingParams
 from .completions import AsyncCompletions, Chat, Completions
-from .messages import checked_system, checked_text, conversation
+from .messages import checked_system, conversation
+from .parts import checked_text
 from .responses import AsyncResponses, Responses
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ class Engine(_Engine):
         """An engine that lives elsewhere, with the same front: a server of this user by its name
         (`python -m omlx_jupyter serve --name NAME`), or any by its address. See `omlx_jupyter.connect`, which is the
         same and doesn't import what an engine of this process needs."""
-        return import_module("omlx_jupyter.remote.connect").connect(name_or_url, model, key=key)
+        made: Front = import_module("omlx_jupyter.remote.connect").connect(name_or_url, model, key=key)
+        return made
 
     @property
     def chat(self) -> Chat:

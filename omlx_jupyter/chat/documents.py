@@ -265,7 +265,9 @@ class RegionDocument(Several[Document]):
             regions = [self._region(number) for number in range(len(self._parts))]
             reasons = [made.finish_reason for made in done]
             reason = next((r for r in ("cancelled", "length") if r in reasons), "stop")
-            logprobs = None if any(made.logprobs is None for made in done) else [t for m in done for t in m.logprobs]
+            logprobs = (
+                None if any(made.logprobs is None for made in done) else [t for m in done for t in m.logprobs or ()]
+            )
             whole = PageText(
                 text="",
                 token_ids=[token for made in done for token in made.token_ids],

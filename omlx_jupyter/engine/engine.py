@@ -177,7 +177,7 @@ class Engine(Front):
         return RequestHandle(request, self._loop.wake, lambda: loop.alive)
 
     def _loaded(self) -> LoadedModel:
-        model = self._loop.model
+        model: LoadedModel | None = self._loop.model
         if model is None:
             raise EngineClosedError("the engine was closed; load a new one.")
         return model

@@ -71,6 +71,28 @@ class Handle(Readable[Generation]):
         """Let the request run to its end though nobody holds its handle."""
 
 
+class Speaks(Protocol):
+    """An engine whose model's tokens and tool calls are known here: what OpenAI's shapes are made over."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def tool_parser(self) -> FindsCalls: ...
+    def decode(self, token_ids: Sequence[int]) -> str: ...
+    def parse_tools(self, result: Generation, tools: Tools = None) -> TakenApart: ...
+    def submit(
+        self,
+        prompt: list[Message],
+        images: object = (),
+        sampling: SamplingParams | None = None,
+        *,
+        tools: Sequence[object] | None = None,
+        chat_template_kwargs: Mapping[str, object] | None = None,
+        hint: str = "",
+        begin: str = "",
+    ) -> Handle: ...
+
+
 class Front(ABC):
     """What is known of every engine, and the part of it that follows from `submit` and `close`."""
 

@@ -36,7 +36,7 @@ class Keeper:
         self._weights = int(runner.weights)
         cache = runner.reuse.cache
         writer = cache.writer if cache is not None else None
-        staging = (lambda: writer.queued_bytes) if writer is not None else (lambda: 0)
+        staging: Callable[[], int] = (lambda: writer.queued_bytes) if writer is not None else (lambda: 0)
         remembered = Remembered(runner.model.vision, held.pixels)
         yielding: list[tuple[Account, Yielding]] = [
             (Account.REMEMBERED, remembered),

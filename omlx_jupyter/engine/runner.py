@@ -256,7 +256,7 @@ class Runner:
         self.reuse.prefilled(row, start, end, last=end == row.request.prompt.tokens - 1)
 
     def decode(self) -> list[Sampled]:
-        sampled = self.batch.step()
+        sampled: list[Sampled] = self.batch.step()
         device.tidy(self.batch.steps)
         self.drafting.poll()
         for row in dict.fromkeys(item.row for item in sampled):

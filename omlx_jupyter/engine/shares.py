@@ -122,6 +122,6 @@ def _write(file: int, entries: dict[str, Any]) -> None:
 def _alive(entry: dict[str, Any]) -> bool:
     """Whether the very process is there: a number may have been given to another."""
     try:
-        return abs(psutil.Process(int(entry["pid"])).create_time() - entry["born"]) < 1
+        return bool(abs(psutil.Process(int(entry["pid"])).create_time() - entry["born"]) < 1)
     except (psutil.Error, OverflowError, ValueError):
         return False

@@ -117,7 +117,7 @@ def _as_cache(part: Cache) -> Cache:
         return part
     from mlx_vlm.models.cache import KVCache
 
-    made = KVCache()
+    made: Cache = KVCache()
     made.keys, made.values, made.offset = part.keys, part.values, part.offset
     return made
 

@@ -211,4 +211,5 @@ class LoadedModel:
         if positions is not None:
             extra["position_ids"] = positions
         output = self.language_model(ids, cache=caches, **extra)
-        return getattr(output, "logits", output)  # mlx-lm's models return the logits themselves
+        logits: mx.array = getattr(output, "logits", output)  # mlx-lm's models return the logits themselves
+        return logits

@@ -22,7 +22,6 @@ from .vision import VisionProcessor
 if TYPE_CHECKING:
     from .loaded import LoadedModel
     from .shapes import Processor, VisionModel
-    from .vision import VisionProcessor
     from .weights import Weighted
     from .whole import WholeProcessor
 

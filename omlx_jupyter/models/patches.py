@@ -15,8 +15,6 @@ import mlx.nn as nn
 from . import device
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from .shapes import HasModules
 
 
@@ -49,8 +47,8 @@ def _apart(conv: Conv) -> bool:
     )
 
 
-def _each(value: int | Sequence[int], axes: int) -> tuple[int, ...]:
-    return tuple(value) if isinstance(value, Sequence) else (value,) * axes
+def _each(value: int | list[int] | tuple[int, ...], axes: int) -> tuple[int, ...]:
+    return tuple(value) if isinstance(value, list | tuple) else (value,) * axes
 
 
 def _product(conv: Conv, x: mx.array) -> mx.array:

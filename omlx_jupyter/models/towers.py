@@ -25,13 +25,15 @@ def _grid(model: VisionModel, image: VisionInput) -> mx.array:
     dtype = getattr(embed, "patchifier", embed).proj.weight.dtype
     grid = mx.array(image.arrays["image_grid_thw"].reshape(-1, 3))
     features = tower(mx.array(image.arrays["pixel_values"]).astype(dtype), grid, output_hidden_states=False)
-    return features[0] if isinstance(features, tuple) else features
+    made: mx.array = features[0] if isinstance(features, tuple) else features
+    return made
 
 
 def _qwen3(model: VisionModel, image: VisionInput) -> mx.array:
     """Qwen3.5: like the grid families; the tower also returns (empty) deep-stack features."""
     tower = model.vision_tower
     grid = mx.array(image.arrays["image_grid_thw"].reshape(-1, 3))
+    features: mx.array
     features, _ = tower(mx.array(image.arrays["pixel_values"]).astype(tower.patch_embed.proj.weight.dtype), grid)
     return features
 

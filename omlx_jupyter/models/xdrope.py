@@ -93,7 +93,8 @@ def _placed(family: Any) -> type[nn.Module]:
             position_ids: mx.array | None = None,
         ) -> mx.array:
             if self.held_positions.positions is None:
-                return super().__call__(x, mask, cache, position_ids)
+                whole: mx.array = super().__call__(x, mask, cache, position_ids)
+                return whole
             batch, length, _ = x.shape
             queries, keys, values = (
                 part(x).reshape(batch, length, heads, self.head_dim).transpose(0, 2, 1, 3)
@@ -115,6 +116,7 @@ def _placed(family: Any) -> type[nn.Module]:
             if isinstance(mask, mx.array):
                 mask = mask[..., : module.kv_sequence_length(keys)]
             seen = module.scaled_dot_product_attention(queries, keys, values, cache=cache, scale=self.scale, mask=mask)
-            return self.o_proj(seen.transpose(0, 2, 1, 3).reshape(batch, length, -1))
+            made: mx.array = self.o_proj(seen.transpose(0, 2, 1, 3).reshape(batch, length, -1))
+            return made
 
     return Placed

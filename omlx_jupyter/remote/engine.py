@@ -74,7 +74,8 @@ class RemoteEngine(RemoteFront):
         begin: str = "",
         group: int = 0,
     ) -> RemoteHandle:
-        from ..chat.messages import checked_system, checked_text, conversation, tool_schemas
+        from ..chat.messages import checked_system, conversation, tool_schemas
+        from ..chat.parts import checked_text
         from ..engine.prompt import as_messages, refuse_endless
 
         if os.getpid() != self._pid:

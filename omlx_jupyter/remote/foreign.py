@@ -114,7 +114,8 @@ class ForeignEngine(RemoteFront):
         :raises RequestError: nothing was asked, or what no such server takes.
         :raises EngineClosedError: the engine was closed.
         """
-        from ..chat.messages import checked_system, checked_text, conversation, tool_schemas
+        from ..chat.messages import checked_system, conversation, tool_schemas
+        from ..chat.parts import checked_text
         from ..engine.prompt import as_messages
         from .shapes import options_of
 

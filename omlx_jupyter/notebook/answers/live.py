@@ -52,7 +52,9 @@ def _widget_class() -> Any:
 
 def make(images: Sequence[DecodedImage], stoppable: bool) -> LiveWidget:
     """A widget for a new answer about `images` (decoded pictures)."""
-    return _widget_class()(thumbnails=[thumbnail(i) for i in images[:_MOST_THUMBNAILS]], stoppable=stoppable)
+    shown = [thumbnail(image) for image in images[:_MOST_THUMBNAILS]]
+    made: LiveWidget = _widget_class()(thumbnails=shown, stoppable=stoppable)
+    return made
 
 
 def thumbnail(image: DecodedImage) -> str:

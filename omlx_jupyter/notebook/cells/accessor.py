@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 if TYPE_CHECKING:
     import pandas
+
+    from ...types import SamplingWords
 
 
 class OmlxAccessor:
@@ -24,7 +26,7 @@ class OmlxAccessor:
         layout: bool | str = False,
         hint: object = None,
         draft: bool | None = None,
-        **sampling: Any,
+        **sampling: Unpack[SamplingWords],
     ) -> Any:
         """The texts as a Series with the same index; a picture that can't be read gives None. `hint` may be a
         column beside it: what the pictures may say."""

@@ -6,14 +6,14 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from ...chat.pages import Reading, read_picture
 from ...errors import RequestError
 from ...images.source import open_images
 from ...runs.question import Question
 from ...runs.run import Run
-from ...types import Generation, ImagePart, Message, SamplingParams
+from ...types import Generation, ImagePart, Message, SamplingParams, SamplingWords
 from ..answers.result import Result, ResultList
 from ..answers.stream_view import make_view, tell_many
 from ..answers.view import Unfailing
@@ -41,7 +41,7 @@ def vlm(
     hint: object = None,
     draft: bool | None = None,
     begin: str = "",
-    **sampling: Any,
+    **sampling: Unpack[SamplingWords],
 ) -> Any:
     """Ask about pictures: `vlm("What is this?", img)`. Keyword arguments are SamplingParams' fields, such as
     `think=False` or `think_budget=500`; the settings about thoughts hold here as well.
@@ -66,7 +66,7 @@ def ocr(
     layout: bool | str = False,
     hint: object = None,
     draft: bool | None = None,
-    **sampling: Any,
+    **sampling: Unpack[SamplingWords],
 ) -> Result:
     """Read the text in pictures: `ocr("receipt.png").text`. `ocr.map(paths)` reads many.
 
@@ -92,7 +92,7 @@ def _map(
     twice: bool = False,
     wait: bool = True,
     engine: Front | None = None,
-    **sampling: Any,
+    **sampling: Unpack[SamplingWords],
 ) -> Any:
     """Read many pictures through the batch, `concurrency` of them under way at a time.
 
@@ -130,7 +130,7 @@ def _vlm_map(
     documents: bool = False,
     wait: bool = True,
     engine: Front | None = None,
-    **sampling: Any,
+    **sampling: Unpack[SamplingWords],
 ) -> Any:
     """Ask the same of many sources, as a `Run` (see `ocr.map`): `vlm.map("What is the total?", "receipts/",
     json=Receipt, save="receipts.jsonl").df`. An answer that the schema's validators refuse is asked for once more, with
@@ -144,7 +144,7 @@ def _vlm_map(
 
 def _table(
     pictures: object,
-    questions: Mapping[str, Any],
+    questions: Mapping[str, object],
     *,
     save: str | Path | None = None,
     system: str | None = None,
@@ -152,7 +152,7 @@ def _table(
     draft: bool | None = None,
     wait: bool = True,
     engine: Front | None = None,
-    **sampling: Any,
+    **sampling: Unpack[SamplingWords],
 ) -> Any:
     """A sheet of answers: rows are pictures, columns questions.
 
@@ -192,7 +192,7 @@ def read_pictures(
     whole: bool,
     hint: object,
     draft: bool | None,
-    sampling: dict[str, Any],
+    sampling: Mapping[str, object],
     layout: bool | str = False,
 ) -> ResultList:
     """`ocr.map`."""
@@ -229,7 +229,7 @@ def _compare(
     json: object = None,
     system: str | None = None,
     draft: bool | None = None,
-    **sampling: Any,
+    **sampling: Unpack[SamplingWords],
 ) -> Any:
     """Ask several models the same: `vlm.compare(["What is the total?"], ["tiny-ocr", "org/name"])` is a DataFrame.
 
@@ -253,19 +253,23 @@ vlm.table = _table  # type: ignore[attr-defined]
 vlm.compare = _compare  # type: ignore[attr-defined]
 
 
-async def _vlm_aio(prompt: str, *images: object, json: object = None, **options: Any) -> Any:
+async def _vlm_aio(prompt: str, *images: object, json: object = None, **options: Unpack[_Awaited]) -> Any:
     """`vlm` for async code: the event loop goes on while the model writes; cancelling the task ends the request."""
     if json is not None:
         options["json_schema"] = structured.schema_of(json)
-    made = await _awaited(prompt, images, options)
+    made = await _awaited(prompt, images, dict(options))
     return made if json is None else structured.instance_of(json, made)
 
 
 async def _ocr_aio(
-    *images: object, prompt: str | None = None, whole: bool = False, layout: bool | str = False, **options: Any
+    *images: object,
+    prompt: str | None = None,
+    whole: bool = False,
+    layout: bool | str = False,
+    **options: Unpack[_Awaited],
 ) -> Result:
     """`ocr` for async code."""
-    return await _awaited(prompt, images, options, by_lines=not whole, layout=layout)
+    return await _awaited(prompt, images, dict(options), by_lines=not whole, layout=layout)
 
 
 async def _awaited(
@@ -285,6 +289,13 @@ async def _awaited(
     except BaseException:
         handle.cancel()
         raise
+
+
+class _Awaited(SamplingWords, total=False):
+    draft: bool | None
+    hint: object
+    system: str | None
+    begin: str
 
 
 _OURS: dict[str, Any] = {"draft": None, "hint": None, "system": None, "begin": ""}
@@ -309,7 +320,7 @@ def params_of(sampling: Mapping[str, Any]) -> SamplingParams:
 def _ask(
     prompt: str | None,
     images: Sequence[object],
-    sampling: dict[str, Any],
+    sampling: Mapping[str, object],
     draft: bool | None,
     hint: object,
     system: str | None = None,
@@ -328,7 +339,7 @@ def _ask(
 def _begin(
     prompt: str | None,
     images: Sequence[object],
-    sampling: dict[str, Any],
+    sampling: Mapping[str, object],
     draft: bool | None,
     hint: object,
     system: str | None,

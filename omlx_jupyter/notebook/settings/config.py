@@ -216,6 +216,7 @@ def settings(shell: Shell | None = None) -> Omlx:
 
     :raises UsageError: a value from outside doesn't fit; nothing is set then.
     """
+    made: Omlx
     if not Omlx.initialized():
         file, environment = _outside()
         made = Omlx.instance(parent=shell) if shell is not None else Omlx.instance()

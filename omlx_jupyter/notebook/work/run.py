@@ -96,7 +96,8 @@ def begin(request: Ask, engine: Any) -> Readable[Generation]:
         layout = chosen(request.layout)
         return read_picture(engine, request.images, request.prompt, sampling, layout=layout, **known)
     known["begin"] = request.begin
-    return engine.submit(request.messages, sampling=sampling, tools=request.tools, **known)
+    handle: Readable[Generation] = engine.submit(request.messages, sampling=sampling, tools=request.tools, **known)
+    return handle
 
 
 def open_view(shell: Shell, request: Ask) -> tuple[Readable[Generation], View]:
