@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "omlx_jupyter"
+MOST = 0.0095  # of all parameters may be exactly `Any`: what was reached; it may go down
 
 
 @dataclass(frozen=True)

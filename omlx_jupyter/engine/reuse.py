@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from ..models.loaded import LoadedModel
 
+    Busy = Callable[[], bool]  # whether rows decode
+
 _STATE_EVERY = 4 * BLOCK_TOKENS  # recurrent layers' state is kept at least this often in a prompt
 _TRIES = 3  # plans for one prompt, when what was planned has gone
 
@@ -54,9 +56,7 @@ class HoldsRows(Protocol):
 class Reuse:
     """Engine thread only; nothing for models whose caches it can't slice. Its faults cost the cache, no request."""
 
-    def __init__(
-        self, model: LoadedModel, settings: CacheSettings, busy: Callable[[], bool], guard: Guard, chunk: int
-    ) -> None:
+    def __init__(self, model: LoadedModel, settings: CacheSettings, busy: Busy, guard: Guard, chunk: int) -> None:
         self._model, self._chunk = model, chunk
         self.guard = guard
         self._layout: Layout = kv_records.layout_of(model.new_cache())
