@@ -202,7 +202,7 @@ class Reuse:
             if self._layout.stateful and (last or boundary or end % _STATE_EVERY < BLOCK_TOKENS):
                 self.cache.put_state(chain.parent, kv_records.take_state(row.cache or [], self._layout))
 
-    def _store(self, caches: list[Any], prefix: RowPrefix, end: int) -> None:
+    def _store(self, caches: Sequence[object], prefix: RowPrefix, end: int) -> None:
         """Cut [chain.done, end) into one block and put it into both tiers."""
         assert self.cache is not None
         start = prefix.chain.done
@@ -313,7 +313,7 @@ def _allocator(row: Row, layout: Layout) -> Any:
     prefix = row.prefix
     assert prefix is not None
 
-    def allocate(shapes: Mapping[str, tuple[Sequence[int], Any]]) -> Any:
+    def allocate(shapes: Mapping[str, tuple[Sequence[int], object]]) -> Any:
         prefix.room = Room(shapes, _capacity(row))
         return prefix.room
 

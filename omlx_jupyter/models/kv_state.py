@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 
 if TYPE_CHECKING:
-    from .shapes import Cache, LanguageModel
+    from .shapes import Cache, LanguageModel, Layer
 
 
-def new_row_cache(language_model: LanguageModel) -> list[Any]:
+def new_row_cache(language_model: LanguageModel) -> list[Layer]:
     """Per-layer caches for one request's prefill.
 
     mlx-vlm's own `make_prompt_cache`: mlx-lm's ArraysCache lacks a method that qwen3_5 calls.
@@ -21,7 +21,7 @@ def new_row_cache(language_model: LanguageModel) -> list[Any]:
     return list(make_prompt_cache(language_model))
 
 
-def cache_bytes(caches: list[Any]) -> int:
+def cache_bytes(caches: Sequence[object]) -> int:
     return sum(int(getattr(c, "nbytes", 0)) for c in caches)
 
 
@@ -131,7 +131,7 @@ def row_length(cache: object) -> int:
 _KNOWN = frozenset(("KVCache", "RotatingKVCache", "ArraysCache", "CacheList"))
 
 
-def unknown_kind(caches: list[Any]) -> str:
+def unknown_kind(caches: Sequence[object]) -> str:
     """The class of the first layer's cache that nothing is known of; empty where all are known. What is derived from a
     known class departs from it."""
     for part in parts_of(caches):
@@ -141,11 +141,11 @@ def unknown_kind(caches: list[Any]) -> str:
     return ""
 
 
-def parts_of(caches: Iterable[Any]) -> list[Any]:
+def parts_of(caches: Iterable[object]) -> list[Any]:
     """Every layer's cache, those of a layer that keeps several one by one."""
     return [part for cache in caches for part in (parts_of(cache.caches) if hasattr(cache, "caches") else [cache])]
 
 
-def is_plain(caches: list[Any]) -> bool:
+def is_plain(caches: Sequence[object]) -> bool:
     """Whether every layer keeps plain KV."""
     return all(type(part).__name__ == "KVCache" for part in caches)

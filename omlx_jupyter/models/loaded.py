@@ -29,7 +29,7 @@ from .whole import WholeProcessor
 
 if TYPE_CHECKING:
     from .drafter import Drafter
-    from .shapes import LanguageModel, Picture, VisionModel
+    from .shapes import LanguageModel, Layer, Picture, VisionModel
 
 
 class PreparesWhole(Protocol):
@@ -198,11 +198,11 @@ class LoadedModel:
             ids, pixels, cached_image_features=mx.concatenate(features), **extra
         ).inputs_embeds
 
-    def new_cache(self) -> list[Any]:
+    def new_cache(self) -> list[Layer]:
         return kv_state.new_row_cache(self.language_model)
 
     def forward(
-        self, ids: mx.array, caches: list[Any], embeds: mx.array | None = None, positions: mx.array | None = None
+        self, ids: mx.array, caches: list[Layer], embeds: mx.array | None = None, positions: mx.array | None = None
     ) -> mx.array:
         """Logits (B, L, V) of ids (B, L); `positions` is (3, B, L) where the family has M-RoPE."""
         extra: dict[str, Any] = {}

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .loaded import LoadedModel
+    from .shapes import Layer
 
 _LENGTHS = (5, 11)  # of the prompts, in tokens
 _STEPS = ((1, 1), (1, 3), (2, 1))  # tokens a row
@@ -160,7 +161,7 @@ def plain_positions(model: LoadedModel, places: list[list[int]]) -> mx.array | N
     return mx.array(np.broadcast_to(np.array(places, np.int32)[None], (3, len(places), len(places[0]))))
 
 
-def prefilled(model: LoadedModel, prompt: list[int]) -> list[Any]:
+def prefilled(model: LoadedModel, prompt: list[int]) -> list[Layer]:
     caches = list(model.new_cache())
     model.forward(mx.array([prompt]), caches, None, plain_positions(model, [list(range(len(prompt)))]))
     mx.eval([c.state for c in caches])
@@ -257,7 +258,7 @@ def _difference(made: list[list[mx.array]], wanted: list[list[mx.array]]) -> flo
 
 def grouping_of(model: LoadedModel) -> Grouping:
     """What attention calls cost on this device, in tokens of one row."""
-    probe = prefilled(model, _tokens(model)[0][0])[0]
+    probe: Any = prefilled(model, _tokens(model)[0][0])[0]
     on_gpu = device.on_gpu()
     tokens = call_tokens(probe.keys.shape[1], probe.keys.shape[3], str(probe.keys.dtype), on_gpu)
     return Grouping(tokens, _CALLS_ON_GPU if on_gpu else 0)

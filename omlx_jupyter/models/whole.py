@@ -26,7 +26,7 @@ from .tokenizer import ChatTokenizer
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .shapes import ImageProcessor, ModelConfig, Picture, Processor, VisionModel
+    from .shapes import ImageProcessor, Layer, ModelConfig, Picture, Processor, VisionModel
 
 _JOINER = "\u2060"  # put into user text that spells a special token, so that it stays text
 
@@ -173,7 +173,7 @@ def why_not(model: VisionModel) -> str:
     return "writes by diffusion" if is_diffusion_model(model) else ""
 
 
-def prefill(model: VisionModel, prompt: Prepared, caches: list[Any]) -> tuple[mx.array, dict[str, Any]]:
+def prefill(model: VisionModel, prompt: Prepared, caches: Sequence[Layer]) -> tuple[mx.array, dict[str, Any]]:
     """Logits (1, vocabulary) after the prompt, and what every decode step must be given."""
     assert prompt.inputs is not None
     language_model = model.language_model
@@ -203,7 +203,7 @@ def delta_of(model: VisionModel) -> int:
 
 
 def decode(
-    model: VisionModel, tokens: mx.array, caches: list[Any], carried: dict[str, Any]
+    model: VisionModel, tokens: mx.array, caches: Sequence[Layer], carried: dict[str, Any]
 ) -> tuple[mx.array, dict[str, Any]]:
     """Logits (1, vocabulary) after one more token; `tokens` is (1,)."""
     output = model.language_model(tokens[:, None], cache=caches, logits_to_keep=1, **carried)
