@@ -61,7 +61,7 @@ class EngineLoop:
 
     # -- other threads ----------------------------------------------------------------------
 
-    def wait_loaded(self, on_wait: Callable[[float], None] | None = None) -> Any:
+    def wait_loaded(self, on_wait: Callable[[float], None] | None = None) -> LoadedModel:
         """The loaded model, or its error. Short waits, for Ctrl-C; `on_wait` gets the seconds so far."""
         started = time.monotonic()
         while not self._loaded.wait(0.05):
@@ -69,7 +69,8 @@ class EngineLoop:
                 on_wait(time.monotonic() - started)
         if self._error is not None:
             raise self._error
-        return self.model
+        model: LoadedModel = self.model
+        return model
 
     def submit(self, request: Request) -> None:
         """:raises EngineClosedError: the engine was closed, or is being closed by another thread.

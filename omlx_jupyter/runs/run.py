@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sized
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import RunError
 from ..images.decoded import Limits
@@ -17,6 +17,8 @@ from .record import Record
 from .store import open_store
 
 if TYPE_CHECKING:
+    import pandas
+
     from ..engine.front import Front
 
 AHEAD = 16  # sources that are opened, queued or running at a time
@@ -170,7 +172,7 @@ class Run:
         return [record for record in self.records() if record.error]
 
     @property
-    def df(self) -> Any:
+    def df(self) -> pandas.DataFrame:
         """The records as a pandas DataFrame; a schema's fields are columns of their own."""
         from .frames import frame
 

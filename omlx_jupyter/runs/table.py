@@ -13,6 +13,8 @@ from .record import Record
 from .run import Run
 
 if TYPE_CHECKING:
+    import pandas
+
     from ..engine.front import Front
 
 
@@ -50,16 +52,16 @@ class Table(Run):
         raise KeyError(cell)
 
     @property
-    def df(self) -> Any:
+    def df(self) -> pandas.DataFrame:
         """The sheet: a row a picture, a column a question; None where a cell failed or isn't there yet."""
         return self._sheet(lambda record: None if record.error else _shown(record))
 
     @property
-    def confidences(self) -> Any:
+    def confidences(self) -> pandas.DataFrame:
         """The same sheet with how sure the model was of each cell."""
         return self._sheet(lambda record: record.confidence)
 
-    def _sheet(self, of: Callable[[Record], Any]) -> Any:
+    def _sheet(self, of: Callable[[Record], Any]) -> pandas.DataFrame:
         import pandas
 
         rows = self.rows()

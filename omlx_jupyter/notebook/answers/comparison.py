@@ -15,6 +15,8 @@ from .result import Failure, Result, answer_bundle, display_bundle, was_streamed
 from .word_diff import WordDiff, word_diff
 
 if TYPE_CHECKING:
+    import pandas
+
     from ..shell import Shell
 
 _MISSING = "—"
@@ -89,7 +91,7 @@ class Comparison:
         }
 
     @property
-    def df(self) -> Any:
+    def df(self) -> pandas.DataFrame:
         """One row; see `frame`."""
         return frame([self])
 
@@ -181,7 +183,7 @@ class Comparison:
         return one_line(f"<Comparison of {', '.join(self.results)}: {self.verdict()}>")
 
 
-def frame(rows: Sequence[Comparison]) -> Any:
+def frame(rows: Sequence[Comparison]) -> pandas.DataFrame:
     """A pandas DataFrame, one row a comparison. Columns have two levels: what was asked under ("prompt", ""), each
     model's `text`, `tokens`, `tokens_per_s` (and `error`, where one failed) under its name, and ("agree", ""):
     True, False, or missing where fewer than two models answered.

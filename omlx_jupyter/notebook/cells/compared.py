@@ -19,6 +19,8 @@ from ..work.many import name_of
 from ..work.sides import named, planned
 
 if TYPE_CHECKING:
+    import pandas
+
     from ..shell import Shell
 
 _PICTURES = ("images", "pictures", "image", "picture")
@@ -53,7 +55,7 @@ def compare_cell(shell: Shell, models: str, request: run.Ask) -> Comparison:
 
 def compare_rows(
     rows: Iterable[object], models: str | Sequence[str], sampling: SamplingParams, system: str | None, draft: bool
-) -> Any:
+) -> pandas.DataFrame:
     """`vlm.compare`. `sampling` is filled from the settings already."""
     from IPython.core.getipython import get_ipython
 
@@ -102,7 +104,7 @@ class _Progress:
 _Row = tuple[str, list[Any], dict[str, Any]]  # prompt, pictures, columns of its own
 
 
-def _table(made: Sequence[Comparison], asked: Sequence[_Row]) -> Any:
+def _table(made: Sequence[Comparison], asked: Sequence[_Row]) -> pandas.DataFrame:
     for one, (prompt, pictures, own) in zip(made, asked, strict=True):
         shown = {"pictures": ", ".join(map(name_of, pictures))} if any(row[1] for row in asked) else {}
         one.row = {"prompt": prompt, **shown, **own}

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.error import UsageError
 
 if TYPE_CHECKING:
+    import pandas
+
     from ..answers.result import Result
 
 TABLE_SCHEMA = {
@@ -62,7 +64,7 @@ def _name(model: object) -> str:
     return getattr(model, "__name__", "JSON")
 
 
-def frame_of(answer: Result | str) -> Any:
+def frame_of(answer: Result | str) -> pandas.DataFrame:
     """A DataFrame of a `TABLE_SCHEMA` answer; short rows are filled, long ones cut.
 
     :raises UsageError: pandas is missing.

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from ...engine.front import Front
     from ...engine.readable import Readable
-    from ...images.decoded import DecodedImage
     from ..shell import Shell
 
 
@@ -64,7 +63,7 @@ class Ask:
 
     messages: list[Message]
     sampling: SamplingParams
-    images: Sequence[DecodedImage] = ()
+    images: Sequence[Any] = ()  # decoded where they are shown, else as `omlx_jupyter.images` takes them
     prompt: str = ""
     tools: Any = None
     stoppable: bool = True
