@@ -56,17 +56,19 @@ class Engine(Front):
         self._loop = loop
         self._image_limits = replace(image_limits, pixel_budget=pixel_budget)
         self._pixel_budget, self._sampling = pixel_budget, SamplingParams()
-        self.name: str = loop.model.name
-        self.is_ocr: bool = loop.model.ocr is not None
-        self.sees: bool = loop.model.vision is not None
-        self.thinks: bool = loop.model.tokenizer.markers is not None  # its thoughts can be told from its answers
-        self.path: Path = loop.model.checkpoint.path
-        self.family: str = loop.model.checkpoint.model_type
+        model = loop.model
+        assert model is not None  # a loaded one is handed in
+        self.name: str = model.name
+        self.is_ocr: bool = model.ocr is not None
+        self.sees: bool = model.vision is not None
+        self.thinks: bool = model.tokenizer.markers is not None  # its thoughts can be told from its answers
+        self.path: Path = model.checkpoint.path
+        self.family: str = model.checkpoint.model_type
         self.grounding: Grounding = replace(grounding_in(self.path, self.family), budget=pixel_budget)
-        self.context: int = loop.model.context  # tokens; 0 is unknown
+        self.context: int = model.context  # tokens; 0 is unknown
         self.pixel_budget = pixel_budget
         self.drafter = ""  # the one that was named, whether or not it serves
-        self.warnings: tuple[str, ...] = loop.model.warnings
+        self.warnings: tuple[str, ...] = model.warnings
         _LOOPS.add(loop)
         weakref.finalize(self, loop.retire).atexit = False
 
@@ -177,7 +179,7 @@ class Engine(Front):
         return RequestHandle(request, self._loop.wake, lambda: loop.alive)
 
     def _loaded(self) -> LoadedModel:
-        model: LoadedModel | None = self._loop.model
+        model = self._loop.model
         if model is None:
             raise EngineClosedError("the engine was closed; load a new one.")
         return model
@@ -212,7 +214,10 @@ class Engine(Front):
 
         :raises EngineClosedError: the engine was closed.
         """
-        return capabilities_of(self._loaded(), self._loop.runner)
+        model, runner = self._loaded(), self._loop.runner
+        if runner is None:  # closed meanwhile
+            raise EngineClosedError("the engine was closed; load a new one.")
+        return capabilities_of(model, runner)
 
     def forget_proofs(self) -> None:
         """Let the next load of this model show anew what it may do."""
