@@ -38,7 +38,7 @@ from .state import Watcher, same
 
 if TYPE_CHECKING:
     from ..shell import KernelShell
-    from .protocol import FromKernel
+    from .protocol import ChatShown, FromKernel, JobShown, StoreShown
 
 _log = logging.getLogger(__name__)
 PANEL_S, STATUS_S = 0.05, 0.3  # and 0.2 s after each message
@@ -68,7 +68,7 @@ class Wire:
         self._note = ""
         self._watcher = Watcher()
         self._sent: dict[str, Any] = {}
-        self._stores: tuple[float, list[dict[str, Any]]] = (0.0, [])
+        self._stores: tuple[float, list[StoreShown]] = (0.0, [])
         self._controls: list[Control] = []
         comm.get_comm_manager().register_target(TARGET, self._opened)
         self._beacon = comm.create_comm(target_name=TARGET, data={"v": 1})
@@ -202,17 +202,21 @@ class Wire:
         if level == "panel":
             self._changed(Panel(state if state["model"] else None, *self._lists(), self._note))
 
-    def _lists(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
-        running = [
+    def _lists(self) -> tuple[list[JobShown], list[ChatShown], list[StoreShown]]:
+        running: list[JobShown] = [
             {"number": j.number, "state": j.state, "prompt": j.prompt[:80], "done": j.done} for j in _jobs().listing()
         ]
-        talks = [{"name": c.name, "turns": len(c.turns), "pictures": c.pictures} for c in _chats().listing()]
+        talks: list[ChatShown] = [
+            {"name": c.name, "turns": len(c.turns), "pictures": c.pictures} for c in _chats().listing()
+        ]
         if time.monotonic() - self._stores[0] > _STORES_S:
             from ...cache import check
 
             place = cache_place(settings().cache_folder)
             found = check.entries(place) if place is not None else []
-            stores = [{"name": e.name, "bytes": e.bytes, "blocks": e.blocks, "tokens": e.tokens} for e in found]
+            stores: list[StoreShown] = [
+                {"name": e.name, "bytes": e.bytes, "blocks": e.blocks, "tokens": e.tokens} for e in found
+            ]
             self._stores = (time.monotonic(), stores)
         return running, talks, self._stores[1]
 

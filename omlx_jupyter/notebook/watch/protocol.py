@@ -6,7 +6,7 @@ import dataclasses
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypeAlias, get_args, get_type_hints
+from typing import Any, Literal, Required, TypeAlias, TypedDict, get_args, get_type_hints
 
 TARGET = "omlx_jupyter"
 VERSION = 1
@@ -27,14 +27,58 @@ class Status:
     note: str
 
 
+class Snapshot(TypedDict, total=False):
+    """What the engine is doing. `model` is "" where none is loaded, and nothing else is there; `where` and `others` are
+    there where it lives on a server."""
+
+    model: Required[str]
+    state: str
+    tokens_per_s: float
+    history: list[float]  # tokens a second, the newest last
+    lanes: list[dict[str, Any]]  # each an `engine.lanes.Lane`
+    waiting_for: str
+    recent: list[dict[str, Any]]  # each an `engine.lanes.Finished`
+    cache: dict[str, Any]  # a `CacheStats`
+    kv_bytes: int
+    images_encoded: int
+    images_reused: int
+    prompt_tokens: int
+    finished: int
+    failed: int
+    where: str
+    others: list[str]
+
+
+class JobShown(TypedDict):
+    number: int
+    state: str
+    prompt: str
+    done: bool
+
+
+class ChatShown(TypedDict):
+    name: str
+    turns: int
+    pictures: int
+
+
+class StoreShown(TypedDict):
+    """What the cache's folder holds of one model."""
+
+    name: str
+    bytes: int
+    blocks: int
+    tokens: int
+
+
 @dataclass(frozen=True)
 class Panel:
     """Kernel to page: all that the side panel shows."""
 
-    dashboard: dict[str, Any] | None
-    jobs: list[dict[str, Any]]
-    chats: list[dict[str, Any]]
-    stores: list[dict[str, Any]]
+    dashboard: Snapshot | None
+    jobs: list[JobShown]
+    chats: list[ChatShown]
+    stores: list[StoreShown]
     note: str
 
 
