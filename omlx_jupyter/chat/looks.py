@@ -1,4 +1,4 @@
-"""A piece of a page that is read again, larger and smaller, where the first answer is doubtful.
+"""A piece of a page that is read again, a little larger, where the first answer is doubtful.
 
 Small type read wrong is wrong in another way at another size, and the right answer is the more probable one.
 """
@@ -89,8 +89,8 @@ class Looks(Several[Generation]):
             read = self._first.result()
             if not doubtful(read, self._recipe):
                 return
-            for ink in (self._recipe.ink + self._recipe.again, self._recipe.ink - self._recipe.again):
-                handle = self._submit(self._piece.drawn(ink), read.text)
+            for taller in range(1, self._recipe.again + 1):
+                handle = self._submit(self._piece.drawn(self._recipe.ink + taller), read.text)
                 self._handles.append(handle.in_background() if self._background else handle)
         except OmlxError:  # of the first look, which `result` raises; or the engine was closed meanwhile
             return

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -13,13 +16,38 @@ from .limits import Limits as Limits
 from .pixels import within
 
 
+@dataclass(frozen=True)
+class Origin:
+    """The file that a picture came from, as it was then, and how it was read."""
+
+    path: str
+    changed_ns: int
+    nbytes: int
+    limits: Limits
+    frames: Literal["first", "all"]
+
+    @classmethod
+    def of(cls, path: Path, limits: Limits, frames: Literal["first", "all"]) -> Origin | None:
+        """None where there is no such file."""
+        try:
+            found = path.stat()
+        except (OSError, ValueError):
+            return None
+        return cls(os.path.abspath(path), found.st_mtime_ns, found.st_size, limits, frames)
+
+    def same(self) -> bool:
+        """Whether the file looks as it did."""
+        return Origin.of(Path(self.path), self.limits, self.frames) == self
+
+
 @dataclass(frozen=True, eq=False)
 class DecodedImage:
     """A picture, decoded.
 
     `pixels` is (H, W, 3) uint8 RGB, read-only; `digest` is a BLAKE2b-128 hex digest over mode, size
     and pixels, so that equal pictures from different sources are one picture to the caches. `text` is what its source
-    says that it shows, such as a PDF page's text layer: not to be believed, but to be guessed from.
+    says that it shows, such as a PDF page's text layer: not to be believed, but to be guessed from. `origin` is where
+    it may be had again.
     """
 
     pixels: np.ndarray
@@ -27,6 +55,7 @@ class DecodedImage:
     note: str = ""
     digest: str = field(default="")
     text: str = ""
+    origin: Origin | None = None
 
     def __post_init__(self) -> None:
         self.pixels.setflags(write=False)
@@ -46,6 +75,10 @@ class DecodedImage:
 
     def pil(self) -> Image.Image:
         return Image.fromarray(self.pixels)
+
+    def preview(self) -> Image.Image:
+        """What there is to look at."""
+        return self.pil()
 
     def png(self, longest: int | None = None) -> bytes:
         """PNG bytes, shrunk so that no side is over `longest` pixels."""

@@ -7,6 +7,7 @@ import difflib
 import glob
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, TypeGuard
 from urllib.parse import unquote, unquote_to_bytes, urlparse
@@ -18,8 +19,9 @@ from . import objects
 from .boundary import one_line, one_sentence
 from .decode import Frames, from_array, from_pil
 from .decode import from_bytes as from_picture
-from .decoded import DecodedImage, Limits
+from .decoded import DecodedImage, Limits, Origin
 from .files import mib, read_regular
+from .kept import KeptImage
 from .limits import raising
 from .pdf import PdfPage, draw_pages, is_pdf, pages_of_bytes, pdf_pages
 
@@ -59,6 +61,8 @@ def open_images(
 def _open_images(source: object, limits: Limits, frames: Frames, label: str) -> list[DecodedImage]:
     if isinstance(source, DecodedImage):
         return [source]
+    if isinstance(source, KeptImage):
+        return [source.opened()]
     if isinstance(source, str):
         return _from_text(source, limits, frames)
     if isinstance(source, os.PathLike):
@@ -79,7 +83,7 @@ def is_image_source(value: object) -> bool:
 
 
 def _is_image_source(value: object) -> bool:
-    if isinstance(value, DecodedImage | Image.Image | PdfPage | bytes | bytearray):
+    if isinstance(value, DecodedImage | KeptImage | Image.Image | PdfPage | bytes | bytearray):
         return True
     if isinstance(value, os.PathLike):
         return Path(value).suffix.lower() in _EXTENSIONS
@@ -216,11 +220,12 @@ def _from_path(path: Path, limits: Limits, frames: Frames) -> list[DecodedImage]
     path = path.expanduser()
     if path.is_dir():
         raise ImageError(f"{path} is a folder; write {path / '*.png'} or name a file in it.")
+    origin = Origin.of(path, limits, frames)  # first: a file that changes meanwhile isn't taken for what was read
     try:
         data = read_regular(path, limits)
     except FileNotFoundError:
         raise ImageError(_no_such_file(str(path))) from None
-    return from_bytes(data, str(path), limits, frames)
+    return [replace(image, origin=origin) for image in from_bytes(data, str(path), limits, frames)]
 
 
 def _matches(pattern: str) -> list[Path]:

@@ -30,8 +30,8 @@ class Recipe:
     In a piece's pixels: its line's ink is `ink` tall, centred in `height`; its width is a multiple of `step`
     between `narrowest` and `widest`. A line is cut where a gap is wider than `gap` of its height. A line whose
     tokens' mean log-probability lies below `improbable` is left out (`sure.py` asks more where no words are); a piece
-    whose lies below `doubt` is read again with ink `again` pixels taller and as many smaller (0: never), and the most
-    probable answer is taken.
+    whose lies below `doubt` is read `again` so many times, with ink a pixel taller each time, and the most probable
+    answer is taken.
     """
 
     by: str = "lines"
@@ -44,7 +44,7 @@ class Recipe:
     gap: float = 1.5
     improbable: float = -0.35
     doubt: float = -0.01
-    again: int = 1
+    again: int = 2
 
 
 def recipe_of(folder: Path) -> Recipe | None:
@@ -76,7 +76,7 @@ def parse(found: object, name: str = FILE_NAME) -> Recipe:
             raise ModelError(f"{name} has {word!r}, which isn't known; it may have {', '.join(kinds)}.")
         _check(name, word, value, kinds[word])
     recipe = Recipe(**{word: kinds[word](value) for word, value in found.items()})
-    if recipe.height < recipe.ink + recipe.again or recipe.ink <= recipe.again or recipe.widest < recipe.narrowest:
+    if recipe.height < recipe.ink + recipe.again or recipe.widest < recipe.narrowest:
         raise ModelError(f"{name}: height must be at least ink and again, and widest at least narrowest.")
     return recipe
 

@@ -54,6 +54,9 @@ def test_a_notebook_goes_over_to_a_server_and_comes_back(served: Served, lab: An
     ui.run_cell(page, 3)
     ui.run_cell(page, 4)
     assert "Total 30.00" in ui.output(page, 4).inner_text()
+    drawn = "cell => [...cell.querySelectorAll('img')].map(image => image.naturalWidth)"
+    (wide,) = ui.output(page, 4).evaluate(drawn)  # the picture beside its answer, also where Markdown is cleaned
+    assert 0 < wide <= 160
     ui.run_cell(page, 5)
     assert "False" in ui.output(page, 5).inner_text()  # nothing was loaded here
 

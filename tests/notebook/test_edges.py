@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import threading
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from IPython.core.interactiveshell import InteractiveShell
 from PIL import Image
 
 from omlx_jupyter import SamplingParams
+from omlx_jupyter.images.decoded import DecodedImage
+from omlx_jupyter.images.kept import shelf
 from omlx_jupyter.notebook.answers import stream_view
 from omlx_jupyter.notebook.answers.result import Result
 from omlx_jupyter.notebook.answers.view import Unfailing
@@ -333,3 +336,23 @@ def test_clearing_the_cache_empties_it(shell: InteractiveShell, tmp_path: Path, 
         assert sum(entry.blocks for entry in check.entries(tmp_path / "cache")) == 0
     finally:
         session.unload()
+
+
+def test_answers_keep_no_pixels(shell: Any, loaded: Any, tmp_path: Path) -> None:
+    """Of files and of the notebook's own objects, asked about and read; `Out` and %vlm last hold the answers."""
+    for seed in range(3):
+        draw_text(f"page {seed}", 30).resize((400, 300)).save(tmp_path / f"{seed}.png")
+    shell.user_ns["folder"] = str(tmp_path)
+    shell.user_ns["own"] = draw_text("its own", 30).resize((360, 300))
+    asked = run(shell, f"%%vlm -i {tmp_path}/[0-9].png --max-tokens 2\nWhat is it?")
+    shell.user_ns["asked"] = asked
+    run(shell, "%%vlm -i own --max-tokens 2\nWhat is it?")
+    run(shell, f"%ocr {tmp_path}/[0-9].png")
+    run(shell, f"%ocr {tmp_path}/1.png")
+    shelf.wait()
+    gc.collect()
+    held = [found for found in gc.get_objects() if isinstance(found, DecodedImage) and found.pixels.nbytes > 2**18]
+    assert held == []
+    assert [image.pixels.shape for image in asked.images] == [(300, 400, 3)] * 3
+    again = run(shell, "%%vlm -i asked.images[0] --max-tokens 2\nWhat is it?")
+    assert again.images[0].digest == asked.images[0].digest

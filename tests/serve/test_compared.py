@@ -66,3 +66,33 @@ def test_a_server_that_has_gone_fails_alone(shell: Any, served: Served, reader: 
     assert isinstance(both.results[reader.name], Failure)
     assert reader.name in str(both.results[reader.name].error)
     assert both.results[served.name].usage.completion_tokens
+
+
+def test_two_models_of_one_server(shell: Any, served: Served, folders: dict[str, str]) -> None:
+    names = [f"{served.name}#{folders['any']}", f"{served.name}#tiny-ocr"]
+    both = run(shell, f"%%vlm --compare {','.join(names)} {ASK}\nText Recognition: {{img}}")
+    assert list(both.results) == names
+    assert [both.results[name].model for name in names] == [folders["any"], "tiny-ocr"]
+    assert both.results[names[1]].text == "Hello 42"
+
+
+def test_a_servers_key_is_named_and_never_shown(
+    shell: Any, served: Served, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("THEIR_KEY", served.record.token)
+    monkeypatch.setenv("OTHER_KEY", "of another house")
+    open_, shut = (f"{key}@{served.record.url}#tiny-ocr" for key in ("THEIR_KEY", "OTHER_KEY"))
+    both = run(shell, f"%%vlm --compare {open_},{served.name}#tiny-ocr {ASK}\nText Recognition: {{img}}")
+    assert both.results[open_].text == "Hello 42"
+    assert both.agree is True
+    without = run(shell, f"%%vlm --compare {shut},{served.name}#tiny-ocr {ASK}\nText Recognition: {{img}}")
+    assert isinstance(without.results[shut], Failure)
+    told = capsys.readouterr().out + repr(both) + str(both.bundle()) + repr(without)
+    assert served.record.token not in told
+    assert "of another house" not in told
+
+
+def test_the_doctor_leaves_a_disconnected_kernel_so(shell: Any, served: Served) -> None:
+    servers.leave()
+    run(shell, f"%omlx doctor {served.name}")
+    assert servers._left

@@ -13,7 +13,7 @@ from .html import Html, html
 from .result import Result, ResultList
 
 if TYPE_CHECKING:
-    from ...images.decoded import DecodedImage
+    from ...images.kept import KeptImage
 
 _WIDEST = 900  # pixels of the picture that is kept in the notebook
 _MOST_LISTED = 200
@@ -43,7 +43,7 @@ def show_boxes(value: Result | ResultList) -> None:
 def boxes_html(result: Result) -> Html:
     """The picture under one polygon a line, or a place that the answer names. Pointed at or reached by Tab it says what
     it is; places are listed below too, and one of the list that is pointed at is marked on the picture."""
-    picture: DecodedImage = result.images[0]
+    picture: KeptImage = result.images[0]
     if result.regions:
         return _listed(picture, [Shape(region.box, f"{region.kind}: {region.text[:80]}") for region in result.regions])
     if result.lines:
@@ -51,7 +51,7 @@ def boxes_html(result: Result) -> Html:
     return _listed(picture, [Shape(place.corners, place.label or "?") for place in result.places])
 
 
-def _drawn(picture: DecodedImage, shapes: Sequence[Shape], what: str) -> Html:
+def _drawn(picture: KeptImage, shapes: Sequence[Shape], what: str) -> Html:
     """The outlines are part of the picture, so that they are seen where SVG is taken out of a notebook that isn't
     trusted; over it lie the shapes that say what they are."""
     width, height = picture.width, picture.height
@@ -75,11 +75,11 @@ def _drawn(picture: DecodedImage, shapes: Sequence[Shape], what: str) -> Html:
     )
 
 
-def _outlined(picture: DecodedImage, shapes: Sequence[Shape]) -> bytes:
+def _outlined(picture: KeptImage, shapes: Sequence[Shape]) -> bytes:
     """PNG bytes of it, at most _WIDEST pixels wide, with an outline round each shape."""
     from PIL import ImageDraw
 
-    image = picture.pil()
+    image = picture.preview()
     image.thumbnail((_WIDEST, _WIDEST))
     across, down = image.width / picture.width, image.height / picture.height
     canvas = ImageDraw.Draw(image)
@@ -91,7 +91,7 @@ def _outlined(picture: DecodedImage, shapes: Sequence[Shape]) -> bytes:
     return data.getvalue()
 
 
-def _listed(picture: DecodedImage, shapes: Sequence[Shape]) -> Html:
+def _listed(picture: KeptImage, shapes: Sequence[Shape]) -> Html:
     """With a list of the shapes; whichever of the two is pointed at, or has the focus, marks the other: by CSS, so that
     it works in a saved notebook too."""
     name = f"omlx-places-{uuid4().hex[:12]}"

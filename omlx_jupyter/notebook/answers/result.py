@@ -7,7 +7,7 @@ import sys
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ...types import Generation, Message, Usage
+from ...types import Generation, ImagePart, Message, Usage
 from ..plain import name as one_line
 from ..plain import shown
 from ..settings.config import settings
@@ -47,9 +47,10 @@ class Result:
         self._grounding = grounding
         self.thought_s = thought_s  # how long the thought took, where somebody watched
         self.source = source  # what was read, for answers of many pictures
-        self.messages = [*messages, Message("assistant", [generation.text])] if messages else []
+        said = [Message(m.role, _kept_parts(m.parts), m.extra) for m in messages]
+        self.messages = [*said, Message("assistant", [generation.text])] if messages else []
         self.tool_calls = list(tool_calls)  # calls that the model made and nobody ran
-        self.images = list(images)
+        self.images: list[Any] = [_kept(image) for image in images]
         self.prompt = prompt
         self.model = model
         self._shown_in: Any = None  # the execution that has displayed it already
@@ -123,6 +124,15 @@ class Result:
         """The MIME bundle of the answer that is saved in the notebook: Markdown, and plain text as a fallback."""
         return answer_bundle(self.text, self.figures(), self.notes())
 
+    def saved(self) -> dict[str, str]:
+        """`bundle` under the pictures that were asked about, for a cell's output."""
+        from ...images.kept import KeptImage
+        from .shown_pictures import pictures_html
+
+        made = self.bundle()
+        seen = pictures_html([image for image in self.images if isinstance(image, KeptImage)])
+        return {**made, "text/markdown": f"{seen}\n\n{made['text/markdown']}"} if seen else made
+
     def notes(self) -> tuple[str, ...]:
         """What is said of the answer below it."""
         unsaid = (self.detail,) if self.thinking and not self.text else ()
@@ -154,7 +164,7 @@ class Result:
             return
         if thought := self.thought_bundle():
             display_bundle(shell, thought)
-        display_bundle(shell, self.bundle())
+        display_bundle(shell, self.saved())
 
     def shown(self, shell: Any) -> None:
         self._shown_in = (id(shell), shell.execution_count)
@@ -169,6 +179,20 @@ class Result:
     def __repr__(self) -> str:
         text = self.text if len(self.text) <= 60 else self.text[:57] + "…"
         return f"<Result {text!r} · {self.figures()}>"
+
+
+def _kept(image: object) -> object:
+    """A picture as an answer keeps it: not its pixels."""
+    from ...images.decoded import DecodedImage
+    from ...images.kept import shelf
+
+    return shelf.keep(image) if isinstance(image, DecodedImage) else image
+
+
+def _kept_parts(parts: Sequence[object]) -> Sequence[object]:
+    if isinstance(parts, str):
+        return parts
+    return [ImagePart(_kept(part.source)) if isinstance(part, ImagePart) else part for part in parts]
 
 
 class Failure:
@@ -217,6 +241,10 @@ class ResultList(list[Result | Failure]):
         made = [self._entry(number, result) for number, result in enumerate(self, 1)]
         last = answer_bundle("", self.figures())
         return {kind: "\n\n".join([*(entry[kind] for entry in made), last[kind].strip()]) for kind in last}
+
+    def saved(self) -> dict[str, str]:
+        """For a cell's output: their sources are named, and not shown."""
+        return self.bundle()
 
     @staticmethod
     def _entry(number: int, result: Result | Failure) -> dict[str, str]:

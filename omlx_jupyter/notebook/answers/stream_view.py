@@ -110,15 +110,15 @@ class NotebookView:
     def finish(self, result: Shown) -> None:
         thought = result.thought_bundle()
         if thought is None:
-            self._end(result.bundle())
+            self._end(result.saved())
             return
         from IPython.display import display
 
         self._end(thought)
         if self._answer is not None:
-            self._answer.update(result.bundle(), raw=True)
+            self._answer.update(result.saved(), raw=True)
         else:
-            display(result.bundle(), raw=True)
+            display(result.saved(), raw=True)
 
     def fail(self) -> None:
         self._end({"text/plain": ""})
@@ -154,13 +154,13 @@ class StaticView:
 
         thought = result.thought_bundle()
         if thought is None:
-            self._place.update(result.bundle(), raw=True)
+            self._place.update(result.saved(), raw=True)
             return
         self._place.update(thought, raw=True)
         if self._answer is not None:
-            self._answer.update(result.bundle(), raw=True)
+            self._answer.update(result.saved(), raw=True)
         else:
-            display(result.bundle(), raw=True)
+            display(result.saved(), raw=True)
 
     def fail(self) -> None:
         self._place.update({"text/plain": ""}, raw=True)

@@ -80,8 +80,9 @@ VLM = (
     Option("--json", "a pydantic model or JSON schema; the value is an instance", "MODEL"),
     Option("--table", "the value is a DataFrame"),
     _BOXES,
-    Option("--compare", "ask two models or more: names as %omlx load takes them, or servers as %omlx connect does; the "
-           "answers stand side by side, with the words that differ (and with --json the fields)", "A,B"),
+    Option("--compare", "ask two models or more: names as %omlx load takes them, or servers as %omlx connect does "
+           "(SERVER#MODEL for one of its models, VAR@SERVER for its key); the answers stand side by side, with the "
+           "words that differ (and with --json the fields)", "A,B"),
     Option("--tools", "what the model may call: functions of the notebook, `pictures` (zoom, crop and rotate on the "
            "conversation's pictures), mcp:NAME (an MCP server); each call asks first, unless --yes", "F,G"),
     Option("--yes", "the functions of --tools run without asking"),

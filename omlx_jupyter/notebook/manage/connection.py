@@ -26,7 +26,7 @@ def steps(name_or_url: str) -> Iterator[Finding]:
     connected = running if running is not None and servers.is_remote(running) else None
     key_env = connected.asked_for[2] if connected is not None and connected.address.shown == name_or_url else ""
     try:
-        engine = servers.connected(name_or_url, None, key_env)
+        engine = servers.opened(name_or_url, None, key_env)  # beside the kernel's, which stays what it is
     except OmlxError as error:
         yield False, str(error)
         return

@@ -42,6 +42,11 @@ class Omlx(SingletonConfigurable):
         {-1: "no such limit"},
     )
     save_thoughts = Switch(True, "Thoughts are saved in the notebook, folded, and in exported chats.")
+    save_pictures = Words(
+        "Pictures of a question that are saved with its answer. Empty: figures and other objects of the notebook as "
+        "they were sent, of files and addresses thumbnails.",
+        among=("thumbnails", "none"),
+    )
     server = Words(
         "Server that the kernel uses from its first request on: a name or an address. Empty: its own engine."
     )

@@ -26,13 +26,16 @@ class Where(StrEnum):
 
 @dataclass
 class Side:
-    """One model as it was typed. `need` is what loading it takes, in bytes; `error` why it can't answer at all."""
+    """One model as it was typed. `need` is what loading it takes, in bytes; `error` why it can't answer at all; a
+    server's key is in `key_env`, and `served` is which of its models answers."""
 
     name: str
     where: Where
     model: str
     need: int = 0
     error: Exception | None = None
+    served: str | None = None
+    key_env: str = ""
 
     def open(self, on_wait: Callable[[float, float], None]) -> Any:
         """Its engine, which is the caller's to close; the kernel's is lent by `session.submit`, and isn't opened.
@@ -40,8 +43,8 @@ class Side:
         :raises OmlxError: it can't be loaded, or nobody answers there.
         """
         if self.where is Where.SERVER:
-            key = settings().server_key_env if self.model == settings().server else ""
-            return servers.opened(self.model, key_env=key)
+            usual = settings().server_key_env if self.model == settings().server else ""
+            return servers.opened(self.model, self.served, self.key_env or usual)
         configured = self.model == per_model.resolve(settings().model)
         return session.loaded(self.model, settings().drafter if configured else None, on_wait)
 
@@ -80,7 +83,7 @@ def planned(names: Sequence[str]) -> Plan:
     """
     running = session.current_engine()
     plan = Plan([_side(word, running) for word in names])
-    meant = [(side.where, side.model) for side in plan.sides]
+    meant = [(side.where, side.model, side.served) for side in plan.sides]
     if twice := [side for side, key in zip(plan.sides, meant, strict=True) if meant.count(key) > 1]:
         raise RequestError(f"{one_line(' and '.join(side.name for side in twice))} are the same model; name others.")
     mine = [] if running is None or servers.is_remote(running) else [running]
@@ -119,8 +122,9 @@ def _side(word: str, running: Any) -> Side:
     model = per_model.resolve(word)
     if running is not None and _is_running(word, model, running):
         return Side(word, Where.KERNEL, str(running.name))
-    if _is_server(word, model):
-        return Side(word, Where.SERVER, word)
+    key_env, place_, served = _parts(word)
+    if _is_server(place_, per_model.resolve(place_)):
+        return Side(word, Where.SERVER, place_, served=served or None, key_env=key_env)
     side = Side(word, Where.BESIDE, model)
     try:
         side.need = house.room_for(house.size_of(model))
@@ -130,6 +134,15 @@ def _side(word: str, running: Any) -> Side:
     except OmlxError as error:
         side.error = error
     return side
+
+
+def _parts(word: str) -> tuple[str, str, str]:
+    """`KEY@SERVER#MODEL` -> (variable of the environment or keyring:..., name or address, model); the first and the
+    last may be missing."""
+    lead, mark, rest = word.partition("@")
+    key, place_ = (lead, rest) if mark and "://" not in lead and "/" not in lead else ("", word)
+    place_, _, served = place_.partition("#")
+    return key, place_, served
 
 
 def _is_running(word: str, model: str, running: Any) -> bool:
