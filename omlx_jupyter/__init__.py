@@ -15,6 +15,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
     from .chat.client import Engine as Engine
     from .errors import OmlxError as OmlxError
     from .notebook.cells.functions import ocr as ocr
@@ -74,11 +76,11 @@ def _jupyter_labextension_paths() -> list[dict[str, str]]:
     return [{"src": "labextension", "dest": "omlx_jupyter"}]
 
 
-def load_ipython_extension(shell: Any) -> None:
+def load_ipython_extension(shell: InteractiveShell) -> None:
     """Called by `%load_ext omlx_jupyter`."""
     importlib.import_module(".notebook.extension", __name__).load(shell)
 
 
-def unload_ipython_extension(shell: Any) -> None:
+def unload_ipython_extension(shell: InteractiveShell) -> None:
     """Called by `%unload_ext omlx_jupyter`: ends the engine and takes the magics away."""
     importlib.import_module(".notebook.extension", __name__).unload(shell)

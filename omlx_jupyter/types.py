@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from numbers import Integral, Real
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, TypedDict
 
 from .errors import RequestError
 
 FinishReason = Literal["stop", "length", "cancelled", "error"]
+Json: TypeAlias = "Mapping[str, Json] | list[Json] | str | int | float | bool | None"  # what json.loads gives
+Tools: TypeAlias = "Sequence[Mapping[str, Any]] | None"  # functions in OpenAI's form
 Role = Literal["system", "user", "assistant", "tool"]
 
 
@@ -63,6 +65,28 @@ class SamplingParams:
         """A copy whose unset fields are taken from `defaults`. What is set here wins."""
         unset = {f.name: getattr(defaults, f.name) for f in fields(self) if getattr(self, f.name) in (None, ())}
         return replace(self, **unset)
+
+
+class SamplingWords(TypedDict, total=False):
+    """`SamplingParams`' fields as keyword arguments."""
+
+    temperature: float | None
+    top_p: float | None
+    top_k: int | None
+    min_p: float | None
+    repetition_penalty: float | None
+    presence_penalty: float | None
+    frequency_penalty: float | None
+    max_tokens: int | None
+    seed: int | None
+    stop: str | Sequence[str] | None
+    stop_token_ids: Sequence[int]
+    logit_bias: Mapping[int, float] | None
+    logprobs: int | None
+    json_schema: Mapping[str, Any] | None
+    lark: str | None
+    think: bool | None
+    think_budget: int | None
 
 
 _WHOLE: dict[str, tuple[int, int | None]] = {

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tools.any_share import MOST, parameters, share
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "omlx_jupyter"
 SOURCES = sorted(PACKAGE.rglob("*.py")) + sorted((ROOT / "tools").rglob("*.py"))
@@ -83,3 +85,31 @@ def test_settings_come_through_constructors(path: Path) -> None:
 def test_room_inits_import_nothing(room: str) -> None:
     tree = ast.parse((PACKAGE / room / "__init__.py").read_text(encoding="utf-8"))
     assert not [n for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom)]
+
+
+def test_hardly_a_parameter_is_any() -> None:
+    """A ratchet: what the checker asks nothing of doesn't grow."""
+    found = list(parameters())
+    assert len(found) > 3000
+    told = "\n".join(one.place for one in found if one.is_any)
+    assert share(found) <= MOST, f"name a type, or `object` for what may really be anything:\n{told}"
+
+
+def test_any_is_counted_as_it_is_written(tmp_path: Path) -> None:
+    (tmp_path / "room").mkdir()
+    source = """
+from typing import Any
+def one(a: Any, b: "Any", *c: Any, d: typing.Any = None, **e: Any): ...
+class Two:
+    def three(self, f: list[Any], g: Callable[..., Any], h: Any | None, i: int, j) -> Any: ...
+    @classmethod
+    async def four(cls, k: "dict[str, Any]", /): ...
+"""
+    (tmp_path / "room" / "file.py").write_text(source, encoding="utf-8")
+    found = {one.place.rpartition("(")[2][0]: one for one in parameters(tmp_path)}
+    assert set(found) == set("abcdefghijk")
+    assert {name for name, one in found.items() if one.is_any} == set("abcde")
+    assert {name for name, one in found.items() if one.holds_any} == set("fghk")
+    assert {one.room for one in found.values()} == {"room"}
+    assert share(list(found.values())) == 5 / 11
+    assert share([]) == 0

@@ -1,6 +1,6 @@
 """Constraints that pin what pyproject.toml declares to its lower bounds, for `make minima`.
 
-    python -m tools.minima [EXTRA ...] > constraints.txt
+python -m tools.minima [EXTRA ...] > constraints.txt
 """
 
 from __future__ import annotations

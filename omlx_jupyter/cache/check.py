@@ -8,12 +8,18 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import CacheError
 from .files import Damaged, SegmentReader, checksum
 from .index import READY, SCHEMA, Index, kind_of, set_aside, word
 from .shelf import segment_path
 from .ssd import SYMBOLS, extra_checksum, seed_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .index import BlockRow
 
 _log = logging.getLogger(__name__)
 _PREFIX = 2 * 16 + len("state:") * 2  # hex digits of the longest extra key
@@ -162,7 +168,7 @@ def _verify(folder: Path, progress: Callable[[int, int], None] | None) -> Report
     return Report(len(segments), blocks, extras, counted, _on_disk(folder), sound, tuple(problems))
 
 
-def _check_segment(reader: SegmentReader, rows: list, others: list) -> None:
+def _check_segment(reader: SegmentReader, rows: Sequence[BlockRow], others: Sequence[tuple[bytes, int]]) -> None:
     names = sorted(name for name in reader.entries if name != SYMBOLS and len(name) < _PREFIX // 2)
     for name in (*names, SYMBOLS) if rows else ():
         reader.shape(name)

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any
+from typing import Generic, Protocol, TypeVar
 
 
-class FeatureCache:
+class HasBytes(Protocol):
+    """An array of any library."""
+
+    @property
+    def nbytes(self) -> int: ...
+
+
+Value = TypeVar("Value", bound=HasBytes)
+
+
+class FeatureCache(Generic[Value]):
     """Byte-budgeted LRU. Values need `.nbytes`; bytes are counted as they change."""
 
     def __init__(self, budget_bytes: int) -> None:
         self._budget = self._allowed = budget_bytes
-        self._items: OrderedDict[str, Any] = OrderedDict()
+        self._items: OrderedDict[str, Value] = OrderedDict()
         self.nbytes = 0
 
-    def get(self, key: str) -> Any | None:
+    def get(self, key: str) -> Value | None:
         found = self._items.get(key)
         if found is not None:
             self._items.move_to_end(key)
         return found
 
-    def put(self, key: str, value: Any) -> None:
+    def put(self, key: str, value: Value) -> None:
         """Keep a value; one larger than the whole budget isn't kept."""
         old = self._items.pop(key, None)
         self.nbytes -= old.nbytes if old is not None else 0

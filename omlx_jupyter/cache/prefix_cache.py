@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,11 @@ from .planner import Child, Needs, Plan, plan_restore
 from .ram import RamTier
 from .ssd import SsdTier, state_key
 from .writer import Writer
+
+if TYPE_CHECKING:
+    from .features import HasBytes
+    from .index import BlockRow
+    from .ram import Payload
 
 Allocate = Callable[[Mapping[str, tuple[tuple[int, ...], Any]]], Mapping[str, np.ndarray]]
 
@@ -63,7 +68,7 @@ class CacheStats:
 class Part:
     """Consecutive tokens of a restore: `take` tokens of a payload (heads, tokens, width)."""
 
-    payload: Mapping[str, Any]
+    payload: Payload
     take: int
     ram: bool
 
@@ -160,7 +165,14 @@ class PrefixCache:
 
         return bool(missing) or state is None, read
 
-    def _read(self, plan: Plan, held: list[Any], rows: list[Any], state: Any, into: Any) -> Restored | None:
+    def _read(
+        self,
+        plan: Plan,
+        held: list[Payload | None],
+        rows: list[BlockRow],
+        state: Payload | None,
+        into: Mapping[str, np.ndarray] | None,
+    ) -> Restored | None:
         if state is None:
             state = self.ssd.read_extra(state_key(plan.steps[-1].child.key)) if self.ssd else None
             if state is None:
@@ -170,7 +182,7 @@ class PrefixCache:
         for from_ram, group in itertools.groupby(steps, key=lambda pair: pair[1] is not None):
             members = list(group)
             if from_ram:
-                parts += [Part(payload, step.take, True) for step, payload in members]
+                parts += [Part(payload, step.take, True) for step, payload in members if payload is not None]
                 continue
             here, rows = rows[: len(members)], rows[len(members) :]
             payload = self.ssd.read(here, self._names, into) if self.ssd else None
@@ -204,23 +216,23 @@ class PrefixCache:
 
     # -- taking in --------------------------------------------------------------------------
 
-    def put(self, block: Block, payload: Mapping[str, Any]) -> None:
+    def put(self, block: Block, payload: Payload) -> None:
         if not self.ram.has_block(block.key):
             self.ram.put_block(block, payload)
             if self.writer is not None:
                 self.writer.put(block, payload)
 
-    def keep(self, block: Block, payload: Mapping[str, Any]) -> None:
+    def keep(self, block: Block, payload: Payload) -> None:
         """A block that came from disk: RAM only."""
         if not self.ram.has_block(block.key):
             self.ram.put_block(block, payload)
 
-    def put_state(self, key: bytes, payload: Mapping[str, Any]) -> None:
+    def put_state(self, key: bytes, payload: Payload) -> None:
         self.ram.put_state(key, payload)
         if self.writer is not None:
             self.writer.put(None, payload, state_key(key))
 
-    def put_features(self, digest: str, features: Any) -> None:
+    def put_features(self, digest: str, features: HasBytes) -> None:
         if self.writer is not None:
             self.writer.put(None, {"features": features}, feature_key(self._identity, digest))
 

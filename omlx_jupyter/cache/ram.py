@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from .features import HasBytes
 from .keys import Block
 from .planner import Child
 
+Parent = TypeVar("Parent", bound=Hashable)
 Payload = Mapping[str, Any]  # name -> evaluated array
 
 
@@ -29,7 +31,7 @@ def kept(payload: Payload) -> Payload:
     return MappingProxyType({name: _frozen(array) for name, array in payload.items()})
 
 
-def _frozen(array: Any) -> Any:
+def _frozen(array: HasBytes) -> HasBytes:
     if not isinstance(array, np.ndarray):
         return array
     owner = array
@@ -134,7 +136,7 @@ class RamTier:
             _drop(self._after, block.parent, block.key)
 
 
-def _drop(families: dict[Any, dict[bytes, Block]], parent: Any, key: bytes) -> None:
+def _drop(families: dict[Parent, dict[bytes, Block]], parent: Parent, key: bytes) -> None:
     siblings = families.get(parent, {})
     siblings.pop(key, None)
     if not siblings:

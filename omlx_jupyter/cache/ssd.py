@@ -95,7 +95,8 @@ class SsdTier(Shelf):
                 found = reader.read(SYMBOLS, row.start, row.start + row.length)
             if checksum([found], seed_of(row.key, row.parent)) != row.symbols_crc:
                 raise Damaged("a block's tokens were altered")
-            return found[0]
+            symbols: np.ndarray = found[0]
+            return symbols
         except Damaged as error:
             if drop:
                 self._lost([row.segment], error)

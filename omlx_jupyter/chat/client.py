@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..engine.engine import Engine as _Engine
 from ..engine.request import RequestHandle
 from ..types import SamplingParams
 from .completions import AsyncCompletions, Chat, Completions
-from .messages import checked_system, checked_text, conversation
+from .messages import checked_system, conversation
+from .parts import checked_text
 from .responses import AsyncResponses, Responses
 
 if TYPE_CHECKING:
+    from ..engine.front import Front
     from ..reading.recipe import Recipe
 
 
@@ -23,12 +25,12 @@ class Engine(_Engine):
     def submit(
         self,
         prompt: object = None,
-        images: Any = (),
+        images: object = (),
         sampling: SamplingParams | None = None,
         *,
         system: str | None = None,
-        tools: Any = None,
-        chat_template_kwargs: Mapping[str, Any] | None = None,
+        tools: Sequence[object] | None = None,
+        chat_template_kwargs: Mapping[str, object] | None = None,
         draft: bool = True,
         hint: str = "",
         begin: str = "",
@@ -60,11 +62,12 @@ class Engine(_Engine):
         return recipe_of(self.path)
 
     @staticmethod
-    def connect(name_or_url: str = "main", model: str | None = None, *, key: str = "") -> Any:
+    def connect(name_or_url: str = "main", model: str | None = None, *, key: str = "") -> Front:
         """An engine that lives elsewhere, with the same front: a server of this user by its name
         (`python -m omlx_jupyter serve --name NAME`), or any by its address. See `omlx_jupyter.connect`, which is the
         same and doesn't import what an engine of this process needs."""
-        return import_module("omlx_jupyter.remote.connect").connect(name_or_url, model, key=key)
+        made: Front = import_module("omlx_jupyter.remote.connect").connect(name_or_url, model, key=key)
+        return made
 
     @property
     def chat(self) -> Chat:

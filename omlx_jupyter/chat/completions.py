@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterable, Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from ..engine.request import RequestHandle
 from ..errors import RequestError
 from ..types import Delta, Generation, Message, TokenLogprob
 from .messages import from_openai
 from .options import asked_of
 from .tool_stream import CallPiece, ToolStream
+
+if TYPE_CHECKING:
+    from openai.types.chat import ChatCompletion, ChatCompletionChunk
+
+    from ..engine.front import FoundCall, Handle, Speaks
 
 _LOOK_S = 0.01  # between looks at several choices that are streamed
 
@@ -22,7 +26,7 @@ _LOOK_S = 0.01  # between looks at several choices that are streamed
 class _Choice:
     """One answer of a call."""
 
-    def __init__(self, engine: Any, index: int, handle: RequestHandle, tools: list[dict[str, Any]] | None) -> None:
+    def __init__(self, engine: Speaks, index: int, handle: Handle, tools: list[dict[str, Any]] | None) -> None:
         self._engine, self.index, self.handle, self.tools = engine, index, handle, tools
         self._stream = ToolStream(engine.tool_parser, tools) if tools else None
         self._untold: list[TokenLogprob] = []  # of tokens that no chunk has told yet
@@ -82,7 +86,14 @@ class _Choice:
 class _Call:
     """One request on its way to OpenAI's shape. Its choices are rows of one batch over one prompt."""
 
-    def __init__(self, engine: Any, model: str | None, messages: Iterable[Any], tools: Any, options: dict[str, Any]):
+    def __init__(
+        self,
+        engine: Speaks,
+        model: str | None,
+        messages: Iterable[object],
+        tools: Sequence[object] | None,
+        options: dict[str, object],
+    ):
         asked = asked_of(options, tools, engine.tool_parser if tools else None)
         self.timeout = asked.timeout
         self.identity = f"chatcmpl-{uuid.uuid4().hex}"
@@ -105,7 +116,7 @@ class _Call:
         for choice in self.choices:
             choice.handle.cancel()
 
-    def completion(self, results: list[Generation]) -> Any:
+    def completion(self, results: list[Generation]) -> ChatCompletion:
         from openai.types.chat import ChatCompletion
 
         made = [choice.whole(result) for choice, result in zip(self.choices, results, strict=True)]
@@ -125,7 +136,7 @@ class _Call:
 
     def chunk(
         self, choice: _Choice, delta: dict[str, Any], reason: str | None = None, usage: dict[str, Any] | None = None
-    ) -> Any:
+    ) -> ChatCompletionChunk:
         from openai.types.chat import ChatCompletionChunk
 
         return ChatCompletionChunk.model_validate(
@@ -141,11 +152,13 @@ class _Call:
             }
         )
 
-    def begin(self) -> Iterator[Any]:
+    def begin(self) -> Iterator[ChatCompletionChunk]:
         for choice in self.choices:
             yield self.chunk(choice, {"role": "assistant", "content": ""})
 
-    def chunks(self, choice: _Choice, pieces: Iterable[Delta], ended: bool, last: bool) -> Iterator[Any]:
+    def chunks(
+        self, choice: _Choice, pieces: Iterable[Delta], ended: bool, last: bool
+    ) -> Iterator[ChatCompletionChunk]:
         """What came of a choice; at the very `last` end the usage of all."""
         for piece in pieces:
             for delta in choice.pieces(piece):
@@ -167,7 +180,7 @@ def _beginning(told: list[Message]) -> str:
     return "".join(last.parts)
 
 
-def _openai_call(call: Any) -> dict[str, Any]:
+def _openai_call(call: FoundCall | CallPiece) -> dict[str, Any]:
     identity = f"call_{uuid.uuid4().hex[:24]}"
     return {"id": identity, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
@@ -199,17 +212,17 @@ def _usage(results: list[Generation]) -> dict[str, Any]:
 class Completions:
     """The sync side. `create(..., stream=True)` gives an iterator of chunks."""
 
-    def __init__(self, engine: Any) -> None:
+    def __init__(self, engine: Speaks) -> None:
         self._engine = engine
 
     def create(
         self,
         *,
-        messages: Iterable[Any],
+        messages: Iterable[object],
         model: str | None = None,
-        tools: Any = None,
+        tools: Sequence[object] | None = None,
         stream: bool = False,
-        **options: Any,
+        **options: object,
     ) -> Any:
         """As `openai.OpenAI().chat.completions.create`, over this engine.
 
@@ -221,7 +234,7 @@ class Completions:
         return self._stream(call) if stream else call.completion(_finished(call))
 
     @staticmethod
-    def _stream(call: _Call) -> Iterator[Any]:
+    def _stream(call: _Call) -> Iterator[ChatCompletionChunk]:
         try:
             yield from call.begin()
             for event in _events(call):
@@ -233,17 +246,17 @@ class Completions:
 class AsyncCompletions:
     """The async side, for asyncio and trio."""
 
-    def __init__(self, engine: Any) -> None:
+    def __init__(self, engine: Speaks) -> None:
         self._engine = engine
 
     async def create(
         self,
         *,
-        messages: Iterable[Any],
+        messages: Iterable[object],
         model: str | None = None,
-        tools: Any = None,
+        tools: Sequence[object] | None = None,
         stream: bool = False,
-        **options: Any,
+        **options: object,
     ) -> Any:
         """As `openai.AsyncOpenAI().chat.completions.create`. See `Completions.create`."""
         call = _Call(self._engine, model, messages, tools, options)
@@ -256,7 +269,7 @@ class AsyncCompletions:
             call.cancel()
 
     @staticmethod
-    async def _stream(call: _Call) -> AsyncIterator[Any]:
+    async def _stream(call: _Call) -> AsyncIterator[ChatCompletionChunk]:
         try:
             for chunk in call.begin():
                 yield chunk
@@ -315,5 +328,5 @@ def _check_silence(call: _Call, heard: float) -> None:
 class Chat:
     """`engine.chat` and `engine.async_chat`."""
 
-    def __init__(self, completions: Any) -> None:
+    def __init__(self, completions: Completions | AsyncCompletions) -> None:
         self.completions = completions

@@ -128,12 +128,12 @@ def _ask(
     return cast(Reading, engine.submit(asked, sampling=sampling, **known))
 
 
-def _origin(box: Box, margin: int = _MARGIN) -> tuple[int, int]:
+def _origin(box: Sequence[Sequence[float]], margin: int = _MARGIN) -> tuple[int, int]:
     """The left top of what `cut_out` cuts."""
     return max(0, int(min(x for x, _ in box)) - margin), max(0, int(min(y for _, y in box)) - margin)
 
 
-def cut_out(picture: DecodedImage, box: Box, margin: int = _MARGIN) -> DecodedImage:
+def cut_out(picture: DecodedImage, box: Sequence[Sequence[float]], margin: int = _MARGIN) -> DecodedImage:
     """The part of a picture round four corners."""
     from ..images.decoded import DecodedImage
 
@@ -265,7 +265,9 @@ class RegionDocument(Several[Document]):
             regions = [self._region(number) for number in range(len(self._parts))]
             reasons = [made.finish_reason for made in done]
             reason = next((r for r in ("cancelled", "length") if r in reasons), "stop")
-            logprobs = None if any(made.logprobs is None for made in done) else [t for m in done for t in m.logprobs]
+            logprobs = (
+                None if any(made.logprobs is None for made in done) else [t for m in done for t in m.logprobs or ()]
+            )
             whole = PageText(
                 text="",
                 token_ids=[token for made in done for token in made.token_ids],

@@ -14,11 +14,18 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from ..errors import RequestError
 
 Schema = dict[str, Any]
-_JSON_TYPES = {str: "string", int: "integer", float: "number", bool: "boolean", list: "array", dict: "object"}
+_JSON_TYPES: dict[object, str] = {
+    str: "string",
+    int: "integer",
+    float: "number",
+    bool: "boolean",
+    list: "array",
+    dict: "object",
+}
 _IN_DOCSTRING = re.compile(r"^\s*(?::param\s+(?:\w+\s+)?)?(\w+)\s*(?:\([^)]*\))?\s*:\s*(\S.*)$")
 
 
-def function_schema(function: Callable[..., Any], name: str = "") -> Schema:
+def function_schema(function: Callable[..., object], name: str = "") -> Schema:
     """OpenAI's description of a function, from its signature, types and docstring; `name` where it has none.
 
     :raises RequestError: it has no name that a model could call, or takes arguments without names.
@@ -37,7 +44,7 @@ def function_schema(function: Callable[..., Any], name: str = "") -> Schema:
     return {"type": "function", "function": {"name": called, "description": text, "parameters": schema}}
 
 
-def _by_pydantic(function: Callable[..., Any]) -> Schema | None:
+def _by_pydantic(function: Callable[..., object]) -> Schema | None:
     """None where pydantic isn't there, or doesn't know one of the types."""
     try:
         from pydantic import TypeAdapter
@@ -55,11 +62,11 @@ def _by_pydantic(function: Callable[..., Any]) -> Schema | None:
     return {"type": "object", "properties": made["properties"], "required": made.get("required", []), **_shared(made)}
 
 
-def _shared(schema: Mapping[str, Any]) -> Schema:
+def _shared(schema: Mapping[str, object]) -> Schema:
     return {key: schema[key] for key in ("$defs", "definitions") if key in schema}
 
 
-def _by_hand(function: Callable[..., Any]) -> Schema:
+def _by_hand(function: Callable[..., object]) -> Schema:
     try:
         hints = get_type_hints(function)
     except Exception:  # an annotation that names nothing here
@@ -74,7 +81,7 @@ def _by_hand(function: Callable[..., Any]) -> Schema:
     return {"type": "object", "properties": properties, "required": required}
 
 
-def _of_type(hint: Any) -> Schema:
+def _of_type(hint: object) -> Schema:
     origin, inner = get_origin(hint), get_args(hint)
     if origin is Literal:
         return {"enum": list(inner)}
@@ -94,7 +101,7 @@ def _parameters_in(text: str, names: set[str]) -> dict[str, str]:
     return {match.group(1): match.group(2) for match in found if match and match.group(1) in names}
 
 
-def misfit(arguments: object, schema: Mapping[str, Any]) -> str:
+def misfit(arguments: object, schema: Mapping[str, object]) -> str:
     """What is wrong with a call's arguments, for the model; "" where they fit."""
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import SchemaError, best_match
@@ -111,7 +118,7 @@ def misfit(arguments: object, schema: Mapping[str, Any]) -> str:
     return f"{where}: {found.message}" if where else str(found.message)
 
 
-def call_with(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+def call_with(function: Callable[..., object], arguments: Mapping[str, object]) -> Any:
     """Call it, values made what its types say where pydantic can (a date of its text, a model of its fields). One that
     is async is waited for.
 

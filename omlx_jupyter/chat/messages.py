@@ -57,7 +57,7 @@ def _message(value: object, place: int) -> Message:
     )
 
 
-def from_openai(messages: Iterable[Any], first: int = 0) -> list[Message]:
+def from_openai(messages: Iterable[object], first: int = 0) -> list[Message]:
     """Messages as the `openai` package has them: dicts or its own types, content as text or parts.
 
     :raises RequestError: a role or a part that can't be taken, by its place.
@@ -81,7 +81,7 @@ def from_openai(messages: Iterable[Any], first: int = 0) -> list[Message]:
     return made
 
 
-def _fields(value: Any) -> dict[str, Any]:
+def _fields(value: object) -> dict[str, Any]:
     if isinstance(value, Mapping):
         return dict(value)
     if hasattr(value, "model_dump"):
@@ -89,7 +89,7 @@ def _fields(value: Any) -> dict[str, Any]:
     raise RequestError(f"a message is a {type(value).__name__}; give a dict or an openai message.")
 
 
-def _parts(content: Any, place: int) -> list[Any]:
+def _parts(content: object, place: int) -> list[Any]:
     if content is None:
         return []
     if isinstance(content, str):
@@ -99,7 +99,7 @@ def _parts(content: Any, place: int) -> list[Any]:
     return [_part(item, place) for item in content]
 
 
-def _part(item: Any, place: int) -> Part:
+def _part(item: object, place: int) -> Part:
     return part(item.model_dump(exclude_none=True) if hasattr(item, "model_dump") else item, place)
 
 
@@ -114,7 +114,7 @@ def _tool_call(call: dict[str, Any]) -> dict[str, Any]:
     return {"id": call.get("id"), "type": "function", "function": function}
 
 
-def tool_schemas(tools: Sequence[Any] | None) -> list[dict[str, Any]] | None:
+def tool_schemas(tools: Sequence[object] | None) -> list[dict[str, Any]] | None:
     """JSON schemas as they are, Python functions by their signature and docstring.
 
     :raises RequestError: something that is neither.
@@ -126,7 +126,7 @@ def tool_schemas(tools: Sequence[Any] | None) -> list[dict[str, Any]] | None:
     return [function_schema(tool) if callable(tool) else _checked(tool) for tool in tools]
 
 
-def _checked(tool: Any) -> dict[str, Any]:
+def _checked(tool: object) -> dict[str, Any]:
     fields = _fields(tool) if isinstance(tool, Mapping) or hasattr(tool, "model_dump") else {}
     if fields.get("type") != "function" or not fields.get("function", {}).get("name"):
         raise RequestError('a tool is a function or {"type": "function", "function": {"name": ..., ...}}.')

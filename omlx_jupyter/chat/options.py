@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import RequestError
 from ..types import SamplingParams
 from .messages import tool_schemas
+
+if TYPE_CHECKING:
+    from ..engine.front import FindsCalls
 
 # What says who asks or how it is billed, not what is answered: taken, and without effect by nature.
 _LABELS = {"user", "metadata", "store", "service_tier", "safety_identifier", "extra_headers", "extra_query"}
@@ -62,7 +65,7 @@ def template_words(options: dict[str, Any]) -> tuple[dict[str, Any], bool | None
     return dict(words), think
 
 
-def _bias(bias: Any) -> Any:
+def _bias(bias: object) -> Any:
     """OpenAI's keys are token ids as text."""
     if not isinstance(bias, Mapping):
         return bias
@@ -83,7 +86,9 @@ def _logprobs(options: dict[str, Any]) -> int | None:
     return top or 0
 
 
-def _bound_calls(options: dict[str, Any], tools: list[dict[str, Any]] | None, parser: Any) -> tuple[bool, str | None]:
+def _bound_calls(
+    options: dict[str, Any], tools: list[dict[str, Any]] | None, parser: FindsCalls | None
+) -> tuple[bool, str | None]:
     """(whether the tools are shown to the model, a grammar that makes the answer a call), from `tool_choice`.
 
     :raises RequestError: a choice that can't be met.
@@ -107,7 +112,7 @@ def _bound_calls(options: dict[str, Any], tools: list[dict[str, Any]] | None, pa
     if not meant:
         known = ", ".join(tool["function"]["name"] for tool in tools)
         raise RequestError(f"tool_choice names {named!r}, which is no tool; there are: {known}.")
-    grammar = parser.grammar(meant, several and named is None)
+    grammar = parser.grammar(meant, several and named is None) if parser is not None else None
     if grammar is None:
         raise RequestError(
             f"tool_choice {choice!r} can't be enforced in this model's format of calls; use 'auto' and say in the "
@@ -116,12 +121,12 @@ def _bound_calls(options: dict[str, Any], tools: list[dict[str, Any]] | None, pa
     return True, grammar
 
 
-def _names_one(choice: Any) -> bool:
+def _names_one(choice: object) -> bool:
     function = choice.get("function") if isinstance(choice, Mapping) else None
     return isinstance(function, Mapping) and isinstance(function.get("name"), str)
 
 
-def _timeout(value: Any) -> float | None:
+def _timeout(value: object) -> float | None:
     """Seconds, as a number or as httpx has them.
 
     :raises RequestError: something else.
@@ -134,7 +139,7 @@ def _timeout(value: Any) -> float | None:
     return float(seconds)
 
 
-def _check_stream_options(options: Any) -> None:
+def _check_stream_options(options: object) -> None:
     """The usage comes with the last chunk, asked for or not.
 
     :raises RequestError: a word that OpenAI doesn't have.
@@ -145,7 +150,7 @@ def _check_stream_options(options: Any) -> None:
         raise RequestError(f"stream_options is {options!r}; it takes include_usage.")
 
 
-def _schema(wanted: Any) -> dict[str, Any] | None:
+def _schema(wanted: object) -> dict[str, Any] | None:
     """The JSON schema of a `response_format`: a dict of OpenAI's, or a pydantic model.
 
     :raises RequestError: another kind.
@@ -178,7 +183,7 @@ class Asked:
     hint: str = ""  # what the answer may repeat
 
 
-def asked_of(options: dict[str, Any], tools: Any, parser: Any) -> Asked:
+def asked_of(options: dict[str, Any], tools: Sequence[object] | None, parser: FindsCalls | None) -> Asked:
     """Take `options` apart, all of them; `parser` knows the model's format of tool calls.
 
     :raises RequestError: an option that isn't known or can't be met.
@@ -203,7 +208,7 @@ def asked_of(options: dict[str, Any], tools: Any, parser: Any) -> Asked:
     )
 
 
-def _predicted(prediction: Any) -> str:
+def _predicted(prediction: object) -> str:
     """OpenAI's predicted output is a hint: the model checks it.
 
     :raises RequestError: it is no text.

@@ -9,22 +9,30 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import RequestError
 from .completions import AsyncCompletions, Completions
+
+if TYPE_CHECKING:
+    from openai.types import CompletionUsage
+    from openai.types.chat import ChatCompletionChunk
+    from openai.types.chat.chat_completion_chunk import ChoiceDeltaToolCall
+    from openai.types.responses import Response, ResponseStreamEvent
+
+    from ..engine.front import Speaks
 
 Item = dict[str, Any]
 _SAME = ("temperature", "top_p", "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key",
          "parallel_tool_calls", "stream_options", "timeout", "extra_body", "extra_headers")  # fmt: skip
 
 
-def as_completion(input: Any, options: Mapping[str, Any]) -> tuple[list[Item], dict[str, Any]]:
+def as_completion(input: object, options: Mapping[str, object]) -> tuple[list[Item], dict[str, Any]]:
     """(messages, options) of the chat completion that a response stands for.
 
     :raises RequestError: something that doesn't map, by its name.
     """
-    left = {key: value for key, value in options.items() if value is not None}
+    left: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
     made = {key: left.pop(key) for key in _SAME if key in left}
     instructions = left.pop("instructions", None)
     messages = [{"role": "system", "content": instructions}] if instructions else []
@@ -48,7 +56,7 @@ def as_completion(input: Any, options: Mapping[str, Any]) -> tuple[list[Item], d
     return messages, made
 
 
-def _messages(input: Any) -> list[Item]:
+def _messages(input: object) -> list[Item]:
     """:raises RequestError: an item of another kind, by its place."""
     if isinstance(input, str):
         return [{"role": "user", "content": input}]
@@ -74,7 +82,7 @@ def _messages(input: Any) -> list[Item]:
     return made
 
 
-def _tool(tool: Any) -> Any:
+def _tool(tool: object) -> object:
     """Responses have a function's fields beside its type, completions below it."""
     if callable(tool) or not isinstance(tool, Mapping) or "function" in tool:
         return tool
@@ -93,7 +101,7 @@ def _format(form: Mapping[str, Any]) -> Any:
 class Events:
     """Chunks of a completion in, events of a response out. `response` is the whole of it, as far as it has come."""
 
-    def __init__(self, model: str, options: Mapping[str, Any]) -> None:
+    def __init__(self, model: str, options: Mapping[str, object]) -> None:
         self.response: Item = {
             "id": f"resp_{uuid.uuid4().hex}", "object": "response", "created_at": int(time.time()), "model": model,
             "status": "in_progress", "output": [], "error": None, "incomplete_details": None,
@@ -111,7 +119,7 @@ class Events:
         """What comes before anything is said."""
         return [self._event(f"response.{kind}", response=self._now()) for kind in ("created", "in_progress")]
 
-    def feed(self, chunk: Any) -> Iterator[Item]:
+    def feed(self, chunk: ChatCompletionChunk) -> Iterator[Item]:
         """What a chunk brings."""
         for choice in chunk.choices:
             delta = choice.delta
@@ -158,17 +166,18 @@ class Events:
         more: Item = {"logprobs": []} if kind == "message" else {}
         yield self._about(self._open, event, content_index=0, delta=text, **more)
 
-    def _call(self, call: Any) -> Iterator[Item]:
-        item = self._calls.get(call.index)
+    def _call(self, call: ChoiceDeltaToolCall) -> Iterator[Item]:
+        item, function = self._calls.get(call.index), call.function
+        assert function is not None  # as our chunks have it
         if item is None:
             yield from self._close()
             item = {"type": "function_call", "id": f"fc_{uuid.uuid4().hex}", "call_id": call.id}
-            item |= {"status": "in_progress", "name": call.function.name, "arguments": ""}
+            item |= {"status": "in_progress", "name": function.name, "arguments": ""}
             self._calls[call.index] = item
             yield self._added(item)
-        item["arguments"] += call.function.arguments or ""
-        if call.function.arguments:
-            yield self._about(item, "response.function_call_arguments.delta", delta=call.function.arguments)
+        item["arguments"] += function.arguments or ""
+        if function.arguments:
+            yield self._about(item, "response.function_call_arguments.delta", delta=function.arguments)
 
     def _added(self, item: Item) -> Item:
         self._open = item
@@ -193,13 +202,13 @@ class Events:
                 yield self._about(item, "response.content_part.done", content_index=0, part=dict(part))
         yield self._about(item, "response.output_item.done", item=_copied(item))
 
-    def _about(self, held: Item, kind: str, **fields: Any) -> Item:
+    def _about(self, held: Item, kind: str, **fields: object) -> Item:
         place: Item = {"output_index": self.response["output"].index(held)}
         if "item" not in fields:
             place["item_id"] = held["id"]
         return self._event(kind, **place, **fields)
 
-    def _event(self, kind: str, **fields: Any) -> Item:
+    def _event(self, kind: str, **fields: object) -> Item:
         self._number += 1
         return {"type": kind, "sequence_number": self._number, **fields}
 
@@ -214,8 +223,10 @@ def _copied(item: Item) -> Item:
     return made
 
 
-def _usage(usage: Any) -> Item:
+def _usage(usage: CompletionUsage) -> Item:
     prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
+    assert prompt is not None  # as our chunks have them
+    assert completion is not None
     return {
         "input_tokens": usage.prompt_tokens,
         "input_tokens_details": {"cached_tokens": prompt.cached_tokens or 0, "cache_write_tokens": 0},
@@ -233,7 +244,7 @@ def _typed(event: Item) -> Any:
     return TypeAdapter(ResponseStreamEvent).validate_python(event)
 
 
-def _response(events: Events) -> Any:
+def _response(events: Events) -> Response:
     from openai.types.responses import Response
 
     return Response.model_validate(events.response)
@@ -242,10 +253,10 @@ def _response(events: Events) -> Any:
 class Responses:
     """The sync side."""
 
-    def __init__(self, engine: Any) -> None:
+    def __init__(self, engine: Speaks) -> None:
         self._engine = engine
 
-    def create(self, *, input: Any, model: str | None = None, stream: bool = False, **options: Any) -> Any:
+    def create(self, *, input: object, model: str | None = None, stream: bool = False, **options: object) -> Any:
         """As `openai.OpenAI().responses.create`, over this engine; with `stream` an iterator of its events.
 
         :raises OmlxError: the request can't be served; what doesn't map is refused by name.
@@ -261,7 +272,7 @@ class Responses:
         return _response(events)
 
     @staticmethod
-    def _stream(events: Events, chunks: Iterator[Any]) -> Iterator[Any]:
+    def _stream(events: Events, chunks: Iterator[ChatCompletionChunk]) -> Iterator[ResponseStreamEvent]:
         yield from map(_typed, events.begin())
         for chunk in chunks:
             yield from map(_typed, events.feed(chunk))
@@ -271,10 +282,10 @@ class Responses:
 class AsyncResponses:
     """The async side, for asyncio and trio."""
 
-    def __init__(self, engine: Any) -> None:
+    def __init__(self, engine: Speaks) -> None:
         self._engine = engine
 
-    async def create(self, *, input: Any, model: str | None = None, stream: bool = False, **options: Any) -> Any:
+    async def create(self, *, input: object, model: str | None = None, stream: bool = False, **options: object) -> Any:
         """As `openai.AsyncOpenAI().responses.create`. See `Responses.create`."""
         messages, asked = as_completion(input, options)
         chunks = await AsyncCompletions(self._engine).create(messages=messages, model=model, stream=True, **asked)
@@ -287,7 +298,7 @@ class AsyncResponses:
         return _response(events)
 
     @staticmethod
-    async def _stream(events: Events, chunks: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async def _stream(events: Events, chunks: AsyncIterator[ChatCompletionChunk]) -> AsyncIterator[ResponseStreamEvent]:
         for event in events.begin():
             yield _typed(event)
         async for chunk in chunks:

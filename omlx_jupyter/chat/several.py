@@ -10,13 +10,13 @@ from typing import Any, Self
 from ..engine.phase import Phase
 from ..engine.readable import Answer, Readable
 from ..engine.request import Progress
-from ..types import Usage
+from ..types import Generation, Usage
 
 
 class Several(Readable[Answer]):
     """Used as a request's handle is. `handles` are the requests', or others of this kind."""
 
-    def __init__(self, handles: Sequence[Any], began: float) -> None:
+    def __init__(self, handles: Sequence[Readable[Generation]], began: float) -> None:
         """`began`: of `time.monotonic()`."""
         self._handles, self._began = list(handles), began
         self._result: Answer | None = None

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..engine.stops import StopMatcher
 from ..types import Delta
+
+if TYPE_CHECKING:
+    from ..engine.front import FindsCalls, FoundCall
+    from ..types import Tools
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class ToolStream:
     `text` is what was given out. A marker of a call, or what may become one, never is.
     """
 
-    def __init__(self, parser: Any, tools: Any) -> None:
+    def __init__(self, parser: FindsCalls, tools: Tools) -> None:
         self._parser, self._tools = parser, tools
         self._matcher = StopMatcher(parser.starts)
         self._ids: list[int] = []
@@ -71,7 +75,7 @@ class ToolStream:
     def _pieces(self) -> list[CallPiece]:
         return self._new([(c.name, c.arguments) for c in self._parser.begun(self._ids, self._tools)])
 
-    def finish(self, calls: Sequence[Any]) -> list[CallPiece]:
+    def finish(self, calls: Sequence[FoundCall]) -> list[CallPiece]:
         """What wasn't given out yet of the calls that the whole answer has."""
         told = [(c.name, c.arguments) for c in self._parser.begun(self._ids, self._tools) if c.whole]
         return self._new(told + [(c.name, c.arguments) for c in calls[len(told) :]])

@@ -19,6 +19,7 @@ from .row import Row, Slot
 from .verify import Fed, agreed
 
 if TYPE_CHECKING:
+    from ..models.loaded import LoadedModel
     from .drafting import Drafting
 
 
@@ -37,13 +38,21 @@ class DecodeBatch:
     """Rows in the order of their store. Step n + 1 is launched before step n's tokens are read."""
 
     def __init__(
-        self, model: Any, new_store: Callable[[], RowStore | MergedBatch | SingleRow], drafting: Drafting | None = None
+        self,
+        model: LoadedModel,
+        new_store: Callable[[], RowStore | MergedBatch | SingleRow],
+        drafting: Drafting | None = None,
     ) -> None:
         self._model, self._new_store, self._drafting = model, new_store, drafting
         self._store: RowStore | MergedBatch | SingleRow | None = None
         self.rows: list[Row] = []
-        self._tokens: Any = None  # (rows,) the tokens to feed next
+        self._tokens: mx.array | None = None  # (rows,) the tokens to feed next
         self.steps = 0
+
+    @property
+    def _next(self) -> mx.array:
+        assert self._tokens is not None
+        return self._tokens
 
     @property
     def nbytes(self) -> int:
@@ -53,7 +62,7 @@ class DecodeBatch:
         """Move a prefilled row into the batch; modifies the row's cache."""
         assert row.cache is not None
         store = self._store if self._store is not None else self._new_store()
-        tokens = self._tokens if self._store is not None else mx.zeros((0,), mx.int32)
+        tokens = self._next if self._store is not None else mx.zeros((0,), mx.int32)
         last = row.slot.token
         if last is None:
             last = mx.array([row.last_prompt_token], mx.int32)
@@ -82,7 +91,7 @@ class DecodeBatch:
         assert self._store is not None
         at = self.rows.index(row)
         row.cache, row.fed = own_copies(self._store.row(at)), self._store.length(at)
-        row.slot.token, row.aside = self._tokens[at : at + 1], row.nbytes
+        row.slot.token, row.aside = self._next[at : at + 1], row.nbytes
         self.leave(row)
 
     def leave(self, row: Row) -> None:
@@ -92,7 +101,7 @@ class DecodeBatch:
         self._store.remove(at)
         del self.rows[at]
         if self.rows:
-            self._tokens = mx.concatenate([self._tokens[:at], self._tokens[at + 1 :]])
+            self._tokens = mx.concatenate([self._next[:at], self._next[at + 1 :]])
         else:
             self.drop()
 
@@ -108,7 +117,7 @@ class DecodeBatch:
         """
         assert self._store is not None
         self._follow()
-        fed = self._drafting.offered(self.rows, self._tokens) if self._drafting is not None else None
+        fed = self._drafting.offered(self.rows, self._next) if self._drafting is not None else None
         if failed := [Sampled(row, error=row.failed) for row in self.rows if row.failed is not None]:
             return failed  # the others go on in the next step, without them
         return self._plain() if fed is None else self._verify(fed)
@@ -118,7 +127,7 @@ class DecodeBatch:
         began, in_flight = time.perf_counter(), not any(row.last_known for row in self.rows)
         positions = self._positions([1] * len(self.rows))
         self._store.begin()
-        logits, hidden = self._forward(self._tokens[:, None], positions)
+        logits, hidden = self._forward(self._next[:, None], positions)
         tokens, chosen = choose(logits, [row.sampler for row in self.rows])
         tokens = finite_only(tokens.astype(mx.int32), logits)
         mx.async_eval(tokens, *_lazy(chosen), *([] if hidden is None else [hidden]))
@@ -132,7 +141,7 @@ class DecodeBatch:
             self._drafting.stepped(self.rows, hidden, time.perf_counter() - began if in_flight else 0.0)
         return self._sampled(self.rows) if first else ready  # nobody waits for a first token through a second step
 
-    def _forward(self, ids: mx.array, positions: Any) -> tuple[mx.array, mx.array | None]:
+    def _forward(self, ids: mx.array, positions: mx.array | None) -> tuple[mx.array, mx.array | None]:
         """Logits (tokens, V) of the rows' next tokens, and what a drafter hears of the pass."""
         assert self._store is not None
         caches = self._store.caches
@@ -146,11 +155,11 @@ class DecodeBatch:
         bound = [(at, row) for at, row in enumerate(self.rows) if not row.slot.fresh and row.waits_for_guide]
         if not bound:
             return
-        values = self._tokens.tolist()
+        values: Any = self._next.tolist()
         for at, row in bound:
             row.follow_to(values[at])
 
-    def _positions(self, widths: Sequence[int]) -> Any:
+    def _positions(self, widths: Sequence[int]) -> mx.array | None:
         """Of the next tokens, `widths` of each row."""
         if not self._model.family.mrope:
             return None
@@ -205,7 +214,8 @@ class DecodeBatch:
     def _sampled(self, rows: Sequence[Row]) -> list[Sampled]:
         if not rows:
             return []
-        values, wanted = self._tokens.tolist(), set(rows)
+        values: Any = self._next.tolist()
+        wanted = set(rows)
         return [sampled_of(row, values[at], row.slot.chosen) for at, row in enumerate(self.rows) if row in wanted]
 
 

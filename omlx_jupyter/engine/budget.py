@@ -31,8 +31,8 @@ class Account(StrEnum):
 class Yielding(Protocol):
     """A holder that gives way. `allow` drops what is over the allowance at once, and nothing may grow beyond it."""
 
-    nbytes: int
-
+    @property
+    def nbytes(self) -> int: ...
     def allow(self, most: int) -> None: ...
 
 

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import mlx.core as mx
 
@@ -18,6 +18,7 @@ from .verify import Fed
 if TYPE_CHECKING:
     from ..models.drafter import Drafter, Heard
     from ..models.loaded import LoadedModel
+    from ..models.shapes import Layer
 
 _SHARE = 0.02  # of the time without it that it may cost where it doesn't pay
 _CREDIT = 8  # steps that it may cost before anything is known
@@ -98,7 +99,7 @@ class DrafterSource:
         row.heard = self._drafter.hear() if self._drafter is not None and self.balance.worth_following else None
 
     def forward(
-        self, model: LoadedModel, rows: Sequence[Row], ids: mx.array, caches: list[Any], *more: Any
+        self, model: LoadedModel, rows: Sequence[Row], ids: mx.array, caches: list[Layer], *more: mx.array | None
     ) -> tuple[mx.array, mx.array | None]:
         """The model's logits, and what its layers put out in the same pass where a row is followed."""
         drafter = self._drafter

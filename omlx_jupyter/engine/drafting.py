@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import mlx.core as mx
 import numpy as np
@@ -21,6 +21,7 @@ from .verify import MOST_TOKENS, Fed, settle
 
 if TYPE_CHECKING:
     from ..models.loaded import LoadedModel
+    from ..models.shapes import Layer
 
 _BEFORE = 8  # tokens of the shared prefix that an earlier text keeps, so that its beginning is found
 _OTHERS = 8  # answers of other requests that are looked through, the newest
@@ -104,7 +105,7 @@ class Drafting:
     # -- steps ------------------------------------------------------------------------------
 
     def forward(
-        self, rows: Sequence[Row], ids: mx.array, caches: list[Any], *more: Any
+        self, rows: Sequence[Row], ids: mx.array, caches: list[Layer], *more: mx.array | None
     ) -> tuple[mx.array, mx.array | None]:
         """The model's logits, and the hidden states that a drafter wants of the same pass."""
         if self.drafter is None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import TYPE_CHECKING, NoReturn, Self
 
 from ..cache.defaults import default_settings
 from ..cache.prefix_cache import CacheSettings
@@ -16,7 +16,7 @@ from ..errors import EngineClosedError, ProcessError
 from ..images.decoded import Limits as ImageLimits
 from ..images.grounding import Grounding, grounding_in
 from ..types import Generation, ImagePart, Message, SamplingParams
-from .front import Front
+from .front import Front, TakenApart
 from .lanes import Finished, Lane, lanes_of
 from .loop import EngineLoop
 from .process import check_can_load
@@ -25,6 +25,12 @@ from .request import Request, RequestHandle
 from .scheduler import Limits
 from .state import Wants
 from .stats import Capabilities, EngineStats, capabilities_of
+
+if TYPE_CHECKING:
+    from ..models.loaded import LoadedModel
+    from ..models.tools import ToolParser
+    from ..types import Tools
+    from .runner import Runner
 
 _DEFAULT_MODEL: list[str | Path | None] = [None]
 _LOOPS: weakref.WeakSet[EngineLoop] = weakref.WeakSet()  # to be closed before the interpreter goes
@@ -50,17 +56,19 @@ class Engine(Front):
         self._loop = loop
         self._image_limits = replace(image_limits, pixel_budget=pixel_budget)
         self._pixel_budget, self._sampling = pixel_budget, SamplingParams()
-        self.name: str = loop.model.name
-        self.is_ocr: bool = loop.model.ocr is not None
-        self.sees: bool = loop.model.vision is not None
-        self.thinks: bool = loop.model.tokenizer.markers is not None  # its thoughts can be told from its answers
-        self.path: Path = loop.model.checkpoint.path
-        self.family: str = loop.model.checkpoint.model_type
+        model = loop.model
+        assert model is not None  # a loaded one is handed in
+        self.name: str = model.name
+        self.is_ocr: bool = model.ocr is not None
+        self.sees: bool = model.vision is not None
+        self.thinks: bool = model.tokenizer.markers is not None  # its thoughts can be told from its answers
+        self.path: Path = model.checkpoint.path
+        self.family: str = model.checkpoint.model_type
         self.grounding: Grounding = replace(grounding_in(self.path, self.family), budget=pixel_budget)
-        self.context: int = loop.model.context  # tokens; 0 is unknown
+        self.context: int = model.context  # tokens; 0 is unknown
         self.pixel_budget = pixel_budget
         self.drafter = ""  # the one that was named, whether or not it serves
-        self.warnings: tuple[str, ...] = loop.model.warnings
+        self.warnings: tuple[str, ...] = model.warnings
         _LOOPS.add(loop)
         weakref.finalize(self, loop.retire).atexit = False
 
@@ -99,12 +107,12 @@ class Engine(Front):
         read = [0.0]
         told = partial(read.__setitem__, 0)
 
-        def load() -> Any:
+        def load() -> LoadedModel:
             from ..models.loader import load_model
 
             return load_model(name, trust_code, told, drafter=drafter, prove_s=bounds.prove_s)
 
-        def run(model: Any, limits: Limits) -> Any:
+        def run(model: LoadedModel, limits: Limits) -> Runner:
             from .runner import Runner
 
             return Runner(model, limits, feature_bytes, settings)
@@ -125,12 +133,12 @@ class Engine(Front):
     def submit(
         self,
         prompt: str | Sequence[Message] | None = None,
-        images: Sequence[Any] = (),
+        images: object = (),
         sampling: SamplingParams | None = None,
         *,
         system: str | None = None,
-        tools: Any = None,
-        chat_template_kwargs: Mapping[str, Any] | None = None,
+        tools: Sequence[object] | None = None,
+        chat_template_kwargs: Mapping[str, object] | None = None,
         draft: bool = True,
         hint: str = "",
         begin: str = "",
@@ -170,7 +178,7 @@ class Engine(Front):
         loop.submit(request)
         return RequestHandle(request, self._loop.wake, lambda: loop.alive)
 
-    def _loaded(self) -> Any:
+    def _loaded(self) -> LoadedModel:
         model = self._loop.model
         if model is None:
             raise EngineClosedError("the engine was closed; load a new one.")
@@ -186,14 +194,14 @@ class Engine(Front):
 
     token_ends.__doc__ = Front.token_ends.__doc__
 
-    def parse_tools(self, result: Generation, tools: Any = None) -> Any:
+    def parse_tools(self, result: Generation, tools: Tools = None) -> TakenApart:
         """An answer's text and tool calls (`.text`, `.calls`, `.note`), in the model's own format."""
         model = self._loaded()
         said = result.token_ids[result.usage.reasoning_tokens :]
         return model.tool_parser.parse(said, model.end_tokens, result.text, tools)
 
     @property
-    def tool_parser(self) -> Any:
+    def tool_parser(self) -> ToolParser:
         """The parser of the model's own format of tool calls."""
         return self._loaded().tool_parser
 
@@ -206,7 +214,10 @@ class Engine(Front):
 
         :raises EngineClosedError: the engine was closed.
         """
-        return capabilities_of(self._loaded(), self._loop.runner)
+        model, runner = self._loaded(), self._loop.runner
+        if runner is None:  # closed meanwhile
+            raise EngineClosedError("the engine was closed; load a new one.")
+        return capabilities_of(model, runner)
 
     def forget_proofs(self) -> None:
         """Let the next load of this model show anew what it may do."""

@@ -112,7 +112,7 @@ def costs_the_cache(
 
     def decorate(method: Callable[Concatenate[G, Row, P], R]) -> Callable[Concatenate[G, Row, P], R]:
         @functools.wraps(method)
-        def guarded(self: G, row: Row, *args: P.args, **kwargs: P.kwargs) -> R:
+        def guarded(self: G, row: Row, /, *args: P.args, **kwargs: P.kwargs) -> R:
             try:
                 return method(self, row, *args, **kwargs)
             except BaseException as error:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..cache.defaults import default_folder
 from ..visible import size
-from .budget import Account, Ledger, MemoryStats, Need
+from .budget import Account, Ledger, MemoryStats, Need, Yielding
 from .pixels import Remembered
 from .registry import Registry
 from .row import Row
 from .shares import Shares
 from .watch import MemoryWatch
+
+if TYPE_CHECKING:
+    from .runner import Runner
 
 _PIXEL_SHARE = 8  # 1/8 of what the weights leave is kept for pictures that are being prepared
 _STAGING_SHARE = 16  # and 1/16 for what waits for the disk
@@ -25,16 +28,20 @@ class Keeper:
     """Engine thread only, but `stats`."""
 
     def __init__(
-        self, runner: Any, held: Registry, rows: Callable[[], Sequence[Row]], parked: Callable[[], Sequence[Row]],
+        self, runner: Runner, held: Registry, rows: Callable[[], Sequence[Row]], parked: Callable[[], Sequence[Row]],
         folder: Path | None, changed: Callable[[], None],
     ) -> None:  # fmt: skip
-        self._runner, self._held = runner, held
+        self._runner: Any = runner  # None once closed
+        self._held = held
         self._weights = int(runner.weights)
         cache = runner.reuse.cache
         writer = cache.writer if cache is not None else None
-        staging = (lambda: writer.queued_bytes) if writer is not None else (lambda: 0)
+        staging: Callable[[], int] = (lambda: writer.queued_bytes) if writer is not None else (lambda: 0)
         remembered = Remembered(runner.model.vision, held.pixels)
-        yielding = [(Account.REMEMBERED, remembered), (Account.FEATURES, runner.pictures.features)]
+        yielding: list[tuple[Account, Yielding]] = [
+            (Account.REMEMBERED, remembered),
+            (Account.FEATURES, runner.pictures.features),
+        ]
         readings = {
             Account.WEIGHTS: lambda: self._weights,
             Account.PARKED: lambda: sum(row.aside for row in parked()),

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import EngineClosedError
 from .guard import release
@@ -23,8 +23,11 @@ from .scheduler import Limits
 from .stats import EngineStats, snapshot
 
 if TYPE_CHECKING:
+    from ..models.loaded import LoadedModel
+    from .runner import Runner
     from .stepper import Stepper
 
+Held = TypeVar("Held")
 STUCK_S = 0.05  # between looks whether others gave memory back
 _log = logging.getLogger(__name__)
 
@@ -34,9 +37,9 @@ class EngineLoop:
 
     def __init__(
         self,
-        load: Callable[[], Any],
+        load: Callable[[], LoadedModel],
         limits: Limits,
-        make_runner: Callable[[Any, Limits], Any],
+        make_runner: Callable[[LoadedModel, Limits], Runner],
         folder: Path | None = None,
     ) -> None:
         """`load` gives the model and `make_runner` its runner; both are called on the engine thread. `folder` is where
@@ -45,21 +48,21 @@ class EngineLoop:
         self._load, self._limits, self._make_runner = load, limits, make_runner
         self._owner = Owner()
         self._held = Registry()
-        self._stepper: Any = None  # the Stepper, once the model is there
-        self._runner: Any = None
+        self._stepper: Stepper | None = None  # the Stepper, once the model is there
+        self._runner: Runner | None = None
         self._forget = self._tidy = self._retired = False
         self._loaded = threading.Event()
         self._error: BaseException | None = None
         self._state = "loading"
         self._workers = ThreadPoolExecutor(WORKERS, "omlx-prepare")
         self.recent = self._held.recent
-        self.model: Any = None
+        self.model: LoadedModel | None = None
         self._thread = threading.Thread(target=self._run, name="omlx-engine", daemon=True)
         self._thread.start()
 
     # -- other threads ----------------------------------------------------------------------
 
-    def wait_loaded(self, on_wait: Callable[[float], None] | None = None) -> Any:
+    def wait_loaded(self, on_wait: Callable[[float], None] | None = None) -> LoadedModel:
         """The loaded model, or its error. Short waits, for Ctrl-C; `on_wait` gets the seconds so far."""
         started = time.monotonic()
         while not self._loaded.wait(0.05):
@@ -67,7 +70,7 @@ class EngineLoop:
                 on_wait(time.monotonic() - started)
         if self._error is not None:
             raise self._error
-        return self.model
+        return _there(self.model)
 
     def submit(self, request: Request) -> None:
         """:raises EngineClosedError: the engine was closed, or is being closed by another thread.
@@ -88,7 +91,7 @@ class EngineLoop:
             made.add_done_callback(functools.partial(self._prepared, request))
 
     @property
-    def runner(self) -> Any:
+    def runner(self) -> Runner | None:
         """What computes; None before loading and after closing."""
         return self._runner
 
@@ -139,7 +142,7 @@ class EngineLoop:
         try:
             with self._held.guard.request(lambda error: self._held.fail(request, error)):
                 if not (request.flags.cancelled or self._held.closing):
-                    self._runner.prepare(request)
+                    _there(self._runner).prepare(request)
                     self._held.pixels.add(request.number, request.prompt.ready)
             request.prompt.at = time.monotonic()
         finally:
@@ -190,7 +193,7 @@ class EngineLoop:
     def _new_stepper(self) -> Stepper:
         from .stepper import Stepper  # loads mlx
 
-        return Stepper(self.model, self._runner, self._held, self._limits, self._folder, self._settle)
+        return Stepper(_there(self.model), _there(self._runner), self._held, self._limits, self._folder, self._settle)
 
     def _settle(self) -> None:
         """The watch has seen something: who gives way is looked at before the next step."""
@@ -200,10 +203,10 @@ class EngineLoop:
     def _wait_for_work(self) -> bool:
         held = self._held
         with held.changed:
-            stuck = self._stepper.stuck and not self._stepper.busy
+            stuck = _there(self._stepper).stuck and not _there(self._stepper).busy
             if stuck and not held.closing:
                 held.changed.wait(STUCK_S)
-            while not (held.closing or self._forget or self._tidy or held.ready or self._stepper.busy):
+            while not (held.closing or self._forget or self._tidy or held.ready or _there(self._stepper).busy):
                 if any(request.flags.cancelled for request in held.preparing.values()):
                     break
                 if self._retired and not held.open:
@@ -217,19 +220,19 @@ class EngineLoop:
     def _step(self) -> None:
         if self._forget:
             self._forget = False
-            self._runner.forget()
+            _there(self._runner).forget()
         if self._tidy:
             self._tidy = False
-            self._stepper.keeper.settle()
+            _there(self._stepper).keeper.settle()
         if self._unproved:
             self._prove()
-        self._stepper.step()
-        self._state = self._stepper.state
+        _there(self._stepper).step()
+        self._state = _there(self._stepper).state
 
     @property
     def _unproved(self) -> bool:
         """Whether nobody wants anything, and what the model may do isn't known yet."""
-        return self.model.unproved is not None and not self._held.open
+        return _there(self.model).unproved is not None and not self._held.open
 
     def _prove(self) -> None:
         """Find out what the model may do, as long as nobody wants anything."""
@@ -237,20 +240,22 @@ class EngineLoop:
 
         held, self._state = self._held, "proving"
         try:
-            made = go_on(self.model, wanted=lambda: bool(held.open or held.closing or self._forget or self._tidy))
+            made = go_on(
+                _there(self.model), wanted=lambda: bool(held.open or held.closing or self._forget or self._tidy)
+            )
         except Interrupted:
             return
         except Exception as error:
             _log.warning("the proof of what the model may do met a fault; it runs alone", exc_info=error)
-            self.model.unproved = None
+            _there(self.model).unproved = None
             return
         self._go_over(made)
 
-    def _go_over(self, model: Any) -> None:
+    def _go_over(self, model: LoadedModel) -> None:
         """Drive the same weights as another model from now on. There are no rows: only this thread makes some. What is
         being prepared for the old one can be taken by the new."""
-        old = self._runner
-        self._stepper.keeper.close()
+        old = _there(self._runner)
+        _there(self._stepper).keeper.close()
         self.model, self._runner = model, self._make_runner(model, self._limits)
         self._held.guard = self._runner.guard
         self._stepper = self._new_stepper()
@@ -261,12 +266,18 @@ class EngineLoop:
         self._state = "closed"
         left = self._held.close()
         self._workers.shutdown(wait=False, cancel_futures=True)
-        _try(self._stepper.flush)
+        _try(_there(self._stepper).flush)
         _try(lambda: self._held.end_all(left, self._error))
-        _try(self._stepper.keeper.close)
-        _try(self._runner.close)
+        _try(_there(self._stepper).keeper.close)
+        _try(_there(self._runner).close)
         self._runner = self._stepper = self.model = None
         gc.collect()
+
+
+def _there(held: Held | None) -> Held:
+    """What is there from the model's loading to the engine's end."""
+    assert held is not None
+    return held
 
 
 def _try(act: Callable[[], None]) -> None:

@@ -21,7 +21,7 @@ class Pictures:
 
     def __init__(self, model: LoadedModel, reuse: Reuse, guard: Guard, feature_bytes: int) -> None:
         self._model, self._reuse, self._guard = model, reuse, guard
-        self.features = FeatureCache(feature_bytes)
+        self.features: FeatureCache[mx.array] = FeatureCache(feature_bytes)
         self.encoded = 0
 
     @staticmethod

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..models.prepared import Prepared
 
 
 class Pixels:
@@ -17,7 +20,7 @@ class Pixels:
         self.nbytes = 0
         self.largest = 0  # of one request so far
 
-    def add(self, number: int, prompt: Any) -> None:
+    def add(self, number: int, prompt: Prepared) -> None:
         """Request `number` holds a Prepared's arrays."""
         held: dict[int, int] = prompt.held()
         with self._lock:
@@ -51,8 +54,8 @@ class Pixels:
 class Remembered:
     """A picture processor's memory, as far as no request has the same arrays: it gives way."""
 
-    def __init__(self, vision: Any, pixels: Pixels) -> None:
-        self._vision = vision if hasattr(vision, "remembered") else None
+    def __init__(self, vision: object, pixels: Pixels) -> None:
+        self._vision: Any = vision if hasattr(vision, "remembered") else None
         self._pixels = pixels
 
     @property

@@ -12,6 +12,7 @@ from ..types import ImagePart, Message, SamplingParams
 
 if TYPE_CHECKING:
     from ..images.limits import Limits
+    from ..models.families import OcrProfile
     from ..models.loaded import LoadedModel
     from ..models.prepared import Prepared
     from ..models.switches import TemplateUse
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 BASE = SamplingParams(temperature=0, max_tokens=1024)
 
 
-def as_messages(prompt: str | Sequence[Message] | None, images: Any, system: str | None) -> list[Message]:
+def as_messages(prompt: str | Sequence[Message] | None, images: object, system: str | None) -> list[Message]:
     """A prompt string with pictures (one, or a sequence of them) before it, or messages as they are.
 
     :raises RequestError: neither text nor pictures.
@@ -66,7 +67,7 @@ def lacks_instruction(messages: Sequence[Message]) -> bool:
 
 
 def with_ocr_defaults(
-    messages: list[Message], sampling: SamplingParams, defaults: SamplingParams, profile: Any
+    messages: list[Message], sampling: SamplingParams, defaults: SamplingParams, profile: OcrProfile | None
 ) -> tuple[list[Message], SamplingParams]:
     """Fill what the user left open: checkpoint defaults, then the OCR profile, then the base."""
     sampling = sampling.with_defaults(defaults)
@@ -81,7 +82,11 @@ def with_ocr_defaults(
 
 
 def template_use(
-    model: LoadedModel, sampling: SamplingParams, tools: Any, words: Mapping[str, Any], begin: str
+    model: LoadedModel,
+    sampling: SamplingParams,
+    tools: Sequence[object] | None,
+    words: Mapping[str, object],
+    begin: str,
 ) -> TemplateUse:
     """What the prompt is rendered with. An answer that `begin`s with given text has no thought before it.
 

@@ -4,18 +4,49 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 import anyio
 
-from ..types import Delta, Generation
+from ..types import Delta, Generation, Usage
+
+if TYPE_CHECKING:
+    from .request import Progress
 
 ASYNC_TICK_S = 0.02  # an async reader notices cancellation within this time
-Answer = TypeVar("Answer", bound=Generation)
+Answer = TypeVar("Answer", bound=Generation, covariant=True)
 
 
 class Readable(ABC, Generic[Answer]):
     """Iterate it (also with `async for`) for the pieces of the answer."""
+
+    @property
+    @abstractmethod
+    def number(self) -> int:
+        """What it is known by, among this engine's."""
+
+    @property
+    @abstractmethod
+    def done(self) -> bool:
+        """Whether it has ended."""
+
+    @property
+    @abstractmethod
+    def progress(self) -> Progress:
+        """How far it is."""
+
+    @property
+    @abstractmethod
+    def usage(self) -> Usage:
+        """The figures so far."""
+
+    @abstractmethod
+    def in_background(self) -> Self:
+        """Let requests that somebody waits for go first."""
+
+    @abstractmethod
+    def cancel(self) -> None:
+        """End it within one step; what was said so far is kept. From any thread."""
 
     @property
     @abstractmethod

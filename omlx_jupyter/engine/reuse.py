@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import mlx.core as mx
 
@@ -20,6 +20,13 @@ from .guard import Guard, costs_the_cache
 from .promotions import Promotions
 from .rates import Rates
 from .row import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ..models.loaded import LoadedModel
+
+    Busy = Callable[[], bool]  # whether rows decode
 
 _STATE_EVERY = 4 * BLOCK_TOKENS  # recurrent layers' state is kept at least this often in a prompt
 _TRIES = 3  # plans for one prompt, when what was planned has gone
@@ -39,10 +46,17 @@ class RowPrefix:
     asked: set[int] = field(default_factory=set)  # where another row wants recurrent layers' state to be kept
 
 
+class HoldsRows(Protocol):
+    """A decode batch, or rows that were put aside, as far as what they hold is stored."""
+
+    def length(self, row: Row) -> int: ...
+    def row_caches(self, row: Row) -> list[Any]: ...
+
+
 class Reuse:
     """Engine thread only; nothing for models whose caches it can't slice. Its faults cost the cache, no request."""
 
-    def __init__(self, model: Any, settings: CacheSettings, busy: Any, guard: Guard, chunk: int) -> None:
+    def __init__(self, model: LoadedModel, settings: CacheSettings, busy: Busy, guard: Guard, chunk: int) -> None:
         self._model, self._chunk = model, chunk
         self.guard = guard
         self._layout: Layout = kv_records.layout_of(model.new_cache())
@@ -188,7 +202,7 @@ class Reuse:
             if self._layout.stateful and (last or boundary or end % _STATE_EVERY < BLOCK_TOKENS):
                 self.cache.put_state(chain.parent, kv_records.take_state(row.cache or [], self._layout))
 
-    def _store(self, caches: list[Any], prefix: RowPrefix, end: int) -> None:
+    def _store(self, caches: Sequence[object], prefix: RowPrefix, end: int) -> None:
         """Cut [chain.done, end) into one block and put it into both tiers."""
         assert self.cache is not None
         start = prefix.chain.done
@@ -201,7 +215,7 @@ class Reuse:
             self.cache.put(block, kv_records.take_block(caches, self._layout, start, end, deltas))
 
     @costs_the_cache(None)
-    def decoded(self, row: Row, batch: Any) -> None:
+    def decoded(self, row: Row, batch: HoldsRows) -> None:
         """A block of a running answer, once it is full."""
         prefix = row.prefix
         if prefix is None:
@@ -212,7 +226,7 @@ class Reuse:
             self._answer(row, prefix, batch, prefix.chain.done + BLOCK_TOKENS, ended=False)
 
     @costs_the_cache(None)
-    def ended(self, row: Row, batch: Any) -> None:
+    def ended(self, row: Row, batch: HoldsRows) -> None:
         """The rest of an answer, when its row is about to leave the batch."""
         prefix = row.prefix
         if prefix is None:
@@ -223,7 +237,7 @@ class Reuse:
             self._promotions.collect()
         self._answer(row, prefix, batch, len(row.prompt.ids) + len(row.request.answer.token_ids), ended=True)
 
-    def _answer(self, row: Row, prefix: RowPrefix, batch: Any, end: int, ended: bool) -> None:
+    def _answer(self, row: Row, prefix: RowPrefix, batch: HoldsRows, end: int, ended: bool) -> None:
         assert self.cache is not None
         chain = prefix.chain
         chain.extend([*row.prompt.ids, *row.request.answer.token_ids][len(chain.symbols) :])
@@ -299,7 +313,7 @@ def _allocator(row: Row, layout: Layout) -> Any:
     prefix = row.prefix
     assert prefix is not None
 
-    def allocate(shapes: Any) -> Any:
+    def allocate(shapes: Mapping[str, tuple[Sequence[int], object]]) -> Any:
         prefix.room = Room(shapes, _capacity(row))
         return prefix.room
 

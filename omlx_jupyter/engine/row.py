@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..models.drafter import Heard
     from ..models.loaded import LoadedModel
     from ..models.sampling import RowSampler
+    from ..models.shapes import Cache
     from .drafts import Draft, RowDrafts
     from .reuse import RowPrefix
 
@@ -207,6 +208,6 @@ class Row:
             self.request.events.put(Delta(said, () if token is None else (token,), thought, self._reasons, told))
 
 
-def _bytes_of(part: Any) -> int:
+def _bytes_of(part: Cache) -> int:
     """Of a layer's cache, or of its keys and values where it was put aside."""
     return int(part.nbytes) if hasattr(part, "nbytes") else int(part.keys.nbytes + part.values.nbytes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 
@@ -35,6 +35,9 @@ from .state import PromptState
 from .switching import Switching
 from .turns import Chunks, chunks_for, gap_target
 
+if TYPE_CHECKING:
+    from ..models.loaded import LoadedModel
+
 _NO_CHUNKS = 2**40
 _LEAST_ROOM = 256 * 2**20  # beside the weights, whatever the machine has
 
@@ -50,8 +53,10 @@ class Advance(Enum):
 class Runner:
     """Drives one loaded model. Every method but `prepare` runs on the engine thread."""
 
-    def __init__(self, model: Any, limits: Limits, feature_bytes: int, cache: CacheSettings | None = None) -> None:
-        self.model = model
+    def __init__(
+        self, model: LoadedModel, limits: Limits, feature_bytes: int, cache: CacheSettings | None = None
+    ) -> None:
+        self.model: Any = model  # a LoadedModel, None once closed
         self.guard = Guard()
         alone = not model.family.batchable
         device.hold()
@@ -251,7 +256,7 @@ class Runner:
         self.reuse.prefilled(row, start, end, last=end == row.request.prompt.tokens - 1)
 
     def decode(self) -> list[Sampled]:
-        sampled = self.batch.step()
+        sampled: list[Sampled] = self.batch.step()
         device.tidy(self.batch.steps)
         self.drafting.poll()
         for row in dict.fromkeys(item.row for item in sampled):

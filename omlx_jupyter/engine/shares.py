@@ -108,7 +108,7 @@ def _read(file: int) -> dict[str, Any]:
         return {}
 
 
-def _sound(entry: Any) -> bool:
+def _sound(entry: object) -> bool:
     names = ("pid", "born", "fixed", "yielding", "wants")
     return isinstance(entry, dict) and all(isinstance(entry.get(n), int | float) and entry[n] >= 0 for n in names)
 
@@ -122,6 +122,6 @@ def _write(file: int, entries: dict[str, Any]) -> None:
 def _alive(entry: dict[str, Any]) -> bool:
     """Whether the very process is there: a number may have been given to another."""
     try:
-        return abs(psutil.Process(int(entry["pid"])).create_time() - entry["born"]) < 1
+        return bool(abs(psutil.Process(int(entry["pid"])).create_time() - entry["born"]) < 1)
     except (psutil.Error, OverflowError, ValueError):
         return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 import numpy as np
@@ -13,11 +13,14 @@ from ..models.sampling import choose, finite_only
 from .batch import Sampled, sampled_of
 from .row import Row, Slot
 
+if TYPE_CHECKING:
+    from ..models.loaded import LoadedModel
+
 
 class SoloBatch:
     """Stands where DecodeBatch does. Step n + 1 is launched before step n's token is read."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: LoadedModel) -> None:
         self._model = model
         self._row: Row | None = None
         self._caches: list[Any] = []
@@ -67,7 +70,7 @@ class SoloBatch:
         self.steps += 1
         return [sampled_of(row, int(np.array(tokens)[0]), row.slot.chosen)] if first else ready
 
-    def _accept(self, row: Row, token: Any) -> None:
+    def _accept(self, row: Row, token: mx.array) -> None:
         """A guide that waits needs the last token on the host before it masks the next."""
         if row.waits_for_guide:
             row.follow_to(int(np.array(token)[0]))

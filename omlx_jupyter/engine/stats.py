@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..cache.prefix_cache import CacheStats
 from ..models.identity import identity_of
 from ..types import SamplingParams
 from .budget import MemoryStats
 from .guard import FaultCounts, Guard
+
+if TYPE_CHECKING:
+    from ..models.loaded import LoadedModel
+    from .runner import Runner
+    from .stepper import Stepper
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ class Capabilities:
     sampling: SamplingParams = field(default_factory=SamplingParams)  # what the checkpoint says of its requests
 
 
-def capabilities_of(model: Any, runner: Any) -> Capabilities:
+def capabilities_of(model: LoadedModel, runner: Runner) -> Capabilities:
     """Of a loaded model and its runner."""
     alone = bool(model.alone_because) or not model.family.batchable
     rows, batched = runner.rows, not alone
@@ -78,7 +83,7 @@ def capabilities_of(model: Any, runner: Any) -> Capabilities:
         why["drafts"] = "a refused draft couldn't be forgotten"
     drafter = runner.drafting.drafter
     if model.drafter_why or (drafter is not None and drafter.why):
-        why["drafter"] = model.drafter_why or drafter.why
+        why["drafter"] = model.drafter_why or (drafter.why if drafter is not None else "")
     return Capabilities(
         batched,
         cached,
@@ -93,7 +98,13 @@ def capabilities_of(model: Any, runner: Any) -> Capabilities:
 
 
 def snapshot(
-    state: str, model: Any, runner: Any, waiting_for: str, counts: dict[str, int], guard: Guard, stepper: Any = None
+    state: str,
+    model: LoadedModel | None,
+    runner: Runner | None,
+    waiting_for: str,
+    counts: dict[str, int],
+    guard: Guard,
+    stepper: Stepper | None = None,
 ) -> EngineStats:
     """The figures as they stand; `model` and `runner` are None before loading and after closing."""
     batch = runner.batch if runner else None

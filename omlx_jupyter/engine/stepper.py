@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..errors import EngineFaultError, RequestError
 from ..types import FinishReason
@@ -18,6 +19,9 @@ from .row import Row
 from .runner import Advance, Runner
 from .scheduler import Limits, Running, Waiting, admit, why_waiting
 
+if TYPE_CHECKING:
+    from ..models.loaded import LoadedModel
+
 
 class Stepper:
     """Engine thread only. A request has its row here from its admission to its end: it prefills, decodes, or was put
@@ -25,7 +29,7 @@ class Stepper:
 
     def __init__(
         self,
-        model: Any,
+        model: LoadedModel,
         runner: Runner,
         held: Registry,
         limits: Limits,
@@ -97,7 +101,7 @@ class Stepper:
             self.keeper.promise(needs)
         for row in [row for row in self._parked if row.request.number in chosen]:
             self._parked.remove(row)
-            self._guarded(row.request, lambda row=row: self._runner.batch.join(row))
+            self._guarded(row.request, partial(self._runner.batch.join, row))
         for request in [r for r in ready if r.number in chosen]:
             self._begin(request)
         left = sorted((r for r in ready if r.number not in chosen), key=lambda r: (r.flags.background, r.number))
@@ -177,7 +181,7 @@ class Stepper:
             self._held.fail(first, RequestError(f"{self.waiting_for}; unload their models, or set memory_mib."))
             self.keeper.waited()
 
-    def _guarded(self, request: Request, do: Any) -> None:
+    def _guarded(self, request: Request, do: Callable[[], object]) -> None:
         errors: list[BaseException] = []
         with self._held.guard.request(errors.append):
             do()

@@ -6,7 +6,7 @@ import io
 import math
 import time
 import warnings
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -90,7 +90,7 @@ def from_pil(image: Image.Image, source: str, limits: Limits, frames: Frames = "
         return _frames(image, source, limits, frames, owned=False)
 
 
-def from_array(array: Any, source: str, limits: Limits) -> DecodedImage:
+def from_array(array: object, source: str, limits: Limits) -> DecodedImage:
     """(H, W), (H, W, 1), (H, W, 3) or (H, W, 4); integers in 0..255 or floats in 0..1.
 
     :raises ImageError: another shape or range, too large, or no array after all.

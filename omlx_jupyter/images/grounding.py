@@ -207,7 +207,7 @@ def _of_json(text: str) -> Iterator[tuple[str, Sequence[float]]]:
         yield from _boxes_in(value, "", _DEEPEST)
 
 
-def _boxes_in(value: Any, name: str, deeper: int) -> Iterator[tuple[str, Sequence[float]]]:
+def _boxes_in(value: object, name: str, deeper: int) -> Iterator[tuple[str, Sequence[float]]]:
     """A JSON value's boxes. One is called by the path of the object that has it, keys and numbers with dots between;
     one on the outside by its own words."""
     if not deeper:
@@ -224,5 +224,5 @@ def _boxes_in(value: Any, name: str, deeper: int) -> Iterator[tuple[str, Sequenc
             yield from _boxes_in(inner, f"{name}.{key}" if name else key, deeper - 1)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)

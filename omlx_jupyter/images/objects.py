@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
@@ -13,27 +13,32 @@ from .boundary import one_sentence
 from .files import mib
 from .limits import Limits, raising
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def is_array(value: Any) -> bool:
+
+def is_array(value: object) -> bool:
     """numpy arrays and whatever converts to one (torch, mlx, jax), but no scalars or strings."""
     return isinstance(value, np.ndarray) or (
         hasattr(value, "__array__") and hasattr(value, "shape") and not hasattr(value, "_repr_png_")
     )
 
 
-def figure_of(value: Any) -> Any | None:
+def figure_of(value: object) -> Figure | None:
     """The matplotlib figure behind a Figure, an Axes, an array of Axes or a grid of plots."""
     if isinstance(value, np.ndarray) and value.dtype == object and value.size:
         value = value.flat[0]
-    if _from_library(value, "matplotlib") and hasattr(value, "savefig"):
+    if _is_figure(value):
         return value
     figure = getattr(value, "figure", None)
-    if figure is not None and hasattr(figure, "savefig") and _from_library(figure, "matplotlib"):
-        return figure
-    return None
+    return figure if _is_figure(figure) else None
 
 
-def figure_png(figure: Any, source: str, limits: Limits) -> bytes:
+def _is_figure(value: object) -> TypeGuard[Figure]:
+    return _from_library(value, "matplotlib") and hasattr(value, "savefig")
+
+
+def figure_png(figure: Figure, source: str, limits: Limits) -> bytes:
     """A figure as savefig draws it.
 
     :raises ImageError: it fails to draw itself, or would have more pixels than allowed.
@@ -56,7 +61,7 @@ def _check_inches(width: float, height: float, dpi: float, source: str, limits: 
         )
 
 
-def display_image_source(value: Any) -> Any | None:
+def display_image_source(value: object) -> Any | None:
     """What an `IPython.display.Image` holds: its bytes, file name or URL."""
     if not _from_library(value, "IPython") or not hasattr(value, "filename"):
         return None
@@ -67,7 +72,7 @@ def display_image_source(value: Any) -> Any | None:
     return None
 
 
-def own_png(value: Any, source: str, limits: Limits) -> bytes | None:
+def own_png(value: object, source: str, limits: Limits) -> bytes | None:
     """The picture that an object draws of itself through IPython's display protocol."""
     with one_sentence(source, "failed to draw itself", "see that its _repr_png_ or _repr_jpeg_ gives bytes"):
         for name in ("_repr_png_", "_repr_jpeg_"):
@@ -96,5 +101,5 @@ def decode_base64(text: str, source: str, limits: Limits) -> bytes:
     return base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
 
 
-def _from_library(value: Any, library: str) -> bool:
+def _from_library(value: object, library: str) -> bool:
     return any(c.__module__.split(".")[0] == library for c in type(value).__mro__)

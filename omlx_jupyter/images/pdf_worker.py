@@ -11,7 +11,10 @@ import json
 import math
 import sys
 from ctypes import c_uint
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+if TYPE_CHECKING:
+    import pypdfium2
 
 POINTS_PER_INCH = 72
 MOST_TEXT = 20_000  # characters of a page's text layer
@@ -58,7 +61,7 @@ def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         return found, pixels
 
 
-def _text(page: Any) -> str:
+def _text(page: pypdfium2.PdfPage) -> str:
     """What the page's own text says, in the order of the file; nothing where it can't be had."""
     try:
         layer = page.get_textpage()
@@ -68,7 +71,7 @@ def _text(page: Any) -> str:
     return "".join(c for c in text.replace("\r\n", "\n") if c == "\n" or c.isprintable())
 
 
-def _rows(bitmap: Any) -> bytes:
+def _rows(bitmap: pypdfium2.PdfBitmap) -> bytes:
     """The bitmap's RGB bytes without the padding of its rows."""
     wide = bitmap.width * 3
     view = memoryview(bitmap.buffer).cast("B")
@@ -77,7 +80,7 @@ def _rows(bitmap: Any) -> bytes:
     return b"".join(view[y * bitmap.stride : y * bitmap.stride + wide] for y in range(bitmap.height))
 
 
-def _scale(page: Any, scale: float, most: int) -> float:
+def _scale(page: pypdfium2.PdfPage, scale: float, most: int) -> float:
     """Pixels a point: `scale`, or less where the page would have more than `most` pixels."""
     width, height = page.get_size()
     if not (0 < width < 1e9 and 0 < height < 1e9):
@@ -88,7 +91,7 @@ def _scale(page: Any, scale: float, most: int) -> float:
     return scale
 
 
-def _picture_over(page: Any, most: int) -> list[int] | None:
+def _picture_over(page: pypdfium2.PdfPage, most: int) -> list[int] | None:
     """Width and height of an embedded picture with more pixels than allowed, read before it is decoded."""
     import pypdfium2.raw as pdfium
 

@@ -9,7 +9,7 @@ import os
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, TypeGuard
 from urllib.parse import unquote, unquote_to_bytes, urlparse
 
 from PIL import Image
@@ -44,7 +44,7 @@ _EXTENSIONS = (
 
 
 def open_images(
-    source: Any, limits: Limits | None = None, frames: Frames = "first", label: str = ""
+    source: object, limits: Limits | None = None, frames: Frames = "first", label: str = ""
 ) -> list[DecodedImage]:
     """Decode one source, which may hold several pictures (a glob, a list, all frames of a file).
 
@@ -58,7 +58,7 @@ def open_images(
         return _open_images(source, limits or Limits(), frames, label)
 
 
-def _open_images(source: Any, limits: Limits, frames: Frames, label: str) -> list[DecodedImage]:
+def _open_images(source: object, limits: Limits, frames: Frames, label: str) -> list[DecodedImage]:
     if isinstance(source, DecodedImage):
         return [source]
     if isinstance(source, KeptImage):
@@ -74,7 +74,7 @@ def _open_images(source: Any, limits: Limits, frames: Frames, label: str) -> lis
     return _from_object(source, limits, frames, label)
 
 
-def is_image_source(value: Any) -> bool:
+def is_image_source(value: object) -> bool:
     """Whether a value (not a string) is one that `open_images` takes as a picture. Never raises."""
     try:
         return _is_image_source(value)
@@ -82,7 +82,7 @@ def is_image_source(value: Any) -> bool:
         return False
 
 
-def _is_image_source(value: Any) -> bool:
+def _is_image_source(value: object) -> bool:
     if isinstance(value, DecodedImage | KeptImage | Image.Image | PdfPage | bytes | bytearray):
         return True
     if isinstance(value, os.PathLike):
@@ -97,7 +97,7 @@ def _is_image_source(value: Any) -> bool:
     return any(callable(getattr(value, name, None)) for name in ("_repr_png_", "_repr_jpeg_"))
 
 
-def expand(source: Any, limits: Limits | None = None) -> list[Any]:
+def expand(source: object, limits: Limits | None = None) -> list[Any]:
     """One entry per picture, not opened yet: a glob's files, a PDF's pages, a list's items; else the source."""
     if isinstance(source, list | tuple):
         return [item for entry in source for item in expand(entry, limits)]
@@ -127,7 +127,7 @@ def from_bytes(data: bytes, source: str, limits: Limits, frames: Frames = "first
     return pages_of_bytes(data, source, limits) if is_pdf(data) else from_picture(data, source, limits, frames)
 
 
-def _from_object(source: Any, limits: Limits, frames: Frames, label: str) -> list[DecodedImage]:
+def _from_object(source: object, limits: Limits, frames: Frames, label: str) -> list[DecodedImage]:
     name = label or f"the {type(source).__name__}"
     if isinstance(source, bytes | bytearray | memoryview):
         size = source.nbytes if isinstance(source, memoryview) else len(source)
@@ -146,7 +146,7 @@ def _from_object(source: Any, limits: Limits, frames: Frames, label: str) -> lis
     held = objects.display_image_source(source)
     if held is not None:
         return open_images(held, limits, frames, label)
-    if hasattr(source, "read") and callable(source.read):
+    if _is_open_file(source):
         return _from_file_object(source, limits, frames, label)
     if objects.is_array(source):
         return [from_array(source, label or "the array", limits)]
@@ -158,7 +158,11 @@ def _from_object(source: Any, limits: Limits, frames: Frames, label: str) -> lis
     )
 
 
-def _from_file_object(source: Any, limits: Limits, frames: Frames, label: str) -> list[DecodedImage]:
+def _is_open_file(source: object) -> TypeGuard[IO[bytes] | IO[str]]:
+    return hasattr(source, "read") and callable(source.read)
+
+
+def _from_file_object(source: IO[bytes] | IO[str], limits: Limits, frames: Frames, label: str) -> list[DecodedImage]:
     name = label or str(getattr(source, "name", "the open file"))
     seekable = hasattr(source, "seekable") and source.seekable()
     start = source.tell() if seekable else 0

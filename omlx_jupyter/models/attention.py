@@ -9,9 +9,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from types import ModuleType
-from typing import Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 import mlx.core as mx
+
+if TYPE_CHECKING:
+    from .shapes import HasModules
 
 
 class HandleError(TypeError):
@@ -38,7 +41,7 @@ class KeysHandle:
         raise HandleError(f"its attention reads `{name}` of the keys itself")
 
 
-def hook(model: Any) -> None:
+def hook(model: HasModules) -> None:
     """Let the attention of `model` see handles: replaces each global of its modules that is a library's function.
 
     For everything but handles the replaced function does what it did, so that it may stay.
@@ -62,7 +65,7 @@ def _originals() -> Iterator[tuple[int, Callable[..., mx.array]]]:
             yield id(original), _hooked.setdefault(id(original), _standing_in(original))
 
 
-def _modules_of(model: Any) -> Iterator[ModuleType]:
+def _modules_of(model: HasModules) -> Iterator[ModuleType]:
     classes = {kind for part in model.modules() for kind in type(part).__mro__}
     for name in {kind.__module__ for kind in classes}:
         if name.startswith(("mlx_vlm.models.base", "mlx_lm.models.base")):
@@ -74,11 +77,11 @@ def _modules_of(model: Any) -> Iterator[ModuleType]:
 def _standing_in(original: Callable[..., mx.array]) -> Callable[..., mx.array]:
     def scaled_dot_product_attention(
         queries: mx.array,
-        keys: Any,
-        values: Any,
-        cache: Any,
+        keys: mx.array | KeysHandle,
+        values: mx.array | KeysHandle,
+        cache: object,
         scale: float,
-        mask: Any,
+        mask: mx.array | str | None,
         sinks: mx.array | None = None,
     ) -> mx.array:
         if type(keys) is not KeysHandle:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import mlx.core as mx
 import numpy as np
 
 from .places import NotFound
+
+if TYPE_CHECKING:
+    from .shapes import LanguageModel
 
 _TYPES = "mm_token_type_ids"
 _SEEN = (1, 2)  # a picture, a film
@@ -26,7 +29,7 @@ class TextModel(Protocol):
     def _block_sequence_ids_for_mask(self, mm_token_type_ids: mx.array) -> mx.array: ...
 
 
-def may_be(language_model: Any) -> bool:
+def may_be(language_model: LanguageModel) -> bool:
     """Whether a language model is of this kind."""
     text = getattr(language_model, "model", None)
     config = getattr(text, "config", None)
@@ -44,7 +47,7 @@ def marked(rows: mx.array, arrays: Mapping[str, Any], span: slice) -> mx.array:
     return mx.concatenate([rows, mx.array(seen[:, None].astype(np.float32)).astype(rows.dtype)], axis=-1)
 
 
-def apart(language_model: Any, embeds: mx.array) -> tuple[mx.array, dict[str, Any]]:
+def apart(language_model: LanguageModel, embeds: mx.array) -> tuple[mx.array, dict[str, Any]]:
     """A chunk (1, tokens, wide + 1): its embeddings, and what to call the language model with."""
     seen = embeds[..., -1] > 0.5
     if not bool(mx.any(seen)):

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 import mlx.core as mx
+
+if TYPE_CHECKING:
+    from .shapes import LanguageModel, Layer
 
 _MASK = "create_chunked_attention_mask"
 
 
-def plain(caches: list[Any], language_model: Any) -> list[Any]:
+def plain(caches: list[Layer], language_model: LanguageModel) -> list[Layer]:
     """A prompt's caches, those that forget replaced by plain ones."""
     if not any(type(cache).__name__ == "ChunkedKVCache" for cache in caches):
         return caches

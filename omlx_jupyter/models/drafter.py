@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 import numpy as np
-from mlx.utils import tree_flatten
 
 from ..errors import ModelError
 from .detect import Checkpoint, inspect_checkpoint
@@ -21,9 +20,11 @@ from .memory import RowCost
 from .row_proof import plain_positions, vocabulary
 from .taps import Taps
 from .trust import gate
+from .weights import weights_of
 
 if TYPE_CHECKING:
     from .loaded import LoadedModel
+    from .shapes import DrafterConfig, DraftModel
 
 MOST_WAITING = 256  # tokens whose hidden states a row keeps unread; of more the older are forgotten
 
@@ -48,13 +49,13 @@ class Heard:
 class Drafter:
     """Engine thread only."""
 
-    def __init__(self, name: str, model: Any, target: LoadedModel) -> None:
+    def __init__(self, name: str, model: DraftModel, target: LoadedModel) -> None:
         """`model` is mlx-vlm's; it borrows the target's embedding and final projection.
 
         :raises ModelError: it was made for another model, or its weights are damaged.
         """
         self.name = name
-        self.nbytes = sum(int(value.nbytes) for _, value in tree_flatten(model.parameters()))  # before it borrows
+        self.nbytes = sum(value.nbytes for value in weights_of(model))  # before it borrows
         config = model.config
         _refuse_other_target(name, config, target)
         self._model = model.bind(target.language_model)
@@ -170,7 +171,7 @@ def _load(name: str, checkpoint: Checkpoint, trust_code: bool) -> Any:
     return model
 
 
-def _refuse_other_target(name: str, config: Any, target: LoadedModel) -> None:
+def _refuse_other_target(name: str, config: DrafterConfig, target: LoadedModel) -> None:
     text = target.checkpoint.config.get("text_config") or target.checkpoint.config
     layers = len(target.language_model.layers)
     for what, mine, theirs in (

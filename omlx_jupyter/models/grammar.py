@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -13,10 +13,20 @@ from ..errors import RequestError
 from .tokenizer import ChatTokenizer
 
 
+class Matcher(Protocol):
+    """llguidance's."""
+
+    def deep_copy(self) -> Matcher: ...
+    def is_stopped(self) -> bool: ...
+    def compute_ff_tokens(self) -> Sequence[int]: ...
+    def try_consume_tokens(self, tokens: Sequence[int]) -> int: ...
+    def get_error(self) -> str: ...
+
+
 class RowGrammar:
     """One row's matcher. `accept` must get every sampled token before the next `allowed`."""
 
-    def __init__(self, matcher: Any, vocabulary: int, end_tokens: list[int]) -> None:
+    def __init__(self, matcher: Matcher, vocabulary: int, end_tokens: list[int]) -> None:
         self._end_tokens = end_tokens
         self._matcher = matcher
         self._vocabulary = vocabulary

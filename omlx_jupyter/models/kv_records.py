@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 import numpy as np
 
 from .kv_state import parts_of, unknown_kind
+
+if TYPE_CHECKING:
+    from .shapes import Layer
 
 _KINDS = {"KVCache": "kv", "RotatingKVCache": "window", "ArraysCache": "state"}
 
@@ -49,7 +52,7 @@ class Layout:
         return "state" in self.kinds
 
 
-def layout_of(caches: Sequence[Any]) -> Layout:
+def layout_of(caches: Sequence[object]) -> Layout:
     caches, unknown = parts_of(caches), bool(unknown_kind(caches))
     kinds = tuple(_KINDS.get(type(cache).__name__, "") for cache in caches)
     windows = {int(c.max_size) for c, kind in zip(caches, kinds, strict=True) if kind == "window"}
@@ -63,12 +66,12 @@ def _stored(array: mx.array) -> mx.array:
     return array.view(mx.uint16) if array.dtype == mx.bfloat16 else array
 
 
-def _restored(array: Any) -> mx.array:
+def _restored(array: mx.array | np.ndarray) -> mx.array:
     made = to_mx(array)
     return made.view(mx.bfloat16) if made.dtype == mx.uint16 else made
 
 
-def take_block(caches: Sequence[Any], layout: Layout, start: int, end: int, deltas: Payload) -> Payload:
+def take_block(caches: Sequence[object], layout: Layout, start: int, end: int, deltas: Payload) -> Payload:
     """A block's arrays (heads, end - start, width), evaluated copies. `deltas` are the sliding layers'."""
     payload: Payload = {}
     if not layout.has_tokens:
@@ -82,7 +85,7 @@ def take_block(caches: Sequence[Any], layout: Layout, start: int, end: int, delt
     return payload
 
 
-def window_delta(caches: Sequence[Any], layout: Layout, count: int) -> Payload:
+def window_delta(caches: Sequence[object], layout: Layout, count: int) -> Payload:
     """The sliding layers' last `count` tokens, or as many as they hold, (heads, tokens, width)."""
     delta: Payload = {}
     for layer, (cache, kind) in enumerate(zip(parts_of(caches), layout.kinds, strict=True)):
@@ -110,7 +113,7 @@ def join_deltas(deltas: Sequence[Payload], length: int) -> tuple[Payload, int]:
     return joined, missing
 
 
-def take_state(caches: Sequence[Any], layout: Layout) -> Payload:
+def take_state(caches: Sequence[object], layout: Layout) -> Payload:
     """The recurrent layers' arrays, evaluated copies."""
     payload: Payload = {}
     for layer, (cache, kind) in enumerate(zip(parts_of(caches), layout.kinds, strict=True)):
@@ -123,7 +126,7 @@ def take_state(caches: Sequence[Any], layout: Layout) -> Payload:
 
 
 def rebuild(
-    caches: list[Any],
+    caches: Sequence[Layer],
     layout: Layout,
     parts: Sequence[tuple[Mapping[str, Any], int]],
     length: int,
@@ -166,7 +169,7 @@ def rebuild(
     mx.eval([c.state for c in caches])
 
 
-def _gathered(pieces: Sequence[Any], capacity: int) -> mx.array:
+def _gathered(pieces: Sequence[mx.array | np.ndarray], capacity: int) -> mx.array:
     """Pieces (heads, tokens, width) from numpy and MLX side by side in one new array, zeros behind: one copy.
 
     MLX lets numpy write into an evaluated array's memory.
@@ -189,7 +192,7 @@ class Room(Mapping[str, np.ndarray]):
     writes: MLX spares an array that other MLX arrays share, but it doesn't see numpy's views, and writes under them.
     """
 
-    def __init__(self, shapes: Mapping[str, tuple[Sequence[int], Any]], capacity: int) -> None:
+    def __init__(self, shapes: Mapping[str, tuple[Sequence[int], object]], capacity: int) -> None:
         self._shapes, self._capacity = shapes, capacity
         self._views: dict[str, Future[np.ndarray]] = {name: Future() for name in shapes}
         self.arrays: Payload = {}
@@ -219,7 +222,7 @@ class Room(Mapping[str, np.ndarray]):
         return len(self._views)
 
 
-def to_mx(array: Any) -> mx.array:
+def to_mx(array: mx.array | np.ndarray) -> mx.array:
     """numpy to MLX, one copy, evaluated; what is MLX stays."""
     return array if isinstance(array, mx.array) else mx.array(array)
 

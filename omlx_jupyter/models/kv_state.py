@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 
 from . import chunked
 
+if TYPE_CHECKING:
+    from .shapes import Cache, LanguageModel, Layer
 
-def new_row_cache(language_model: Any) -> list[Any]:
+
+def new_row_cache(language_model: LanguageModel) -> list[Layer]:
     """Per-layer caches for one request's prefill.
 
     mlx-vlm's own `make_prompt_cache`: mlx-lm's ArraysCache lacks a method that qwen3_5 calls.
@@ -20,7 +23,7 @@ def new_row_cache(language_model: Any) -> list[Any]:
     return chunked.plain(list(make_prompt_cache(language_model)), language_model)
 
 
-def cache_bytes(caches: list[Any]) -> int:
+def cache_bytes(caches: Sequence[object]) -> int:
     return sum(int(getattr(c, "nbytes", 0)) for c in caches)
 
 
@@ -110,18 +113,18 @@ class SingleRow:
         return cache_bytes(self.caches)
 
 
-def _as_cache(part: Any) -> Any:
+def _as_cache(part: Cache) -> Cache:
     """A layer's cache; of a row that was put aside there may be keys and values alone."""
     if hasattr(part, "update_and_fetch") or not hasattr(part, "keys"):
         return part
     from mlx_vlm.models.cache import KVCache
 
-    made = KVCache()
+    made: Cache = KVCache()
     made.keys, made.values, made.offset = part.keys, part.values, part.offset
     return made
 
 
-def row_length(cache: Any) -> int:
+def row_length(cache: object) -> int:
     """Tokens that a single row's layer has seen; 0 for layers that don't count."""
     offset = getattr(cache, "offset", 0)
     return int(offset) if isinstance(offset, int) else 0
@@ -130,7 +133,7 @@ def row_length(cache: Any) -> int:
 _KNOWN = frozenset(("KVCache", "RotatingKVCache", "ArraysCache", "CacheList"))
 
 
-def unknown_kind(caches: list[Any]) -> str:
+def unknown_kind(caches: Sequence[object]) -> str:
     """The class of the first layer's cache that nothing is known of; empty where all are known. What is derived from a
     known class departs from it."""
     for part in parts_of(caches):
@@ -140,11 +143,11 @@ def unknown_kind(caches: list[Any]) -> str:
     return ""
 
 
-def parts_of(caches: Iterable[Any]) -> list[Any]:
+def parts_of(caches: Iterable[object]) -> list[Any]:
     """Every layer's cache, those of a layer that keeps several one by one."""
     return [part for cache in caches for part in (parts_of(cache.caches) if hasattr(cache, "caches") else [cache])]
 
 
-def is_plain(caches: list[Any]) -> bool:
+def is_plain(caches: Sequence[object]) -> bool:
     """Whether every layer keeps plain KV."""
     return all(type(part).__name__ == "KVCache" for part in caches)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import mlx.core as mx
 import numpy as np
-from mlx.utils import tree_flatten
 
 from ..errors import ModelError, RequestError
 from ..types import ImagePart, Message, SamplingParams
@@ -25,17 +24,19 @@ from .switches import PLAIN, TemplateUse
 from .tokenizer import ChatTokenizer, require_template_pictures
 from .tools import ToolParser
 from .vision import VisionProcessor
+from .weights import weights_of
 from .whole import WholeProcessor
 
 if TYPE_CHECKING:
     from .drafter import Drafter
+    from .shapes import LanguageModel, Layer, Picture, VisionModel
 
 
 class PreparesWhole(Protocol):
     """A processor that takes messages and pictures at once."""
 
     def prepare(
-        self, messages: Sequence[Message], images: Sequence[Any], use: TemplateUse, notes: tuple[str, ...]
+        self, messages: Sequence[Message], images: Sequence[Picture], use: TemplateUse, notes: tuple[str, ...]
     ) -> Prepared: ...
 
 
@@ -48,8 +49,8 @@ class LoadedModel:
 
     name: str
     checkpoint: Checkpoint
-    model: Any
-    language_model: Any
+    model: VisionModel
+    language_model: LanguageModel
     tokenizer: ChatTokenizer
     vision: VisionProcessor | WholeProcessor | PreparesWhole | None
     family: Family
@@ -67,19 +68,18 @@ class LoadedModel:
     @property
     def dtype(self) -> str:
         """The dtype that KV is kept in: the weights'."""
-        weights = [value for _, value in tree_flatten(self.language_model.parameters())]
+        weights = weights_of(self.language_model)
         floating = [str(w.dtype).removeprefix("mlx.core.") for w in weights if mx.issubdtype(w.dtype, mx.floating)]
         return max(set(floating), key=floating.count) if floating else "float32"
 
     @property
     def nbytes(self) -> int:
-        return sum(int(value.nbytes) for _, value in tree_flatten(self.model.parameters()))
+        return sum(value.nbytes for value in weights_of(self.model))
 
     @cached_property
     def parameters(self) -> int:
         """About how many weights the language model has; packed ones (quantised) count as eight."""
-        weights = [value for _, value in tree_flatten(self.language_model.parameters())]
-        return sum(int(w.size) * (8 if w.dtype == mx.uint32 else 1) for w in weights)
+        return sum(w.size * (8 if w.dtype == mx.uint32 else 1) for w in weights_of(self.language_model))
 
     @cached_property
     def rows(self) -> RowProof | None:
@@ -116,7 +116,11 @@ class LoadedModel:
     # -- any thread -------------------------------------------------------------------------
 
     def prepare(
-        self, messages: Sequence[Message], images: Sequence[Any], use: TemplateUse = PLAIN, notes: tuple[str, ...] = ()
+        self,
+        messages: Sequence[Message],
+        images: Sequence[Picture],
+        use: TemplateUse = PLAIN,
+        notes: tuple[str, ...] = (),
     ) -> Prepared:
         """Render and tokenize; `images` are the decoded pictures of the messages' ImageParts, in order.
 
@@ -194,11 +198,11 @@ class LoadedModel:
             ids, pixels, cached_image_features=mx.concatenate(features), **extra
         ).inputs_embeds
 
-    def new_cache(self) -> list[Any]:
+    def new_cache(self) -> list[Layer]:
         return kv_state.new_row_cache(self.language_model)
 
     def forward(
-        self, ids: mx.array, caches: list[Any], embeds: mx.array | None = None, positions: mx.array | None = None
+        self, ids: mx.array, caches: list[Layer], embeds: mx.array | None = None, positions: mx.array | None = None
     ) -> mx.array:
         """Logits (B, L, V) of ids (B, L); `positions` is (3, B, L) where the family has M-RoPE."""
         extra: dict[str, Any] = {}
@@ -207,4 +211,5 @@ class LoadedModel:
         if positions is not None:
             extra["position_ids"] = positions
         output = self.language_model(ids, cache=caches, **extra)
-        return getattr(output, "logits", output)  # mlx-lm's models return the logits themselves
+        logits: mx.array = getattr(output, "logits", output)  # mlx-lm's models return the logits themselves
+        return logits

@@ -7,7 +7,7 @@ import logging
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError, OmlxError, RequestError
 from ..types import SamplingParams
@@ -18,6 +18,12 @@ from .hub import resolve_model
 from .tokenizer import ChatTokenizer
 from .trust import Gate, gate
 from .vision import VisionProcessor
+
+if TYPE_CHECKING:
+    from .loaded import LoadedModel
+    from .shapes import Processor, VisionModel
+    from .weights import Weighted
+    from .whole import WholeProcessor
 
 _log = logging.getLogger(__name__)
 _READ_AT_ONCE = 64 * 2**20
@@ -30,7 +36,7 @@ def load_model(
     *,
     drafter: str | Path | None = None,
     prove_s: float = float("inf"),
-) -> Any:
+) -> LoadedModel:
     """Load a model by folder, hub id or None for the embedded one; `on_progress` gets the share of its weights
     that is in memory. A `drafter` that is there but can't serve is left out, which its `warnings` say. A proof of what
     the model may do that would take longer than `prove_s` is left for later.
@@ -63,7 +69,7 @@ def load_model(
     return model
 
 
-def _add_drafter(model: Any, name: str, path: Path, trust_code: bool) -> None:
+def _add_drafter(model: LoadedModel, name: str, path: Path, trust_code: bool) -> None:
     from .drafter import load_drafter
 
     try:
@@ -74,7 +80,7 @@ def _add_drafter(model: Any, name: str, path: Path, trust_code: bool) -> None:
         _log.warning(model.drafter_why)
 
 
-def _load_gated(name: str, checkpoint: Checkpoint, trust_code: bool) -> Any:
+def _load_gated(name: str, checkpoint: Checkpoint, trust_code: bool) -> LoadedModel:
     with gate(checkpoint.path, trust_code) as opened:
         try:
             model = _load(name, checkpoint, opened)
@@ -88,7 +94,7 @@ def _load_gated(name: str, checkpoint: Checkpoint, trust_code: bool) -> Any:
     return model
 
 
-def _load(name: str, checkpoint: Checkpoint, opened: Gate) -> Any:
+def _load(name: str, checkpoint: Checkpoint, opened: Gate) -> LoadedModel:
     """The model with its weights still on disk: MLX reads an array when it is evaluated."""
     if not checkpoint.is_vlm:
         why = () if not checkpoint.vision_config else (NO_VISION_WEIGHTS.format(name),)
@@ -101,12 +107,13 @@ def _load(name: str, checkpoint: Checkpoint, opened: Gate) -> Any:
         return _fall_back(name, checkpoint, opened, error)
 
 
-def read_weights(model: Any, on_progress: Callable[[float], None]) -> None:
+def read_weights(model: Weighted, on_progress: Callable[[float], None]) -> None:
     """Read a lazily loaded model's weights, about 64 MiB at a time."""
     import mlx.core as mx
-    from mlx.utils import tree_flatten
 
-    arrays = [value for _, value in tree_flatten(model.parameters())]
+    from .weights import weights_of
+
+    arrays = weights_of(model)
     total, done, read, some = sum(a.nbytes for a in arrays), 0, 0, []
     for array in arrays:
         some.append(array)
@@ -132,7 +139,7 @@ class _CannotLoad(ModelError):
 NO_VISION_WEIGHTS = "{} names a vision tower, but its weights hold none, so pictures are off"
 
 
-def _fall_back(name: str, checkpoint: Checkpoint, opened: Gate, error: _CannotLoad) -> Any:
+def _fall_back(name: str, checkpoint: Checkpoint, opened: Gate, error: _CannotLoad) -> LoadedModel:
     """A vision-language model that only mlx-lm can load: text works, and the warning says that pictures don't."""
     warning = f"{name} was loaded as a text model and pictures are off ({error})"
     try:
@@ -143,7 +150,7 @@ def _fall_back(name: str, checkpoint: Checkpoint, opened: Gate, error: _CannotLo
     return model
 
 
-def _load_vlm(name: str, checkpoint: Checkpoint, opened: Gate) -> Any:
+def _load_vlm(name: str, checkpoint: Checkpoint, opened: Gate) -> LoadedModel:
     import mlx_vlm
 
     from .loaded import LoadedModel
@@ -173,7 +180,9 @@ def _load_vlm(name: str, checkpoint: Checkpoint, opened: Gate) -> Any:
     )
 
 
-def _vision(model: Any, processor: Any, tokenizer: ChatTokenizer, family: Family, checkpoint: Checkpoint) -> Any:
+def _vision(
+    model: VisionModel, processor: Processor, tokenizer: ChatTokenizer, family: Family, checkpoint: Checkpoint
+) -> VisionProcessor | WholeProcessor:
     if not family.batchable or family.placeholder is None:
         from .whole import WholeProcessor, mended, why_not
 
@@ -208,7 +217,7 @@ def _silence(module: str) -> None:
     vars(importlib.import_module(module))["print"] = lambda *_: None
 
 
-def _load_text(name: str, checkpoint: Checkpoint, opened: Gate, warnings: tuple[str, ...]) -> Any:
+def _load_text(name: str, checkpoint: Checkpoint, opened: Gate, warnings: tuple[str, ...]) -> LoadedModel:
     """Through mlx-lm: checkpoints without a vision tower, and those that mlx-vlm can't load."""
     import mlx_lm
 

@@ -6,13 +6,16 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 
 from . import device
 from .kv_state import parts_of
 from .prepared import VisionInput
+
+if TYPE_CHECKING:
+    from .loaded import LoadedModel
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +59,7 @@ class RowCost:
         return tokens * self.token + sum(min(tokens, kept) * each for kept, each in self.windows) + self.fixed
 
 
-def row_cost(model: Any) -> RowCost:
+def row_cost(model: LoadedModel) -> RowCost:
     """Of a LoadedModel: its caches measured after one token, else by its config. Engine thread."""
     try:
         caches = model.new_cache()

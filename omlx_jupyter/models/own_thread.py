@@ -28,7 +28,7 @@ class OwnThread:
         self._thread.start()
         _OPEN.add(self)
 
-    def call(self, function: Callable[..., Made], *arguments: Any) -> Made:
+    def call(self, function: Callable[..., Made], *arguments: object) -> Made:
         """What it returns, or raises.
 
         :raises RuntimeError: the thread was closed.

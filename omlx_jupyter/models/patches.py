@@ -7,25 +7,35 @@ product take a thirtieth of the time, which was half of a picture's encoding.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from . import device
 
+if TYPE_CHECKING:
+    from .shapes import HasModules
 
-def as_products(model: Any) -> int:
+
+Conv: TypeAlias = nn.Conv1d | nn.Conv2d | nn.Conv3d
+
+
+def as_products(model: HasModules) -> int:
     """Replace what can be replaced in place, weights untouched; how many. On a GPU nothing is."""
     if device.on_gpu():
         return 0
-    found = [module for module in model.modules() if type(module) in _PRODUCTS and _apart(module)]
+    found = [
+        module
+        for module in model.modules()
+        if isinstance(module, Conv) and type(module) in _PRODUCTS and _apart(module)
+    ]
     for module in found:
         module.__class__ = _PRODUCTS[type(module)]
     return len(found)
 
 
-def _apart(conv: Any) -> bool:
+def _apart(conv: Conv) -> bool:
     """Whether its windows lie side by side, each input in at most one."""
     kernel = tuple(conv.weight.shape[1:-1])
     return (
@@ -37,11 +47,11 @@ def _apart(conv: Any) -> bool:
     )
 
 
-def _each(value: Any, axes: int) -> tuple[int, ...]:
+def _each(value: int | list[int] | tuple[int, ...], axes: int) -> tuple[int, ...]:
     return tuple(value) if isinstance(value, list | tuple) else (value,) * axes
 
 
-def _product(conv: Any, x: mx.array) -> mx.array:
+def _product(conv: Conv, x: mx.array) -> mx.array:
     """(B, *space, C) -> (B, *windows, O), as a convolution: what fills no window at the end is left out."""
     kernel = conv.weight.shape[1:-1]
     counts = [size // width for size, width in zip(x.shape[1:-1], kernel, strict=True)]

@@ -99,7 +99,7 @@ def _stretched(tokens: tuple[int, ...], more: int) -> tuple[int, ...]:
     return tokens + tokens[-1:] * more
 
 
-def _shape(value: Any, fine: bool) -> Any:
+def _shape(value: object, fine: bool) -> Any:
     if isinstance(value, dict):
         return tuple((name, _shape(part, fine)) for name, part in sorted(value.items()) if name not in _TEXT)
     if isinstance(value, list | tuple):

@@ -27,7 +27,7 @@ class VisionInput:
         return _bytes_of(self.arrays)
 
 
-def _bytes_of(value: Any) -> int:
+def _bytes_of(value: object) -> int:
     """Of arrays, also those in the dicts and lists that some processors return."""
     if isinstance(value, dict):
         value = list(value.values())

@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,7 +56,7 @@ class Remembered:
             self._known = self._read()
         return self._known.get(name)
 
-    def put(self, name: str, value: Any) -> None:
+    def put(self, name: str, value: object) -> None:
         """Keep what was shown; a value of JSON's kinds."""
         self._known = {**self._read(), name: value}
         path = self._path
@@ -98,10 +99,12 @@ def rows_to_json(proof: RowProof) -> dict[str, Any]:
     return asdict(proof)
 
 
-def rows_from_json(value: Any) -> RowProof | None:
+def rows_from_json(value: object) -> RowProof | None:
     """None for what can't be one."""
     from .row_proof import RowProof
 
+    if not isinstance(value, Mapping):
+        return None
     try:
         named = ("call_tokens", "most", "handles", "mask_axes")
         calls, most, handles, axes = (value["grouping"][name] for name in named)

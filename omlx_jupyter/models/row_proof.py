@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 import numpy as np
@@ -17,6 +17,12 @@ import numpy as np
 from . import device
 from .attention import HandleError, hook
 from .row_store import Grouping, RowStore
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .loaded import LoadedModel
+    from .shapes import Layer
 
 _LENGTHS = (5, 11)  # of the prompts, in tokens
 _STEPS = ((1, 1), (1, 3), (2, 1))  # tokens a row
@@ -44,7 +50,7 @@ class RowProof:
     alone: str = ""
 
 
-def prove(model: Any) -> RowProof:
+def prove(model: LoadedModel) -> RowProof:
     """Try a LoadedModel whose layers all keep plain KV. Engine thread; a few short forward passes."""
     proof = _shown(model)
     if proof.why:
@@ -57,7 +63,7 @@ def prove(model: Any) -> RowProof:
     return proof
 
 
-def lengths_named(config: dict[str, Any]) -> list[int]:
+def lengths_named(config: Mapping[str, Any]) -> list[int]:
     """Lengths in a config at which a model may begin to compute something else, the shortest first."""
     found: set[int] = set()
     for name, value in config.items():
@@ -68,7 +74,7 @@ def lengths_named(config: dict[str, Any]) -> list[int]:
     return sorted(length for length in found if length > max(_LENGTHS) + 8)
 
 
-def _unchanged_beside(model: Any, grouping: Grouping, length: int) -> bool:
+def _unchanged_beside(model: LoadedModel, grouping: Grouping, length: int) -> bool:
     """Whether a short row keeps its logits beside one that says it is beyond `length`. Its place says so; its KV
     needn't be there."""
     prompts, fed = _tokens(model)
@@ -91,7 +97,7 @@ def _unchanged_beside(model: Any, grouping: Grouping, length: int) -> bool:
     return float(mx.max(mx.abs(near - far))) <= model.noise
 
 
-def _shown(model: Any) -> RowProof:
+def _shown(model: LoadedModel) -> RowProof:
     slots = Grouping(handles=False)
     try:
         hook(model.language_model)
@@ -113,7 +119,7 @@ def _shown(model: Any) -> RowProof:
     return RowProof(cost)
 
 
-def _in_one_group(model: Any, why: str) -> RowProof:
+def _in_one_group(model: LoadedModel, why: str) -> RowProof:
     """With arrays and a mask, of either shape that models' own attention wants."""
     alone = ""
     for axes in (4, 5):
@@ -131,41 +137,41 @@ def _in_one_group(model: Any, why: str) -> RowProof:
     return RowProof(Grouping(handles=False), why, alone=alone)
 
 
-def vocabulary(config: dict[str, Any]) -> int:
+def vocabulary(config: Mapping[str, Any]) -> int:
     """The number of token ids that a checkpoint's config tells, 0 where it tells none."""
     text = config.get("text_config") or {}
     return int(text.get("vocab_size") or config.get("vocab_size") or 0)
 
 
-def made_up(model: Any, count: int, seed: int = 0) -> list[int]:
+def made_up(model: LoadedModel, count: int, seed: int = 0) -> list[int]:
     """Tokens: the same every time, none of them a picture's."""
     size = vocabulary(model.checkpoint.config) or 64
     found: list[int] = np.random.default_rng(7 + seed).integers(1, max(2, min(size, 200) - 1), count).tolist()
     return found
 
 
-def _tokens(model: Any) -> tuple[list[list[int]], list[list[int]]]:
+def _tokens(model: LoadedModel) -> tuple[list[list[int]], list[list[int]]]:
     """Prompts and what is fed after them: made up, the same every time, none of them a picture's."""
     size = vocabulary(model.checkpoint.config) or 64
     made = np.random.default_rng(7).integers(1, max(2, min(size, 200)), (2, max(_LENGTHS) + 8)).tolist()
     return [made[i][:n] for i, n in enumerate(_LENGTHS)], [row[-8:] for row in made]
 
 
-def plain_positions(model: Any, places: list[list[int]]) -> mx.array | None:
+def plain_positions(model: LoadedModel, places: list[list[int]]) -> mx.array | None:
     """(3, rows, tokens) where the family wants them."""
     if not model.family.mrope:
         return None
     return mx.array(np.broadcast_to(np.array(places, np.int32)[None], (3, len(places), len(places[0]))))
 
 
-def prefilled(model: Any, prompt: list[int]) -> list[Any]:
+def prefilled(model: LoadedModel, prompt: list[int]) -> list[Layer]:
     caches = list(model.new_cache())
     model.forward(mx.array([prompt]), caches, None, plain_positions(model, [list(range(len(prompt)))]))
     mx.eval([c.state for c in caches])
     return caches
 
 
-def _alone(model: Any) -> list[list[mx.array]]:
+def _alone(model: LoadedModel) -> list[list[mx.array]]:
     """Logits (V,) of each row's fed tokens, over the library's own caches, one token a step."""
     prompts, fed = _tokens(model)
     made: list[list[mx.array]] = []
@@ -180,7 +186,7 @@ def _alone(model: Any) -> list[list[mx.array]]:
 
 
 def _together(
-    model: Any, store: RowStore, hide: int = 0, steps: tuple[tuple[int, int], ...] = _STEPS
+    model: LoadedModel, store: RowStore, hide: int = 0, steps: tuple[tuple[int, int], ...] = _STEPS
 ) -> list[list[mx.array]]:
     """The same through `store`, several tokens a step. `hide` tokens of each row's KV are forgotten first."""
     prompts, fed = _tokens(model)
@@ -207,7 +213,7 @@ def _together(
     return logits
 
 
-def noise_of(model: Any) -> float:
+def noise_of(model: LoadedModel) -> float:
     """How far logits may differ: a multiple of what batch sizes 2 and 8 differ by from 1, and two ways to cut a prompt
     from each other, at least some rounding."""
     prompts, fed = _tokens(model)
@@ -232,7 +238,7 @@ def noise_of(model: Any) -> float:
     return max(_MARGIN * seen, rounding)
 
 
-def _chunked_apart(model: Any) -> float:
+def _chunked_apart(model: LoadedModel) -> float:
     """What two ways to cut a prompt of text into chunks differ by."""
     ids = [token for row in _tokens(model)[0] for token in row] * _REPEATED
     found = []
@@ -253,9 +259,9 @@ def _difference(made: list[list[mx.array]], wanted: list[list[mx.array]]) -> flo
     return max(float(mx.max(mx.abs(a - b))) for a, b in pairs)
 
 
-def grouping_of(model: Any) -> Grouping:
+def grouping_of(model: LoadedModel) -> Grouping:
     """What attention calls cost on this device, in tokens of one row."""
-    probe = prefilled(model, _tokens(model)[0][0])[0]
+    probe: Any = prefilled(model, _tokens(model)[0][0])[0]
     on_gpu = device.on_gpu()
     tokens = call_tokens(probe.keys.shape[1], probe.keys.shape[3], str(probe.keys.dtype), on_gpu)
     return Grouping(tokens, _CALLS_ON_GPU if on_gpu else 0)

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import mlx.core as mx
 import numpy as np
 
 from .attention import HandleError, KeysHandle
+
+if TYPE_CHECKING:
+    from .shapes import KV
 
 _GROW = 64  # tokens; steps of 256 make short rows cost 1.2 times as much
 _COPIED = 32  # a group is copied when a row joins or leaves it: about twice in 64 steps
@@ -88,7 +91,7 @@ class Group:
             for layer, array in enumerate(arrays):
                 arrays[layer] = _with_room(array, tokens)
 
-    def add(self, row: Sequence[Any], length: int) -> None:
+    def add(self, row: Sequence[KV], length: int) -> None:
         """Copy a row's caches (or SlotRows) behind the others."""
         room = _capacity(max(self.longest, length) + 1)
         made = []
@@ -312,7 +315,7 @@ def own_copies(row: Sequence[Any]) -> list[Any]:
     return made
 
 
-def _alone(row: Sequence[Any], length: int) -> Group:
+def _alone(row: Sequence[KV], length: int) -> Group:
     """A group of one: the row's own arrays where they fit, else a copy that does."""
     fits = _capacity(length + 1 + length // 16)
     as_is = length < row[0].keys.shape[2] <= fits

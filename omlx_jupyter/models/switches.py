@@ -37,7 +37,7 @@ class Chosen:
     skip_thought: bool = False
 
 
-def choose(use: TemplateUse, template: Any, markers: Markers | None, in_python: bool) -> Chosen:
+def choose(use: TemplateUse, template: str | None, markers: Markers | None, in_python: bool) -> Chosen:
     """`template` is jinja's text, or None where a tokenizer renders `in_python`, whose words can't be known.
 
     :raises RequestError: a word that the template doesn't read, or a model that can't do what was asked.

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
+
+if TYPE_CHECKING:
+    import mlx.nn as nn
 
 
 class Taps:
     """On the layers `ids`. Closed they keep nothing, and cost a look at a switch."""
 
-    def __init__(self, layers: Sequence[Any], ids: Sequence[int]) -> None:
+    def __init__(self, layers: Sequence[nn.Module], ids: Sequence[int]) -> None:
         self._heard: dict[int, mx.array] | None = None
         self._ids = list(ids)
         for number in dict.fromkeys(ids):
@@ -29,17 +32,17 @@ class Taps:
             return None
         return mx.concatenate([heard[number] for number in self._ids], axis=-1)
 
-    def put(self, number: int, out: Any) -> None:
+    def put(self, number: int, out: mx.array | tuple[mx.array, ...]) -> None:
         if self._heard is not None:
             self._heard[number] = out[0] if isinstance(out, tuple) else out
 
 
-def _tap(layer: Any, taps: Taps, number: int) -> None:
+def _tap(layer: nn.Module, taps: Taps, number: int) -> None:
     """The layer stays where it is, with its weights under their names; only its call is watched."""
     kind = type(layer)
     called = kind.__call__
 
-    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def call(self: Any, *args: object, **kwargs: object) -> Any:
         out = called(self, *args, **kwargs)
         taps.put(number, out)
         return out

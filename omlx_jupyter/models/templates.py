@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from jinja2 import Template, TemplateError, meta, nodes, pass_context
 from jinja2.environment import Environment
@@ -29,6 +29,8 @@ from jinja2.visitor import NodeTransformer
 from ..errors import RequestError
 from .dates import strftime_now
 
+Made = TypeVar("Made")
+Body = TypeVar("Body", nodes.For, nodes.Macro, nodes.CallBlock)
 SECONDS = 5.0
 _TURNS, _TURNS_PER_INPUT = 200_000, 4  # loop turns and macro calls, and more of them for longer prompts
 _CHARS, _CHARS_PER_INPUT = 16 * 2**20, 64  # characters and elements made on the way
@@ -95,7 +97,7 @@ class _Account:
 _account: ContextVar[_Account | None] = ContextVar("omlx_template_account", default=None)
 
 
-def _charged(value: Any) -> Any:
+def _charged(value: Made) -> Made:
     account = _account.get()
     if account is not None:
         account.charge(account.weigh(value))
@@ -111,7 +113,7 @@ def _turn(_: Context, chars: int) -> bool:
 
 
 @pass_context
-def _counted(_: Context, value: Any) -> Any:
+def _counted(_: Context, value: Made) -> Made:
     return _charged(value)
 
 
@@ -132,7 +134,7 @@ class _Meter(NodeTransformer):
         self.generic_visit(node)
         return self._body(node)
 
-    def _body(self, node: Any) -> Any:
+    def _body(self, node: Body) -> Body:
         literal = sum(len(data.data) for part in node.body for data in part.find_all(nodes.TemplateData))
         node.body.insert(0, nodes.ExprStmt(_call("omlx_turn", nodes.Const(literal))))
         return node
@@ -180,11 +182,11 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
                 node.set_lineno(1)
         return super()._generate(metered, *args, **kwargs)
 
-    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+    def call_binop(self, context: Context, operator: str, left: object, right: object) -> Any:
         _may_combine(operator, left, right)
         return _charged(super().call_binop(context, operator, left, right))
 
-    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
+    def call(__self, __context: Context, __obj: Any, *args: object, **kwargs: object) -> Any:
         account = _account.get()
         if account is not None:
             account.turn()
@@ -205,7 +207,7 @@ def _metered(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """A filter that is asked what it will make before, and charged for it after."""
     skipped = 1 if getattr(function, "jinja_pass_arg", None) is not None else 0
 
-    def run(*args: Any, **kwargs: Any) -> Any:
+    def run(*args: object, **kwargs: object) -> Any:
         value, rest = args[skipped], [*args[skipped + 1 :], *kwargs.values()]
         account = _account.get()
         if account is not None and not isinstance(value, (Iterator, Undefined)):
@@ -224,7 +226,7 @@ _WRITES = ("string", "tojson", "pprint", "join", "escape", "e", "forceescape", "
 _WIDTHS = ("center", "ljust", "rjust", "zfill", "expandtabs", "indent", "batch", "slice", "tojson", "wordwrap", "round")
 
 
-def _may_make(name: str, value: Any, rest: Sequence[Any]) -> None:
+def _may_make(name: str, value: object, rest: Sequence[object]) -> None:
     """:raises TemplateLimitError: a filter or a text's method that would make more than one step may."""
     if name in _WIDTHS:
         lines = value.count("\n") + value.count("\t") + 1 if isinstance(value, str) else 1
@@ -249,7 +251,7 @@ def _may_format(text: str) -> None:
         raise TemplateLimitError("it formats to a width without limit")
 
 
-def _may_combine(operator: str, left: Any, right: Any) -> None:
+def _may_combine(operator: str, left: object, right: object) -> None:
     if operator == "*":
         for many, times in ((left, right), (right, left)):
             if isinstance(many, (str, list, tuple)) and isinstance(times, int):
@@ -356,6 +358,6 @@ def _plain(text: str) -> Template:
     return BoundedEnvironment(extensions=["jinja2.ext.loopcontrols"]).from_string(text)
 
 
-def render_plain(text: str, messages: Sequence[Any]) -> str:
+def render_plain(text: str, messages: Sequence[object]) -> str:
     """As those of mlx-vlm's processors render that use jinja without its sandbox. Inside `limits`."""
     return _plain(text).render(messages=messages, add_generation_prompt=True)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import mlx.core as mx
 
@@ -16,6 +16,7 @@ from .row_proof import lengths_named, made_up, plain_positions, prefilled
 
 if TYPE_CHECKING:
     from .loaded import LoadedModel
+    from .shapes import Layer
 
 _log = logging.getLogger(__name__)
 _PROMPT, _CHUNK, _STEPS = 80, 7, 6  # tokens
@@ -113,14 +114,14 @@ def _together(model: LoadedModel, rows: list[list[int]], lengths: list[int]) -> 
     return [mx.stack([logits[at] for logits in made]) for at in range(len(rows))]
 
 
-def _last(model: LoadedModel, caches: list[Any], ids: list[int], size: int, start: int = 0) -> mx.array:
+def _last(model: LoadedModel, caches: list[Layer], ids: list[int], size: int, start: int = 0) -> mx.array:
     """Logits (V,) behind `ids`, in chunks of `size`."""
     for at in range(0, len(ids), size):
         made = _forward(model, caches, ids[at : at + size], start + at)
     return made
 
 
-def _forward(model: LoadedModel, caches: list[Any], ids: list[int], at: int) -> mx.array:
+def _forward(model: LoadedModel, caches: list[Layer], ids: list[int], at: int) -> mx.array:
     positions = plain_positions(model, [list(range(at, at + len(ids)))])
     made = model.forward(mx.array([ids]), caches, None, positions)[0, -1].astype(mx.float32)
     mx.eval(made, [part.state for part in kv_state.parts_of(caches)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError, RequestError
 from ..types import ImagePart, Message
@@ -13,6 +13,9 @@ from .dates import Dates, told
 from .families import TEXT_ONLY, Family
 from .switches import PLAIN, TemplateUse, choose
 from .thinking import Markers, markers_of, opened_by, special_words
+
+if TYPE_CHECKING:
+    from .shapes import Tokenizer
 
 # User text that spells a special token is swapped for one of these while the template is rendered,
 # so that it stays text. Private-use characters: no template or tokenizer gives them a meaning.
@@ -23,7 +26,7 @@ _GUARD = re.compile(f"{_GUARD_OPEN}(\\d+){_GUARD_CLOSE}")
 class ChatTokenizer:
     """A tokenizer with its chat template, safe to call from several threads."""
 
-    def __init__(self, tokenizer: Any, template_owner: Any, family: Family = TEXT_ONLY) -> None:
+    def __init__(self, tokenizer: Tokenizer, template_owner: object, family: Family = TEXT_ONLY) -> None:
         self._family, self._dates = family, Dates()
         self.inner = tokenizer
         self._backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -202,7 +205,7 @@ class ChatTokenizer:
         return ids
 
 
-def _characters(value: Any) -> int:
+def _characters(value: object) -> int:
     if isinstance(value, dict):
         return sum(8 + _characters(held) for held in value.values())
     if isinstance(value, (list, tuple)):

@@ -7,7 +7,7 @@ It is asked with zeros in place of features, so that nothing is encoded for it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 import numpy as np
@@ -16,15 +16,10 @@ from .places import NotFound
 from .positions import Positions
 from .prepared import Prepared, VisionInput
 
+if TYPE_CHECKING:
+    from .shapes import VisionModel
+
 _GRIDS = "tgt_sizes"
-
-
-class Embeds(Protocol):
-    """A mlx-vlm model."""
-
-    config: Any
-
-    def get_input_embeddings(self, input_ids: mx.array, pixel_values: Any, **named: Any) -> Any: ...
 
 
 def wanted(images: Sequence[VisionInput]) -> bool:
@@ -32,7 +27,7 @@ def wanted(images: Sequence[VisionInput]) -> bool:
     return any(_GRIDS in image.arrays for image in images)
 
 
-def of_prompt(model: Embeds, prompt: Prepared) -> tuple[mx.array, Positions]:
+def of_prompt(model: VisionModel, prompt: Prepared) -> tuple[mx.array, Positions]:
     """(1, N, hidden) rows, those at pictures without meaning, and the prompt's positions.
 
     :raises NotFound: the embedding tells no positions.

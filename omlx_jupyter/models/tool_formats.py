@@ -12,7 +12,11 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..types import Tools
+    from .shapes import Tokenizer
 
 Tool = Mapping[str, Any]  # OpenAI's {"type": "function", "function": {"name": ..., "parameters": ...}}
 Parse = Callable[[str, Any], Any]  # a call's inner text and the tools -> {"name", "arguments"}, or several of them
@@ -57,7 +61,7 @@ class Format:
             return found is None or not block[found.end() :]  # JSON tells by itself whether it is whole
         return bool(self.end)
 
-    def begun(self, block: str, tools: Any) -> tuple[str, str] | None:
+    def begun(self, block: str, tools: Tools) -> tuple[str, str] | None:
         """(name, the arguments' JSON so far) of a call that goes on; None where it can't be told yet."""
         if self.header is not None:
             found = self.header.match(block)
@@ -94,7 +98,7 @@ def json_prefix(text: str) -> str:
     return text
 
 
-def format_of(tokenizer: Any) -> Format:
+def format_of(tokenizer: Tokenizer) -> Format:
     """The format of a checkpoint's template and vocabulary; Hermes' and Qwen's JSON where neither tells."""
     from mlx_lm import tokenizer_utils
     from mlx_vlm.tools import registry
@@ -170,7 +174,7 @@ _CLOSES = {
 def _deepseek() -> Format:
     header = re.compile(rf"\s*(?:function{_DEEPSEEK_SEP})?([^\s<{{]+)(?:{_DEEPSEEK_SEP}(?=\s*{{)|\s*```json)\s*")
 
-    def parse(text: str, tools: Any) -> dict[str, Any]:
+    def parse(text: str, tools: Tools) -> dict[str, Any]:
         found = header.match(text)
         if found is None:
             raise ValueError("the call has no name")
@@ -179,14 +183,14 @@ def _deepseek() -> Format:
     return Format("deepseek", _DEEPSEEK, _DEEPSEEK_END, parse, _INNER["deepseek"], header=header)
 
 
-def _known(names: Sequence[str], tools: Any) -> None:
+def _known(names: Sequence[str], tools: Tools) -> None:
     """:raises ValueError: an answer that looks like a call, and names no tool: it is an answer."""
     known = {tool["function"]["name"] for tool in tools or ()}
     if tools and (unknown := [name for name in names if name not in known]):
         raise ValueError(f"there is no tool {unknown[0]}")
 
 
-def _llama_calls(text: str, tools: Any) -> list[dict[str, Any]]:
+def _llama_calls(text: str, tools: Tools) -> list[dict[str, Any]]:
     made = [
         {"name": call["name"], "arguments": call["parameters"] if "parameters" in call else call["arguments"]}
         for call in _json_values(text.strip().removeprefix(_PYTHON_TAG))
@@ -206,7 +210,7 @@ def _json_values(text: str) -> Iterator[Any]:
         yield value
 
 
-def _python_calls(text: str, tools: Any) -> list[dict[str, Any]]:
+def _python_calls(text: str, tools: Tools) -> list[dict[str, Any]]:
     tree = ast.parse(text.strip(), mode="eval").body
     calls = [item for item in tree.elts if isinstance(item, ast.Call)] if isinstance(tree, ast.List) else []
     if not calls or len(calls) != len(getattr(tree, "elts", ())) or any(call.args for call in calls):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .tokenizer import ChatTokenizer
 from .tool_formats import format_of
 from .tool_grammar import call_grammar
+
+if TYPE_CHECKING:
+    from ..types import Tools
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class ToolParser:
         starts = (self.start, self._format.heading + self.start)
         self.starts = tuple(dict.fromkeys(t for s in starts for t in (s, self._shown(s)) if t))
 
-    def grammar(self, tools: Sequence[Any], several: bool) -> str | None:
+    def grammar(self, tools: Sequence[Mapping[str, Any]], several: bool) -> str | None:
         """A grammar of a call of one of `tools`; None where the model's format can't be bound to one."""
         return call_grammar(self._format, tools, self._word, several, self._tokenizer.template_text)
 
@@ -65,7 +68,7 @@ class ToolParser:
         words = [f"<[{self._added[p]}]>" if p in self._added else json.dumps(p, ensure_ascii=False) for p in parts if p]
         return " ".join(words)
 
-    def parse(self, token_ids: Sequence[int], end_tokens: frozenset[int], text: str, tools: Any = None) -> Parsed:
+    def parse(self, token_ids: Sequence[int], end_tokens: frozenset[int], text: str, tools: Tools = None) -> Parsed:
         """Take an answer apart. A malformed call comes back as text with a note, never as an exception."""
         ids = list(token_ids)
         while ids and ids[-1] in end_tokens:
@@ -110,11 +113,11 @@ class ToolParser:
             text = text.replace(special, "")
         return text
 
-    def _calls(self, block: str, tools: Any) -> list[ToolCall]:
+    def _calls(self, block: str, tools: Tools) -> list[ToolCall]:
         made = self._format.parse(block, tools)
         return [_call(c) for c in (made if isinstance(made, list) else [made])]
 
-    def begun(self, token_ids: Sequence[int], tools: Any = None) -> list[Begun]:
+    def begun(self, token_ids: Sequence[int], tools: Tools = None) -> list[Begun]:
         """The calls of an answer that goes on, as far as they are told. Malformed ones end the list: `parse` tells of
         them."""
         raw = self._tokenizer.decode(list(token_ids), skip_special_tokens=False)
@@ -134,7 +137,7 @@ class ToolParser:
         return found
 
 
-def _call(made: Any) -> ToolCall:
+def _call(made: Mapping[str, Any]) -> ToolCall:
     name, arguments = made["name"], made.get("arguments", {})
     if not isinstance(name, str):
         raise ValueError("the name is no string")

@@ -3,37 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import mlx.core as mx
 
 from .prepared import ImageSpan, VisionInput
 
+if TYPE_CHECKING:
+    from .shapes import VisionModel
 
-def encode(model: Any, tower_style: str, image: VisionInput) -> mx.array:
+
+def encode(model: VisionModel, tower_style: str, image: VisionInput) -> mx.array:
     """Features (cells, hidden) of one picture, not yet evaluated."""
     return _STYLES[tower_style](model, image)
 
 
-def _grid(model: Any, image: VisionInput) -> mx.array:
+def _grid(model: VisionModel, image: VisionInput) -> mx.array:
     """Qwen2-VL, Qwen2.5-VL, GLM-4V, GLM-OCR, DOTS-OCR: flat patches and a (t, h, w) grid."""
     tower = model.vision_tower
     embed = tower.patch_embed
     dtype = getattr(embed, "patchifier", embed).proj.weight.dtype
     grid = mx.array(image.arrays["image_grid_thw"].reshape(-1, 3))
     features = tower(mx.array(image.arrays["pixel_values"]).astype(dtype), grid, output_hidden_states=False)
-    return features[0] if isinstance(features, tuple) else features
+    made: mx.array = features[0] if isinstance(features, tuple) else features
+    return made
 
 
-def _qwen3(model: Any, image: VisionInput) -> mx.array:
+def _qwen3(model: VisionModel, image: VisionInput) -> mx.array:
     """Qwen3.5: like the grid families; the tower also returns (empty) deep-stack features."""
     tower = model.vision_tower
     grid = mx.array(image.arrays["image_grid_thw"].reshape(-1, 3))
+    features: mx.array
     features, _ = tower(mx.array(image.arrays["pixel_values"]).astype(tower.patch_embed.proj.weight.dtype), grid)
     return features
 
 
-def _pixtral(model: Any, image: VisionInput) -> mx.array:
+def _pixtral(model: VisionModel, image: VisionInput) -> mx.array:
     """Pixtral: one channels-first picture of its own size, a chosen layer, the projector."""
     pixels = mx.array(image.arrays["pixel_values"])
     pixels = pixels.reshape(1, *pixels.shape[-3:]).transpose(0, 2, 3, 1)
@@ -45,7 +50,7 @@ def _pixtral(model: Any, image: VisionInput) -> mx.array:
     return features.reshape(-1, features.shape[-1])
 
 
-def _span(model: Any, image: VisionInput) -> mx.array:
+def _span(model: VisionModel, image: VisionInput) -> mx.array:
     """DeepSeek-OCR: tiles and a global view, merged by the model into the picture's own span.
 
     Upstream merges one picture a prompt only, so each goes through alone. bfloat16 as upstream.

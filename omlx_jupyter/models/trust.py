@@ -116,14 +116,14 @@ def _trusted_ways(opened: Gate) -> dict[str, _Replacement]:
 
     find, in_module = dynamic.get_class_from_dynamic_module, dynamic.get_class_in_module
 
-    def get_class_from_dynamic_module(reference: str, path: str | Path, *args: Any, **kwargs: Any) -> Any:
+    def get_class_from_dynamic_module(reference: str, path: str | Path, *args: object, **kwargs: object) -> Any:
         if "--" in reference:
             repo, reference = reference.split("--")
             path = code_of(repo)
         kwargs.pop("code_revision", None)
         return find(reference, str(path), *args, **kwargs)
 
-    def get_class_in_module(class_name: str, module_path: str | Path, **kwargs: Any) -> Any:
+    def get_class_in_module(class_name: str, module_path: str | Path, **kwargs: object) -> Any:
         main = Path(dynamic.HF_MODULES_CACHE) / module_path
         for file in (main, *map(Path, dynamic.get_relative_import_files(main))):
             opened.imported[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()

@@ -5,12 +5,17 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import ModelError
 from .prepared import VisionInput
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from .shapes import Picture, Processor
 
 # What a processor returns beside the picture's own arrays.
 _TEXT_KEYS = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "position_ids")
@@ -27,7 +32,7 @@ class PictureProcessor(ABC):
         self._allowed = _KEEP_BYTES
         self._lock = threading.Lock()
 
-    def process(self, image: Any) -> VisionInput:
+    def process(self, image: Picture) -> VisionInput:
         """`image` has `.pil()`, `.digest`, `.width` and `.height` (a decoded picture).
 
         :raises ModelError: the processor fails or makes no picture tokens.
@@ -65,13 +70,13 @@ class PictureProcessor(ABC):
             self.nbytes -= self._known.popitem(last=False)[1].nbytes
 
     @abstractmethod
-    def _run(self, image: Any) -> VisionInput: ...
+    def _run(self, image: Picture) -> VisionInput: ...
 
 
 class VisionProcessor(PictureProcessor):
     """Runs a checkpoint's processor on a placeholder and its picture."""
 
-    def __init__(self, processor: Any, placeholder: str, image_token_id: int | None, tiled: bool = False) -> None:
+    def __init__(self, processor: Processor, placeholder: str, image_token_id: int | None, tiled: bool = False) -> None:
         """`tiled`: a processor of the DeepSeek kind, which gives tiles and a global view."""
         super().__init__()
         self._tiled = tiled
@@ -79,7 +84,7 @@ class VisionProcessor(PictureProcessor):
         self._placeholder = placeholder
         self._image_token_id = image_token_id
 
-    def _run(self, image: Any) -> VisionInput:
+    def _run(self, image: Picture) -> VisionInput:
         try:
             output = self._call(image.pil())
         except Exception as error:
@@ -94,7 +99,7 @@ class VisionProcessor(PictureProcessor):
             raise ModelError("the model's processor made no picture tokens; its processor files don't fit its model.")
         return VisionInput(image.digest, tokens, arrays, image.width, image.height)
 
-    def _call(self, picture: Any) -> dict[str, Any]:
+    def _call(self, picture: Image.Image) -> dict[str, Any]:
         """The processor's arrays, and `input_ids` of the picture's span alone."""
         if not self._tiled:
             return dict(self._processor(text=[self._placeholder], images=[picture]))
@@ -106,10 +111,10 @@ class VisionProcessor(PictureProcessor):
         return {name: value for name, value in output.items() if name != "images_seq_mask"}
 
 
-def as_numpy(value: Any) -> np.ndarray:
+def as_numpy(value: object) -> np.ndarray:
     """numpy has no bfloat16; float32 holds its values exactly."""
-    if str(getattr(value, "dtype", "")).endswith("bfloat16"):
-        import mlx.core as mx
+    import mlx.core as mx
 
+    if isinstance(value, mx.array) and value.dtype == mx.bfloat16:
         value = value.astype(mx.float32)
     return np.asarray(value)

@@ -8,7 +8,7 @@ requests run one at a time: slow, but what the family's own code computes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 import numpy as np
@@ -23,24 +23,29 @@ from .switches import PLAIN, TemplateUse
 from .templates import check_output, limits, render_plain
 from .tokenizer import ChatTokenizer
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .shapes import ImageProcessor, Layer, ModelConfig, Picture, Processor, VisionModel
+
 _JOINER = "\u2060"  # put into user text that spells a special token, so that it stays text
 
 
 class _WithoutPadding:
     """An image processor that refuses `padding`, which mlx-vlm's LLaVA hands on to it with transformers 5."""
 
-    def __init__(self, inner: Any) -> None:
+    def __init__(self, inner: ImageProcessor) -> None:
         self._inner = inner
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
-    def __call__(self, images: Any, **settings: Any) -> Any:
+    def __call__(self, images: object, **settings: object) -> Mapping[str, Any]:
         settings.pop("padding", None)
         return self._inner(images, **settings)
 
 
-def mended(processor: Any) -> Any:
+def mended(processor: Processor) -> Processor:
     """`processor`, changed in place where its parts don't fit one another."""
     inner = getattr(processor, "image_processor", None)
     if type(processor).__name__ == "LlavaProcessor" and callable(inner):
@@ -54,12 +59,12 @@ def mended(processor: Any) -> Any:
 class WholeProcessor:
     """Renders messages and runs a checkpoint's processor over text and pictures at once. Any thread."""
 
-    def __init__(self, processor: Any, tokenizer: ChatTokenizer, config: Any) -> None:
+    def __init__(self, processor: Processor, tokenizer: ChatTokenizer, config: ModelConfig) -> None:
         self._processor, self._tokenizer = processor, tokenizer
         self._config, self._model_type = config, str(config.model_type)
 
     def prepare(
-        self, messages: Sequence[Message], images: Sequence[Any], use: TemplateUse, notes: tuple[str, ...]
+        self, messages: Sequence[Message], images: Sequence[Picture], use: TemplateUse, notes: tuple[str, ...]
     ) -> Prepared:
         """`images` are decoded pictures. The result's `inputs` hold the processor's arrays, as numpy.
 
@@ -119,7 +124,7 @@ class WholeProcessor:
             raise RequestError(f"the model's chat template refuses these messages ({error}).") from error
 
 
-def _unsandboxed(processor: Any) -> str | None:
+def _unsandboxed(processor: object) -> str | None:
     """The template of a processor whose own renderer is jinja without its sandbox, as some of mlx-vlm's have it."""
     code = getattr(type(processor).__dict__.get("apply_chat_template"), "__code__", None)
     if code is None or "jinja2" not in code.co_names:
@@ -139,7 +144,7 @@ def _count(message: Message) -> int:
     return sum(isinstance(part, ImagePart) for part in message.parts)
 
 
-def _portable(value: Any) -> Any:
+def _portable(value: object) -> Any:
     """numpy crosses threads; a lazy mx.array made on a worker thread doesn't."""
     if not isinstance(value, mx.array):
         return value
@@ -148,7 +153,7 @@ def _portable(value: Any) -> Any:
     return np.asarray(value)
 
 
-def _restored(value: Any) -> Any:
+def _restored(value: object) -> Any:
     if isinstance(value, dict) and set(value) == {"bfloat16"}:
         return mx.array(value["bfloat16"]).view(mx.bfloat16)
     return mx.array(value) if isinstance(value, np.ndarray) else value
@@ -159,7 +164,7 @@ def restored(inputs: dict[str, Any]) -> dict[str, Any]:
     return dict(tree_map(_restored, inputs, is_leaf=lambda v: isinstance(v, dict) and "bfloat16" in v))
 
 
-def why_not(model: Any) -> str:
+def why_not(model: VisionModel) -> str:
     """Why the engine can't drive a model, or an empty string."""
     from mlx_vlm.generate.diffusion import is_diffusion_model
 
@@ -168,7 +173,7 @@ def why_not(model: Any) -> str:
     return "writes by diffusion" if is_diffusion_model(model) else ""
 
 
-def prefill(model: Any, prompt: Prepared, caches: list[Any]) -> tuple[mx.array, dict[str, Any]]:
+def prefill(model: VisionModel, prompt: Prepared, caches: Sequence[Layer]) -> tuple[mx.array, dict[str, Any]]:
     """Logits (1, vocabulary) after the prompt, and what every decode step must be given."""
     assert prompt.inputs is not None
     language_model = model.language_model
@@ -187,7 +192,7 @@ def prefill(model: Any, prompt: Prepared, caches: list[Any]) -> tuple[mx.array, 
     return output.logits[:, -1], _carried(output)
 
 
-def delta_of(model: Any) -> int:
+def delta_of(model: VisionModel) -> int:
     """How far the positions behind the prompt that just ran are ahead of its tokens, where the family keeps that."""
     for owner in (model.language_model, model):
         for name in ("_rope_deltas", "rope_deltas"):
@@ -197,13 +202,15 @@ def delta_of(model: Any) -> int:
     return 0
 
 
-def decode(model: Any, tokens: mx.array, caches: list[Any], carried: dict[str, Any]) -> tuple[mx.array, dict[str, Any]]:
+def decode(
+    model: VisionModel, tokens: mx.array, caches: Sequence[Layer], carried: dict[str, Any]
+) -> tuple[mx.array, dict[str, Any]]:
     """Logits (1, vocabulary) after one more token; `tokens` is (1,)."""
     output = model.language_model(tokens[:, None], cache=caches, logits_to_keep=1, **carried)
     return output.logits[:, -1], _carried(output)
 
 
-def _carried(output: Any) -> dict[str, Any]:
+def _carried(output: object) -> dict[str, Any]:
     for name in ("cross_attention_states", "encoder_outputs"):
         if getattr(output, name, None) is not None:
             return {name: getattr(output, name)}

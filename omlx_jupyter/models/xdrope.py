@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 
 from .places import NotFound
 from .positions import Positions
 from .prepared import Prepared
 
+if TYPE_CHECKING:
+    from .shapes import Fetches, LanguageModel
+
 AXES = 4
+Made = TypeVar("Made")
 _INDEX = "get_xdrope_input_positions"
 
 
@@ -29,7 +34,7 @@ class Held:
         self.reach = 0
 
 
-def may_be(language_model: Any) -> bool:
+def may_be(language_model: LanguageModel) -> bool:
     """Whether a language model is of this kind."""
     scaling = getattr(getattr(language_model, "args", None), "rope_scaling", None) or {}
     return hasattr(language_model, _INDEX) and len(scaling.get("xdrope_section") or ()) == AXES
@@ -52,7 +57,7 @@ def positions(prompt: Prepared) -> Positions:
     return Positions(made, 0)
 
 
-def forward(language_model: Any, places: mx.array | None, call: Callable[[], Any]) -> Any:
+def forward(language_model: LanguageModel, places: mx.array | None, call: Callable[[], Made]) -> Made:
     """`call()` with positions (4, B, L), or (3, B, L) that are alike on all axes."""
     held = _hooked(language_model)
     if places is not None:
@@ -75,16 +80,21 @@ def _hooked(language_model: Any) -> Held:
     return held
 
 
-def _placed(family: Any) -> Any:
+def _placed(family: Any) -> type[nn.Module]:
     """The family's attention with positions from `held_positions`."""
     module = sys.modules[family.__module__]
 
     class Placed(family):
         def __call__(
-            self, x: mx.array, mask: Any = None, cache: Any = None, position_ids: mx.array | None = None
+            self,
+            x: mx.array,
+            mask: mx.array | str | None = None,
+            cache: Fetches | None = None,
+            position_ids: mx.array | None = None,
         ) -> mx.array:
             if self.held_positions.positions is None:
-                return super().__call__(x, mask, cache, position_ids)
+                whole: mx.array = super().__call__(x, mask, cache, position_ids)
+                return whole
             batch, length, _ = x.shape
             queries, keys, values = (
                 part(x).reshape(batch, length, heads, self.head_dim).transpose(0, 2, 1, 3)
@@ -106,6 +116,7 @@ def _placed(family: Any) -> Any:
             if isinstance(mask, mx.array):
                 mask = mask[..., : module.kv_sequence_length(keys)]
             seen = module.scaled_dot_product_attention(queries, keys, values, cache=cache, scale=self.scale, mask=mask)
-            return self.o_proj(seen.transpose(0, 2, 1, 3).reshape(batch, length, -1))
+            made: mx.array = self.o_proj(seen.transpose(0, 2, 1, 3).reshape(batch, length, -1))
+            return made
 
     return Placed

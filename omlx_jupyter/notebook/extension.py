@@ -4,29 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .cells import accessor, complete
 from .cells.magics import OmlxMagics
 from .settings.config import Omlx, settings
+from .shell import in_kernel
 from .work import session
+
+if TYPE_CHECKING:
+    from .shell import Shell
 
 _wires: list[Any] = []  # the kernel's, while the extension is loaded
 
 
-def load(shell: Any) -> None:
+def load(shell: Shell) -> None:
     settings(shell)
     shell.register_magics(OmlxMagics)
     complete.install(shell)
     accessor.register()
     shell.events.register("pre_run_cell", accessor.register)
-    if getattr(shell, "kernel", None) is not None:
+    if in_kernel(shell):
         from .watch.comm import Wire
 
         _wires[:] = [Wire(shell)]
 
 
-def unload(shell: Any) -> None:
+def unload(shell: Shell) -> None:
     for wire in _wires:
         wire.close()
     _wires.clear()

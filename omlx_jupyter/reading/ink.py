@@ -175,7 +175,8 @@ def _strong(ink: np.ndarray, least: float) -> np.ndarray:
     peaks = small.reshape(rows // 8, 8, columns // 8, 8).max((1, 3))
     peaks = cv2.dilate(peaks, np.ones((3, 9), np.uint8))
     limit = np.maximum(least, _SHARE * cv2.resize(peaks, (columns, rows), interpolation=cv2.INTER_LINEAR))
-    return ink > limit
+    found: np.ndarray = ink > limit
+    return found
 
 
 def _skew(mask: np.ndarray) -> float:

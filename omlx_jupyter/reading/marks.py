@@ -111,7 +111,8 @@ def _even(ink: np.ndarray, runs: np.ndarray) -> np.ndarray:
         along = np.where(own, ink[top:bottom, left:right], 0).max(0 if right - left >= bottom - top else 1)
         faint, strong = np.percentile(along, (15, 90))
         keep[number] = faint >= _EVEN * strong
-    return keep[labels]
+    kept: np.ndarray = keep[labels]
+    return kept
 
 
 def _bar(vertical: int, length: int) -> np.ndarray:
@@ -122,7 +123,8 @@ def _bars(boxes: np.ndarray, areas: np.ndarray, height: float) -> np.ndarray:
     """Straight pieces, of a frame if a rule is beside them."""
     wide, tall = _sizes(boxes)
     thin = np.minimum(wide, tall) <= max(3.0, 0.25 * height)
-    return thin & (np.maximum(wide, tall) >= 0.7 * height) & (areas >= 0.8 * wide * tall)
+    found: np.ndarray = thin & (np.maximum(wide, tall) >= 0.7 * height) & (areas >= 0.8 * wide * tall)
+    return found
 
 
 def _drawings(boxes: np.ndarray, height: float) -> np.ndarray:

@@ -216,7 +216,7 @@ class Channel:
 
     # the reader
 
-    def _hear(self, connection: http.client.HTTPConnection, response: Any) -> None:
+    def _hear(self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse) -> None:
         try:
             while line := response.readline():
                 if line.strip():

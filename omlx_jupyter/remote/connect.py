@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..errors import EngineClosedError, RequestError
 from . import place, wire
 from .engine import RemoteEngine
 from .line import Address, Line
 
+if TYPE_CHECKING:
+    from ..images.limits import Limits
+    from .foreign import ForeignEngine
+
 
 def connect(
-    name_or_url: str = place.USUAL, model: str | None = None, *, key: str = "", image_limits: Any = None
-) -> Any:
+    name_or_url: str = place.USUAL, model: str | None = None, *, key: str = "", image_limits: Limits | None = None
+) -> RemoteEngine | ForeignEngine:
     """An engine that lives elsewhere, with the front of the kernel's own.
 
     `name_or_url` is the name of a server of this user (`python -m omlx_jupyter serve --name ...`), or the address of a

@@ -21,11 +21,16 @@ from .channel import Channel
 from .front import RemoteFront
 from .handle import Asked, RemoteHandle
 from .line import OPENS_S, Address, Line
-from .parser import RemoteParser
+from .parser import RemoteParser, Taken
 
 if TYPE_CHECKING:
+    from ..chat.completions import Chat
+    from ..chat.responses import AsyncResponses, Responses
     from ..engine.lanes import Finished, Lane
     from ..engine.stats import Capabilities, EngineStats
+    from ..images.decoded import DecodedImage
+    from ..images.limits import Limits
+    from ..reading.recipe import Recipe
 
 _LOAD_S = 1800.0  # a model may have to be loaded first
 _FRESH_S = 0.1  # a look at the server's figures serves all who ask within this time
@@ -34,7 +39,7 @@ _FRESH_S = 0.1  # a look at the server's figures serves all who ask within this 
 class RemoteEngine(RemoteFront):
     """A model that a server holds; see `Engine`. Safe to use from any thread and from async code, not after a fork."""
 
-    def __init__(self, address: Address, model: str | None = None, image_limits: Any = None) -> None:
+    def __init__(self, address: Address, model: str | None = None, image_limits: Limits | None = None) -> None:
         """:raises EngineClosedError: nobody answers there.
         :raises RequestError: the token is missing or wrong, or the server has no such model."""
         self._line = Line(address)
@@ -57,19 +62,20 @@ class RemoteEngine(RemoteFront):
 
     def submit(
         self,
-        prompt: Any = None,
-        images: Any = (),
+        prompt: object = None,
+        images: object = (),
         sampling: SamplingParams | None = None,
         *,
         system: str | None = None,
-        tools: Any = None,
-        chat_template_kwargs: Mapping[str, Any] | None = None,
+        tools: Sequence[object] | None = None,
+        chat_template_kwargs: Mapping[str, object] | None = None,
         draft: bool = True,
         hint: str = "",
         begin: str = "",
         group: int = 0,
     ) -> RemoteHandle:
-        from ..chat.messages import checked_system, checked_text, conversation, tool_schemas
+        from ..chat.messages import checked_system, conversation, tool_schemas
+        from ..chat.parts import checked_text
         from ..engine.prompt import as_messages, refuse_endless
 
         if os.getpid() != self._pid:
@@ -93,16 +99,16 @@ class RemoteEngine(RemoteFront):
 
     submit.__doc__ = RemoteFront.submit.__doc__
 
-    def _prepared(self, fields: wire.Item, messages: Sequence[Message]) -> tuple[wire.Item, dict[str, Any]]:
+    def _prepared(self, fields: wire.Item, messages: Sequence[Message]) -> tuple[wire.Item, dict[str, DecodedImage]]:
         """(what is asked, its pictures by their digests). On a worker's thread.
 
         :raises ImageError: a picture can't be opened.
         """
         from ..images.source import open_images
 
-        pictures: dict[str, Any] = {}
+        pictures: dict[str, DecodedImage] = {}
 
-        def take(source: Any) -> list[Any]:
+        def take(source: object) -> list[DecodedImage]:
             found = [image.shrunk_to(self.hello.pixel_budget) for image in open_images(source, self._limits)]
             pictures.update((image.digest, image) for image in found)
             return found
@@ -110,7 +116,7 @@ class RemoteEngine(RemoteFront):
         return {**fields, "messages": wire.messages_out(messages, take)}, pictures
 
     @cached_property
-    def _limits(self) -> Any:
+    def _limits(self) -> Limits:
         from ..images.limits import Limits
 
         return replace(self._image_limits or Limits(), pixel_budget=self.hello.pixel_budget)
@@ -124,7 +130,7 @@ class RemoteEngine(RemoteFront):
 
     token_ends.__doc__ = RemoteFront.token_ends.__doc__
 
-    def parse_tools(self, result: Generation, tools: Any = None) -> Any:
+    def parse_tools(self, result: Generation, tools: Sequence[object] | None = None) -> Taken:
         """An answer's text and tool calls, in the model's own format."""
         return self.tool_parser.parsed(result, tools)
 
@@ -132,7 +138,7 @@ class RemoteEngine(RemoteFront):
         return self._line.told(self._line.ask("POST", f"{wire.ROOT}/{what}", {"model": self.name, **body}))
 
     @property
-    def recipe(self) -> Any:
+    def recipe(self) -> Recipe | None:
         """How the checkpoint wants pages read, or None."""
         from ..reading.recipe import Recipe
 
@@ -197,26 +203,26 @@ class RemoteEngine(RemoteFront):
         raise RequestError("the model is a server's; what it may do is shown where it is loaded.")
 
     @property
-    def chat(self) -> Any:
+    def chat(self) -> Chat:
         """`engine.chat.completions.create(messages=[...])`, with the `openai` package's types."""
         from ..chat.completions import Chat, Completions
 
         return Chat(Completions(self))
 
     @property
-    def async_chat(self) -> Any:
+    def async_chat(self) -> Chat:
         from ..chat.completions import AsyncCompletions, Chat
 
         return Chat(AsyncCompletions(self))
 
     @property
-    def responses(self) -> Any:
+    def responses(self) -> Responses:
         from ..chat.responses import Responses
 
         return Responses(self)
 
     @property
-    def async_responses(self) -> Any:
+    def async_responses(self) -> AsyncResponses:
         from ..chat.responses import AsyncResponses
 
         return AsyncResponses(self)

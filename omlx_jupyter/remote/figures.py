@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..cache.prefix_cache import CacheStats
 from ..engine.budget import MemoryStats
@@ -14,10 +14,13 @@ from ..engine.phase import Phase
 from ..engine.stats import Capabilities, EngineStats
 from . import wire
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 _NESTED: dict[str, Any] = {"cache": CacheStats, "faults": FaultCounts, "memory": MemoryStats}
 
 
-def _known(kind: Any, said: wire.Item) -> wire.Item:
+def _known(kind: type[DataclassInstance], said: wire.Item) -> wire.Item:
     """A newer server may say more."""
     names = {f.name for f in fields(kind)}
     return {key: value for key, value in said.items() if key in names}

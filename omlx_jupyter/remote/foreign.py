@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ..errors import EngineClosedError, ModelError, RequestError
@@ -19,6 +19,11 @@ from .front import RemoteFront
 from .handle import Asked, RemoteHandle
 from .line import Address, Line
 from .parser import Call, Taken
+
+if TYPE_CHECKING:
+    from ..engine.lanes import Finished, Lane
+    from ..engine.stats import Capabilities, EngineStats
+    from ..images.limits import Limits
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,9 @@ class ForeignEngine(RemoteFront):
     recipe, pixel_budget = None, 4_000_000
     grounding = THOUSANDTHS  # a tool says so; what the model was trained on isn't known
 
-    def __init__(self, url: str, model: str | None = None, *, key: str = "", image_limits: Any = None) -> None:
+    def __init__(
+        self, url: str, model: str | None = None, *, key: str = "", image_limits: Limits | None = None
+    ) -> None:
         """:raises EngineClosedError: nobody answers there.
         :raises RequestError: the key is missing or wrong.
         :raises ModelError: the server doesn't say which models it has, and none is named."""
@@ -44,14 +51,14 @@ class ForeignEngine(RemoteFront):
         self.address = Address(url, url=url)
         self._base = url if urlsplit(url).path.strip("/") else f"{url}/v1"
         self.name = model or self._first()
-        self.path = f"{url} {self.name}"
+        self.path: str = f"{url} {self.name}"
         self.warnings: tuple[str, ...] = ()
         self.thinks = False  # until an answer shows a thought
         self.lacks: dict[str, str] = {}  # what the server showed that it can't do, and how
         self.flight = Flight()
         self._lock = threading.Lock()
         self._counts = {"finished": 0, "failed": 0, "cancelled": 0, "prompt_tokens": 0, "completion_tokens": 0}
-        self._running: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._running: weakref.WeakSet[ForeignCall] = weakref.WeakSet()
         self._workers = ThreadPoolExecutor(MOST, "omlx-foreign")
         self._client: Any = None
         self._closed = threading.Event()
@@ -90,13 +97,13 @@ class ForeignEngine(RemoteFront):
 
     def submit(
         self,
-        prompt: Any = None,
-        images: Any = (),
+        prompt: object = None,
+        images: object = (),
         sampling: SamplingParams | None = None,
         *,
         system: str | None = None,
-        tools: Any = None,
-        chat_template_kwargs: Mapping[str, Any] | None = None,
+        tools: Sequence[object] | None = None,
+        chat_template_kwargs: Mapping[str, object] | None = None,
         draft: bool = True,
         hint: str = "",
         begin: str = "",
@@ -107,7 +114,8 @@ class ForeignEngine(RemoteFront):
         :raises RequestError: nothing was asked, or what no such server takes.
         :raises EngineClosedError: the engine was closed.
         """
-        from ..chat.messages import checked_system, checked_text, conversation, tool_schemas
+        from ..chat.messages import checked_system, conversation, tool_schemas
+        from ..chat.parts import checked_text
         from ..engine.prompt import as_messages
         from .shapes import options_of
 
@@ -126,7 +134,7 @@ class ForeignEngine(RemoteFront):
         return RemoteHandle(asked, call.tell)
 
     @property
-    def limits(self) -> Any:
+    def limits(self) -> Limits:
         from ..images.limits import Limits
 
         return replace(self._image_limits or Limits(), pixel_budget=self.pixel_budget)
@@ -151,11 +159,11 @@ class ForeignEngine(RemoteFront):
         said = str(text)
         return said.replace(self._key, "…") if self._key else said
 
-    def parse_tools(self, result: Generation, tools: Any = None) -> Taken:
+    def parse_tools(self, result: Generation, tools: Sequence[object] | None = None) -> Taken:
         """The calls that the server found in its answer."""
         return Taken(result.text, getattr(result, "calls", ()))
 
-    def stats(self) -> Any:
+    def stats(self) -> EngineStats:
         """What this side has counted."""
         from . import figures
 
@@ -165,20 +173,20 @@ class ForeignEngine(RemoteFront):
         state = "closed" if self._closed.is_set() else "decode" if going else "idle"
         return replace(figures.closed(self.name), state=state, decoding=len(going), **counts)
 
-    def requests(self) -> list[Any]:
+    def requests(self) -> list[Lane]:
         from ..engine.lanes import Lane
 
         going = [call.asked for call in list(self._running) if not call.asked.ended]
         return [Lane(a.number, a.phase, 0, 0, a.tokens, 0, a.images, 0, 0) for a in going]
 
-    def recent(self) -> list[Any]:
+    def recent(self) -> list[Finished]:
         return []
 
     def others(self) -> list[str]:
         return []
 
     @property
-    def capabilities(self) -> Any:
+    def capabilities(self) -> Capabilities:
         from ..engine.stats import Capabilities
 
         return Capabilities(True, False, False, why={"cached": "it is the server's", **self.lacks}, identity=self.path)

@@ -17,6 +17,9 @@ from .parser import Call
 from .shapes import Item, messages_of
 
 if TYPE_CHECKING:
+    from openai import APIStatusError
+    from openai.types.chat import ChatCompletionChunk
+
     from .foreign import ForeignEngine
 
 TRIES = 7
@@ -139,7 +142,7 @@ class ForeignCall:
         finally:
             made.close()
 
-    def _hear(self, chunk: Any) -> None:
+    def _hear(self, chunk: ChatCompletionChunk) -> None:
         self._usage = chunk.usage or self._usage
         for choice in chunk.choices[:1]:
             delta = choice.delta
@@ -229,7 +232,7 @@ class ForeignCall:
             self._options.pop("top_logprobs", None)
         return (self._options if name in _SPARE else more).pop(name, None) is not None
 
-    def _without(self, error: Any) -> bool:
+    def _without(self, error: APIStatusError) -> bool:
         """Whether the server refuses something that it names and that can be left out; it is, and that is noted."""
         if error.status_code not in (400, 422, 501):
             return False
@@ -240,7 +243,7 @@ class ForeignCall:
                 return True
         return False
 
-    def _later(self, error: Any, attempt: int) -> bool:
+    def _later(self, error: APIStatusError, attempt: int) -> bool:
         """Whether it is worth waiting; then that was done."""
         if error.status_code not in _BUSY or attempt >= TRIES:
             return False
@@ -249,14 +252,14 @@ class ForeignCall:
         self._stop.wait(wait_before(attempt, error.response.headers.get("retry-after")))
         return True
 
-    def _told(self, error: Any) -> OmlxError:
+    def _told(self, error: APIStatusError) -> OmlxError:
         engine = self._engine
         if error.status_code in (401, 403):
             return RequestError(f"{engine.url} refuses the key; name the variable that holds it with --key-env VAR.")
         return RequestError(engine.safe(f"{engine.url} answered {error.status_code}: {_words(error)[:500]}"))
 
 
-def _words(error: Any) -> str:
+def _words(error: APIStatusError) -> str:
     """What the server said: in a form that the client doesn't know its words are in the body alone."""
     said = str(error.message)
     return said if said != f"Error code: {error.status_code}" else " ".join(error.response.text.split()) or said

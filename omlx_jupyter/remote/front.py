@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from typing import Any, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
 from ..engine.front import Front
 from ..errors import ProcessError
@@ -19,17 +19,22 @@ class RemoteFront(Front):
     remote = True
     name: str
     address: Address
+    asked_for: tuple[str, str | None, str]  # name or address, model, where its key is: by whoever connected
+
+    @abstractmethod
+    def others(self) -> list[str]:
+        """Who else is connected."""
 
     @abstractmethod
     def submit(
         self,
-        prompt: Any = None,
-        images: Any = (),
+        prompt: object = None,
+        images: object = (),
         sampling: SamplingParams | None = None,
         *,
         system: str | None = None,
-        tools: Any = None,
-        chat_template_kwargs: Mapping[str, Any] | None = None,
+        tools: Sequence[object] | None = None,
+        chat_template_kwargs: Mapping[str, object] | None = None,
         draft: bool = True,
         hint: str = "",
         begin: str = "",

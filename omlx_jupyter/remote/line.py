@@ -88,7 +88,7 @@ class Line:
         self,
         method: str,
         path: str,
-        body: Any = None,
+        body: object = None,
         *,
         pieces: Sequence[bytes | memoryview] | None = None,
         timeout: float = 60.0,
@@ -118,7 +118,9 @@ class Line:
             return reply
         raise gone(self.address)
 
-    def _once(self, connection: Any, method: str, path: str, data: Sequence[bytes | memoryview] | None) -> Reply:
+    def _once(
+        self, connection: http.client.HTTPConnection, method: str, path: str, data: Sequence[bytes | memoryview] | None
+    ) -> Reply:
         headers: dict[str, str] = self._headers()
         if data is not None:
             headers |= {"Content-Length": str(sum(len(piece) for piece in data)), "Content-Type": "application/json"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +37,7 @@ class RemoteParser:
         self.starts, self.begins = hello.tool_starts, hello.tool_begins
         self.start_id, self.style = hello.tool_start_id, hello.tool_style
 
-    def parsed(self, result: Generation, tools: Any = None) -> Taken:
+    def parsed(self, result: Generation, tools: Sequence[object] | None = None) -> Taken:
         """An answer's text and calls."""
         asked = {
             "text": result.text,
@@ -48,12 +48,12 @@ class RemoteParser:
         said = self._ask("parse", asked)
         return Taken(said["text"], tuple(Call(*call) for call in said["calls"]), said["note"])
 
-    def begun(self, token_ids: Sequence[int], tools: Any = None) -> list[Call]:
+    def begun(self, token_ids: Sequence[int], tools: Sequence[object] | None = None) -> list[Call]:
         """The calls of an answer that goes on."""
         said = self._ask("begun", {"token_ids": list(token_ids), "tools": _schemas(tools)})
         return [Call(*call) for call in said["calls"]]
 
-    def grammar(self, tools: Sequence[Any], several: bool) -> str | None:
+    def grammar(self, tools: Sequence[Mapping[str, object]], several: bool) -> str | None:
         """A grammar of a call of one of `tools`; None where the model's format can't be bound to one."""
         made = self._ask("grammar", {"tools": _schemas(tools), "several": several})["grammar"]
         return None if made is None else str(made)
@@ -63,7 +63,7 @@ class RemoteParser:
         return self._line.told(self._line.ask("POST", path, {"model": self._model, **body}))
 
 
-def _schemas(tools: Any) -> Any:
+def _schemas(tools: Sequence[object] | None) -> list[dict[str, Any]] | None:
     from ..chat.messages import tool_schemas
 
     return tool_schemas(tools)

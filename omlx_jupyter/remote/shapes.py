@@ -5,10 +5,13 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import RequestError
 from ..types import ImagePart, Message, SamplingParams
+
+if TYPE_CHECKING:
+    from ..images.limits import Limits
 
 Item = dict[str, Any]
 READ = "Read all text in the picture. Give the text alone."  # where a picture comes without words
@@ -17,7 +20,7 @@ _MORE = ("top_k", "min_p", "repetition_penalty")
 _SAME = ("temperature", "top_p", "max_tokens", "seed", "presence_penalty", "frequency_penalty")
 
 
-def messages_of(messages: Sequence[Message], limits: Any, budget: int) -> tuple[list[Item], list[str], int]:
+def messages_of(messages: Sequence[Message], limits: Limits, budget: int) -> tuple[list[Item], list[str], int]:
     """(messages with pictures as data URLs, notes, how many pictures).
 
     :raises ImageError: a picture can't be opened.

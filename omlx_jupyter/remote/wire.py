@@ -6,11 +6,14 @@ import json
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import errors
 from ..errors import OmlxError, RequestError
 from ..types import Delta, Generation, ImagePart, Message, SamplingParams, TokenLogprob, Usage
+
+if TYPE_CHECKING:
+    from ..images.decoded import DecodedImage
 
 Item = dict[str, Any]
 VERSION = 1
@@ -31,7 +34,7 @@ def sampling_out(sampling: SamplingParams | None) -> Item:
     return made
 
 
-def sampling_in(said: Any) -> SamplingParams:
+def sampling_in(said: object) -> SamplingParams:
     """:raises RequestError: an unknown name, or a value outside its range."""
     if not isinstance(said, Mapping) or set(said) - _SAMPLING:
         raise RequestError("sampling holds what is no setting of a request.")
@@ -44,7 +47,7 @@ def sampling_in(said: Any) -> SamplingParams:
     return SamplingParams(**made)
 
 
-def messages_out(messages: Sequence[Message], take: Callable[[Any], list[Any]]) -> list[Item]:
+def messages_out(messages: Sequence[Message], take: Callable[[object], list[DecodedImage]]) -> list[Item]:
     """`take(source)` opens a picture's source; each `DecodedImage` goes by its digest."""
     made = []
     for message in messages:
@@ -61,7 +64,7 @@ def messages_out(messages: Sequence[Message], take: Callable[[Any], list[Any]]) 
     return made
 
 
-def pictures_in(messages: Any) -> Iterator[Item]:
+def pictures_in(messages: object) -> Iterator[Item]:
     """The pictures that messages name.
 
     :raises RequestError: they aren't messages.
@@ -78,7 +81,7 @@ def pictures_in(messages: Any) -> Iterator[Item]:
                 raise RequestError("a part of a message is text, or names a picture by its digest.")
 
 
-def messages_in(said: Sequence[Item], picture: Callable[[Item], Any]) -> list[Message]:
+def messages_in(said: Sequence[Item], picture: Callable[[Item], object]) -> list[Message]:
     """Messages as the engine takes them; `picture(part)` finds what was sent."""
     return [
         Message(

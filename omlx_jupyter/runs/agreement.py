@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 
-def agreement(first: Any, second: Any) -> float:
+def agreement(first: object, second: object) -> float:
     """0 to 1: of texts how alike their words are; of values the share of the fields that are the same."""
     if isinstance(first, str) and isinstance(second, str):
         mine, theirs = first.split(), second.split()
@@ -17,7 +17,7 @@ def agreement(first: Any, second: Any) -> float:
     return 1 - (len(disputed(first, second)) + len(missing)) / max(1, len(fields) + len(missing))
 
 
-def disputed(first: Any, second: Any) -> set[str]:
+def disputed(first: object, second: object) -> set[str]:
     """The paths of a value's fields, dots between, for which the `second` reading has something else. None as the
     second: there was none."""
     if second is None:
@@ -26,7 +26,7 @@ def disputed(first: Any, second: Any) -> set[str]:
     return {path for path, value in _fields(first, "") if path not in theirs or theirs[path] != value}
 
 
-def _fields(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+def _fields(value: object, path: str) -> Iterator[tuple[str, Any]]:
     inner: Any = ()
     if isinstance(value, Mapping):
         inner = value.items()

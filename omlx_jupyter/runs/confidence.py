@@ -9,9 +9,12 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..types import Generation
+
+if TYPE_CHECKING:
+    from ..engine.front import Front
 
 Path = tuple[str, ...]
 _DECODER = json.JSONDecoder()
@@ -25,7 +28,7 @@ class Sure:
     fields: Mapping[str, float] = field(default_factory=dict)
 
 
-def confidence(answer: Generation, value: Any, engine: Any) -> Sure:
+def confidence(answer: Generation, value: object, engine: Front) -> Sure:
     """Of an answer; by fields where it is a JSON object."""
     told = answer.logprobs
     if not told:

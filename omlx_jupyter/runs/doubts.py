@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from ..images.grounding import BOX_KEYS
+from ..types import Json
 from .agreement import disputed
 from .record import Record
+
+Corners = Sequence[Sequence[float]]
 
 MOST = 200  # that are shown at once
 
@@ -23,9 +25,9 @@ class Doubt:
     place: str
     said: str
     sure: float
-    box: Any = None
+    box: Corners | None = None
 
-    def corrected(self, text: str) -> tuple[Any, str]:
+    def corrected(self, text: str) -> tuple[Json, str]:
         """(value, text) of the record with another text in this place."""
         record = self.record
         if record.lines and self.place:
@@ -65,20 +67,26 @@ def _is_side(place: str) -> bool:
     return len(steps) > 1 and steps[-2] in BOX_KEYS and steps[-1].isdigit()
 
 
-def _box(record: Record, place: str) -> Any:
+def _box(record: Record, place: str) -> Corners | None:
     """Of the field, or of the object around it that has a box: `total.value` stands where `total` does."""
     while place and place not in record.places:
         place = place.rpartition(".")[0]
     return record.places.get(place)
 
 
-def _at(value: Any, place: str) -> Any:
+def _at(value: Json, place: str) -> Json:
+    """:raises TypeError: nothing stands there."""
     for step in place.split("."):
-        value = value[int(step)] if isinstance(value, list) else value[step]
+        if isinstance(value, list):
+            value = value[int(step)]
+        elif isinstance(value, Mapping):
+            value = value[step]
+        else:
+            raise TypeError(place)
     return value
 
 
-def _with(value: Any, steps: list[str], held: Any) -> Any:
+def _with(value: Json, steps: list[str], held: Json) -> Json:
     if not steps:
         return held
     if isinstance(value, list):
@@ -88,13 +96,13 @@ def _with(value: Any, steps: list[str], held: Any) -> Any:
     return {**value, steps[0]: _with(value[steps[0]], steps[1:], held)}
 
 
-def _text(value: Any) -> str:
+def _text(value: Json) -> str:
     if value is None:
         return ""
     return ("true" if value else "false") if isinstance(value, bool) else str(value)
 
 
-def _like(said: str, old: Any, text: str) -> Any:
+def _like(said: str, old: Json, text: str) -> Json:
     """A text as the kind of value that stands there.
 
     :raises ValueError: it is no number where one stands.

@@ -127,7 +127,7 @@ class Evaluation:
 
 def evaluate(
     run: Run | str | Path,
-    truth: Any = None,
+    truth: object = None,
     *,
     kind: Callable[[Record], str] = lambda record: Path(record.source).suffix.lower().lstrip(".") or "other",
 ) -> Evaluation:
@@ -157,7 +157,7 @@ def evaluate(
     return Evaluation(compared, [str(name) for name in wanted if name not in met], kind)
 
 
-def _unknown(said: Any) -> bool:
+def _unknown(said: object) -> bool:
     """Whether nobody knows it: None, or a column's missing value."""
     return said is None or (isinstance(said, float) and said != said) or type(said).__name__ == "NAType"
 
@@ -166,7 +166,7 @@ def _own(corrections: Mapping[Key, Record]) -> dict[Any, Any]:
     return {key: record.text if record.value is None else record.value for key, record in corrections.items()}
 
 
-def _given(truth: Any) -> dict[Any, Any]:
+def _given(truth: object) -> dict[Any, Any]:
     if hasattr(truth, "to_dict") and hasattr(truth, "columns"):
         if "source" not in truth.columns:
             raise RunError("a data frame of truth has a column named source.")
@@ -177,11 +177,11 @@ def _given(truth: Any) -> dict[Any, Any]:
 
 
 def _row_name(row: Mapping[str, Any]) -> str:
-    page = row.get("page")
-    return str(row["source"]) if _unknown(page) else f"{row['source']}[{int(page)}]"  # type: ignore[arg-type]
+    page: Any = row.get("page")
+    return str(row["source"]) if _unknown(page) else f"{row['source']}[{int(page)}]"
 
 
-def _row(row: Mapping[str, Any]) -> Any:
+def _row(row: Mapping[str, object]) -> Any:
     rest = {name: value for name, value in row.items() if name not in _ABOUT}
     if "text" in rest and (len(rest) == 1 or all(_unknown(value) for name, value in rest.items() if name != "text")):
         return rest["text"]
@@ -201,7 +201,7 @@ def _names(record: Record) -> Iterable[Any]:
     yield from (record.source, short)
 
 
-def _compare(record: Record, truth: Any) -> Compared:
+def _compare(record: Record, truth: object) -> Compared:
     if isinstance(truth, Mapping):
         said = record.value if isinstance(record.value, Mapping) else {}
         return Compared(record, truth, fields={name: _same(said.get(name), value) for name, value in truth.items()})
@@ -218,7 +218,7 @@ def _compare(record: Record, truth: Any) -> Compared:
     return Compared(record, truth, jiwer.cer(truth, text), jiwer.wer(truth, text), order, tables)
 
 
-def _same(said: Any, truth: Any) -> bool:
+def _same(said: object, truth: object) -> bool:
     """Equal as people take it: numbers by value, texts without regard to case and blanks."""
     if isinstance(said, bool) or isinstance(truth, bool):
         return said is truth

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import RunError
 from .record import Record
+
+if TYPE_CHECKING:
+    import pandas
 
 _FIRST = ("source", "page", "text")
 _LAST = ("error", "finish_reason", "model", "seconds", "prompt_tokens", "completion_tokens", "kind")
 
 
-def frame(records: Iterable[Record]) -> Any:
+def frame(records: Iterable[Record]) -> pandas.DataFrame:
     """One row a record: its source, its text, the fields of its value, and how it went.
 
     :raises RunError: pandas isn't installed.

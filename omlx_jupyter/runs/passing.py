@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..errors import OmlxError, RunError
 from ..images.decoded import Limits
@@ -20,6 +20,9 @@ from .record import Key, Record
 from .sources import Item, items
 from .store import Store, open_store
 from .task import Task
+
+if TYPE_CHECKING:
+    from ..engine.front import Front
 
 _log = logging.getLogger("omlx_jupyter")
 _TICK_S = 0.01
@@ -57,9 +60,9 @@ class Asked:
     """What a run is of: one question, under the name "", or several to each source. `ahead`: sources that are opened,
     queued or running at a time."""
 
-    sources: Any
+    sources: object
     questions: Mapping[str, Question]
-    engine: Callable[[], Any]
+    engine: Callable[[], Front]
     limits: Limits
     ahead: int
 

@@ -14,10 +14,13 @@ from ..images.decoded import DecodedImage
 from ..types import ImagePart, Message, SamplingParams
 
 if TYPE_CHECKING:
+    from ..engine.front import Front
+    from ..engine.readable import Readable
     from ..models.layout_model import LayoutModel
+    from ..types import Generation
 
 
-def _as_given(sampling: SamplingParams, _: Any) -> SamplingParams:
+def _as_given(sampling: SamplingParams, _: object) -> SamplingParams:
     """A function with a name: a question goes to other processes."""
     return sampling
 
@@ -39,7 +42,7 @@ class Question:
     draft: bool = True
     twice: bool = False
     documents: bool = False
-    fill: Callable[[SamplingParams, Any], SamplingParams] = _as_given
+    fill: Callable[[SamplingParams, Front], SamplingParams] = _as_given
 
     def __post_init__(self) -> None:
         if self.schema is not None and not isinstance(self.schema, Mapping) and _adapter(self.schema) is None:
@@ -53,7 +56,7 @@ class Question:
             return dict(self.schema)
         return dict(_adapter(self.schema).json_schema())
 
-    def sampling_for(self, engine: Any) -> SamplingParams:
+    def sampling_for(self, engine: Front) -> SamplingParams:
         made = self.fill(self.sampling, engine)
         return replace(made, json_schema=self.json_schema(), logprobs=made.logprobs or 0)
 
@@ -70,12 +73,12 @@ class Question:
             layout=self.layout,
         )
 
-    def ask_twice(self, engine: Any, pictures: Sequence[DecodedImage]) -> Reading:
+    def ask_twice(self, engine: Front, pictures: Sequence[DecodedImage]) -> Reading:
         """The second reading: sampled, so that it differs where the model isn't sure."""
         other = replace(self, sampling=replace(self.sampling, temperature=0.7, top_p=0.95, seed=1), draft=False)
         return other.ask(engine, pictures)
 
-    def ask_again(self, engine: Any, pictures: Sequence[DecodedImage], said: str, why: str) -> Reading:
+    def ask_again(self, engine: Front, pictures: Sequence[DecodedImage], said: str, why: str) -> Readable[Generation]:
         """Once more, with what was wrong with the answer."""
         first = Message(
             "user", [*(ImagePart(picture) for picture in pictures), *([self.prompt] if self.prompt else [])]
@@ -83,8 +86,7 @@ class Question:
         again = Message("user", [f"That answer doesn't fit: {why}\nLook again and correct it."])
         system = [Message("system", [self.system])] if self.system else []
         talk = [*system, first, Message("assistant", [said]), again]
-        made: Reading = engine.submit(talk, sampling=self.sampling_for(engine), draft=self.draft)
-        return made
+        return engine.submit(talk, sampling=self.sampling_for(engine), draft=self.draft)
 
     def value(self, text: str) -> Any:
         """What the schema makes of an answer, as JSON has it; None where nothing was asked.
@@ -98,7 +100,7 @@ class Question:
         adapter = _adapter(self.schema)
         return adapter.dump_python(adapter.validate_json(text), mode="json")
 
-    def digest(self, engine: Any) -> str:
+    def digest(self, engine: Front) -> str:
         """What makes an answer another one: model, prompt, sampling, schema, and how pages are read."""
         said = {
             "model": identity_of(engine),
@@ -130,7 +132,7 @@ def _adapter(kind: Any) -> Any:
     return made
 
 
-def identity_of(engine: Any) -> str:
+def identity_of(engine: Front) -> str:
     """A model by what its files are; by its name where an engine elsewhere doesn't tell."""
     return str(getattr(engine.capabilities, "identity", "") or engine.name)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sized
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..errors import RunError
 from ..images.decoded import Limits
@@ -15,6 +15,11 @@ from .passing import Asked, Figures, Passing, writing
 from .question import Question
 from .record import Record
 from .store import open_store
+
+if TYPE_CHECKING:
+    import pandas
+
+    from ..engine.front import Front
 
 AHEAD = 16  # sources that are opened, queued or running at a time
 
@@ -28,10 +33,10 @@ class Run:
 
     def __init__(
         self,
-        sources: Any,
+        sources: object,
         question: Question | Mapping[str, Question],
         save: str | Path,
-        engine: Callable[[], Any],
+        engine: Callable[[], Front],
         limits: Limits | None = None,
         ahead: int = AHEAD,
     ) -> None:
@@ -116,7 +121,7 @@ class Run:
         return None if sources is None else sources * len(self._asked.questions)
 
     def correct(
-        self, source: str, value: Any = None, text: str | None = None, *, page: int | None = None, column: str = ""
+        self, source: str, value: object = None, text: str | None = None, *, page: int | None = None, column: str = ""
     ) -> Record:
         """Write down what a source really says, over what the model said: a new line, never over an old one.
 
@@ -167,7 +172,7 @@ class Run:
         return [record for record in self.records() if record.error]
 
     @property
-    def df(self) -> Any:
+    def df(self) -> pandas.DataFrame:
         """The records as a pandas DataFrame; a schema's fields are columns of their own."""
         from .frames import frame
 
@@ -204,7 +209,7 @@ def every_record(path: str | Path) -> Iterator[Record]:
         yield from store.every()
 
 
-def _counted(sources: Any) -> int | None:
+def _counted(sources: object) -> int | None:
     """How many items sources are, where that is known without going through them."""
     if isinstance(sources, str | Path) or not isinstance(sources, Sized):
         return None

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import random
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from ..chat.client import Engine
 from ..errors import EngineClosedError
@@ -20,6 +20,9 @@ from .record import Key, Record
 from .shares import Share, share_items, write_part
 from .sources import Item
 from .task import Task
+
+if TYPE_CHECKING:
+    from ..engine.front import Front
 
 AHEAD = 256  # sources that are opened, queued or running at a time
 _OPENERS = 4
@@ -57,7 +60,7 @@ class ShareReader:
         *,
         model: str | None = None,
         prompt: str | None = None,
-        schema: Any = None,
+        schema: object = None,
         sampling: SamplingParams | None = None,
         ahead: int = AHEAD,
         key: str | Callable[[], str] = "",
@@ -72,7 +75,7 @@ class ShareReader:
 
     def _fresh(self) -> None:
         self._lock = threading.Lock()
-        self._engines: dict[str, Any] = {}
+        self._engines: dict[str, Front] = {}
         self._busy = dict.fromkeys(self._servers, 0)
         self._pid = os.getpid()
 
@@ -135,7 +138,7 @@ class ShareReader:
         until: float | None = None
         while True:
             had = len(made)
-            engine = None
+            engine: Front | None = None
             try:
                 engine = self._connected(server)
                 with ThreadPoolExecutor(_OPENERS, "omlx-share") as pool:
@@ -150,8 +153,8 @@ class ShareReader:
                 time.sleep(_AGAIN_S)
 
     def _pass(
-        self, engine: Any, waiting: Iterator[Item], made: dict[Any, Record], pool: ThreadPoolExecutor
-    ) -> list[Any]:
+        self, engine: Front, waiting: Iterator[Item], made: dict[Key, Record], pool: ThreadPoolExecutor
+    ) -> list[Key]:
         """Ask for all that isn't made yet. :raises EngineClosedError: the server has gone."""
         tasks, order, more = list[Task](), dict[Key, None](), True
         try:
@@ -175,7 +178,7 @@ class ShareReader:
                 task.cancel()
         return list(order)
 
-    def _connected(self, server: str) -> Any:
+    def _connected(self, server: str) -> Front:
         """:raises EngineClosedError: nobody answers there."""
         with self._lock:
             if server not in self._engines:
@@ -183,7 +186,7 @@ class ShareReader:
                 self._engines[server] = Engine.connect(server, self._model, key=key)
             return self._engines[server]
 
-    def _drop(self, server: str, engine: Any) -> None:
+    def _drop(self, server: str, engine: Front | None) -> None:
         """Of several threads the first that sees it; what another has connected since stays."""
         with self._lock:
             if engine is not None and self._engines.get(server) is engine:

@@ -38,7 +38,12 @@ class Share(TypedDict):
 
 
 def shares(
-    sources: Any, out: str | Path, size: int = SIZE, *, shard: tuple[int, int] = (0, 1), retry: bool = False
+    sources: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    out: str | Path,
+    size: int = SIZE,
+    *,
+    shard: tuple[int, int] = (0, 1),
+    retry: bool = False,
 ) -> Iterator[Share]:
     """What isn't in the folder `out` yet, lazily, in shares of `size` sources.
 
@@ -114,7 +119,7 @@ def _place(name: str) -> tuple[str, str] | None:
     return (file, column) if mark and hash_ and row.isdigit() and file.lower().endswith(".parquet") else None
 
 
-def _names(sources: Any) -> Iterator[str]:
+def _names(sources: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Iterator[str]:
     """Names of sources without opening pictures. :raises RunError: a folder or pattern of nothing."""
     for source in [sources] if isinstance(sources, str | os.PathLike) else sources:
         text = os.fspath(source)

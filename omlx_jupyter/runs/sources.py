@@ -57,7 +57,7 @@ class _Once:
             return self._made
 
 
-def items(sources: Any, limits: Limits, documents: bool = False) -> Iterator[Item]:
+def items(sources: object, limits: Limits, documents: bool = False) -> Iterator[Item]:
     """The items of sources, lazily: of a path, a folder, a glob, a PDF (each of its pages), a URL,
     `file.parquet::column`, a column, or any iterable of these and of pictures. A picture without a name is called by
     its place, `#3`. With `documents` each file is one item with all of its pages or frames, and so is each list of
@@ -69,6 +69,7 @@ def items(sources: Any, limits: Limits, documents: bool = False) -> Iterator[Ite
     several = isinstance(sources, Iterable) and not isinstance(sources, str | bytes | bytearray)
     if not several or (not isinstance(sources, list | tuple) and is_image_source(sources)):
         sources = [sources]
+    assert isinstance(sources, Iterable)
     if isinstance(sources, Mapping):
         raise RunError("sources are a dict; give its values, or a list.")
     alone = isinstance(sources, list) and len(sources) == 1
@@ -81,7 +82,7 @@ def items(sources: Any, limits: Limits, documents: bool = False) -> Iterator[Ite
             yield Item(_named(source, number), None, failing(error))  # an error in its place
 
 
-def _items(source: Any, number: int, limits: Limits, documents: bool) -> Iterator[Item]:
+def _items(source: object, number: int, limits: Limits, documents: bool) -> Iterator[Item]:
     if isinstance(source, Item):
         yield source
     elif isinstance(source, PdfPage):
@@ -101,7 +102,7 @@ def failing(error: OmlxError) -> Callable[[], list[DecodedImage]]:
     return fail
 
 
-def _named(source: Any, number: int) -> str:
+def _named(source: object, number: int) -> str:
     """What a source is called; a file's name that is no text has its bytes shown."""
     text = source if isinstance(source, str | os.PathLike) else getattr(source, "source", "")
     return os.fspath(text or f"#{number}").encode("utf-8", "backslashreplace").decode()
@@ -199,7 +200,7 @@ def parquet_of() -> Any:
     return parquet
 
 
-def _opener(held: Any, limits: Limits) -> Callable[[], list[DecodedImage]]:
+def _opener(held: object, limits: Limits) -> Callable[[], list[DecodedImage]]:
     return lambda: open_images(held, limits)
 
 

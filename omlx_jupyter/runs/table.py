@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import RequestError
 from ..images.decoded import Limits
 from .question import Question
 from .record import Record
 from .run import Run
+
+if TYPE_CHECKING:
+    import pandas
+
+    from ..engine.front import Front
 
 
 class Table(Run):
@@ -22,10 +27,10 @@ class Table(Run):
 
     def __init__(
         self,
-        sources: Any,
+        sources: object,
         questions: Mapping[str, Question],
         save: str | Path,
-        engine: Callable[[], Any],
+        engine: Callable[[], Front],
         limits: Limits | None = None,
         ahead: int = 16,
     ) -> None:
@@ -47,16 +52,16 @@ class Table(Run):
         raise KeyError(cell)
 
     @property
-    def df(self) -> Any:
+    def df(self) -> pandas.DataFrame:
         """The sheet: a row a picture, a column a question; None where a cell failed or isn't there yet."""
         return self._sheet(lambda record: None if record.error else _shown(record))
 
     @property
-    def confidences(self) -> Any:
+    def confidences(self) -> pandas.DataFrame:
         """The same sheet with how sure the model was of each cell."""
         return self._sheet(lambda record: record.confidence)
 
-    def _sheet(self, of: Callable[[Record], Any]) -> Any:
+    def _sheet(self, of: Callable[[Record], Any]) -> pandas.DataFrame:
         import pandas
 
         rows = self.rows()

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from functools import cache
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import RunError
+
+if TYPE_CHECKING:
+    from lxml.html import HtmlElement
 
 _TABLE = re.compile(r"<table\b.*?</table\s*>", re.DOTALL | re.IGNORECASE)
 _ROW = re.compile(r"^\s*\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)+\|?\s*$", re.MULTILINE)
@@ -48,7 +51,7 @@ def tables_of(text: str) -> list[str]:
     return made
 
 
-def _cell(cell: Any) -> str:
+def _cell(cell: HtmlElement) -> str:
     spans = "".join(f' {name}="{cell.get(name)}"' for name in ("colspan", "rowspan") if str(cell.get(name)).isdigit())
     return f"<td{spans}>{escape(' '.join(cell.text_content().split()))}</td>"
 

@@ -6,9 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..chat.pages import Reading
 from ..errors import EngineClosedError, OmlxError
 from ..images.decoded import DecodedImage
 from ..images.grounding import places
@@ -19,6 +18,10 @@ from .question import Question, shown_sampling
 from .record import Record
 from .sources import Item
 
+if TYPE_CHECKING:
+    from ..engine.front import Front
+    from ..engine.readable import Readable
+
 
 class Task:
     """`poll` until it gives a record, or `unchanged` is set."""
@@ -27,7 +30,7 @@ class Task:
         self,
         item: Item,
         question: Question,
-        engine: Callable[[], Any],
+        engine: Callable[[], Front],
         pool: ThreadPoolExecutor,
         unless: str,
         asked: str,
@@ -37,7 +40,7 @@ class Task:
         self._began = time.monotonic()
         self._unless, self._content = unless, ""
         self._pictures: list[DecodedImage] = []
-        self._reading: Reading | None = None
+        self._reading: Readable[Generation] | None = None
         self._again = False
         self._first: tuple[Generation, Any] | None = None  # of two readings
         self._cancelled = False
@@ -113,7 +116,7 @@ class Task:
             return None
         return self._record(answer, value)
 
-    def _compared(self, answer: Generation, value: Any) -> Record:
+    def _compared(self, answer: Generation, value: object) -> Record:
         """The first reading's record, with how far the second agrees."""
         assert self._first is not None
         first, kept = self._first
@@ -121,7 +124,7 @@ class Task:
         other = answer.text if kept is None else value
         return replace(self._record(first, kept), agreement=agreed, other=other)
 
-    def _record(self, answer: Generation | None = None, value: Any = None, error: str = "") -> Record:
+    def _record(self, answer: Generation | None = None, value: object = None, error: str = "") -> Record:
         engine, question = self._engine(), self._question
         made = Record(
             self.item.source,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..remote import wire
 
+if TYPE_CHECKING:
+    from ..chat.client import Engine
 
-def hello(server: str, name: str, engine: Any, models: list[str], max_body: int) -> wire.Item:
+
+def hello(server: str, name: str, engine: Engine, models: list[str], max_body: int) -> wire.Item:
     """Of one model; see `wire.Hello`."""
     parser, recipe = engine.tool_parser, engine.recipe
     made = wire.Hello(
@@ -36,12 +39,12 @@ def hello(server: str, name: str, engine: Any, models: list[str], max_body: int)
     return asdict(made)
 
 
-def capabilities(engine: Any) -> wire.Item:
+def capabilities(engine: Engine) -> wire.Item:
     able = engine.capabilities
     return {**asdict(able), "sampling": wire.sampling_out(able.sampling)}
 
 
-def figures(engine: Any, sessions: list[str]) -> wire.Item:
+def figures(engine: Engine, sessions: list[str]) -> wire.Item:
     return {
         "stats": asdict(engine.stats()),
         "requests": [asdict(lane) for lane in engine.requests()],
@@ -67,7 +70,7 @@ _COUNTS = {
 }
 
 
-def metrics(engines: Mapping[str, Any], sessions: int) -> str:
+def metrics(engines: Mapping[str, Engine], sessions: int) -> str:
     """Prometheus' text form, a line a model."""
     stats = {name: engine.stats() for name, engine in engines.items()}
     lines = ["# HELP omlx_clients Clients that are connected.", "# TYPE omlx_clients gauge", f"omlx_clients {sessions}"]

@@ -6,11 +6,15 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import psutil
 
 from ..errors import RequestError
+
+if TYPE_CHECKING:
+    from ..chat.client import Engine
+    from ..engine.front import Front
 
 _ROOM = 1.3  # of a checkpoint's files: weights and what a first request needs
 _WAIT_S = 300.0  # for rows of another model to end
@@ -26,7 +30,7 @@ class Slot:
     """One model that clients may name."""
 
     name: str
-    engine: Any = None
+    engine: Engine | None = None
     used: float = 0.0
     size: int = 0  # bytes of its files
 
@@ -34,7 +38,7 @@ class Slot:
 class House:
     """`load(name)` makes an engine, in a thread. `bound` is in bytes; 0 is what the machine has free."""
 
-    def __init__(self, names: list[str], load: Callable[[str], Any], bound: int = 0) -> None:
+    def __init__(self, names: list[str], load: Callable[[str], Engine], bound: int = 0) -> None:
         self.slots = {name: Slot(name) for name in names}
         self._load, self._bound = load, bound
         self._loading = asyncio.Lock()
@@ -52,11 +56,11 @@ class House:
             raise NoSuchModelError(f"the server has no model {wanted[:100]!r}; it has: {', '.join(self.names)}.")
         return found
 
-    def loaded(self, name: str | None) -> Any:
+    def loaded(self, name: str | None) -> Engine | None:
         """The engine of a model that is in memory, else None."""
         return self.slot(name).engine
 
-    async def engine(self, name: str | None) -> Any:
+    async def engine(self, name: str | None) -> Engine:
         """The engine of a model, loaded if need be.
 
         :raises RequestError: no such model, or no memory for it while rows run.
@@ -75,10 +79,11 @@ class House:
         slot.size = slot.size or await asyncio.to_thread(size_of, slot.name)
         need, deadline = room_for(slot.size), time.monotonic() + _WAIT_S
         while self._free() < need:
-            others = [other for other in self.slots.values() if other.engine is not None]
-            idle = sorted((other for other in others if not busy(other.engine)), key=lambda other: other.used)
+            others = [(other, other.engine) for other in self.slots.values() if other.engine is not None]
+            idle = sorted(((other, held) for other, held in others if not busy(held)), key=lambda pair: pair[0].used)
             if idle:
-                ended, idle[0].engine = idle[0].engine, None
+                other, ended = idle[0]
+                other.engine = None
                 await asyncio.to_thread(ended.close)
             elif not others:
                 return  # it is the only one: the engine's own budget decides
@@ -105,7 +110,7 @@ class House:
                 slot.engine.close()
 
 
-def free(bound: int, engines: Sequence[Any]) -> int:
+def free(bound: int, engines: Sequence[Front]) -> int:
     """Bytes that are left for another model beside the loaded `engines`; a `bound` of 0 is what the machine has."""
     if not bound:
         return int(psutil.virtual_memory().available)
@@ -117,8 +122,8 @@ def room_for(size: int) -> int:
     return int(size * _ROOM)
 
 
-def busy(engine: Any) -> bool:
-    return bool(engine.requests())
+def busy(engine: Front | None) -> bool:
+    return engine is not None and bool(engine.requests())
 
 
 def size_of(name: str) -> int:

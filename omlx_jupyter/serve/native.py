@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.requests import Request
@@ -153,7 +154,7 @@ async def _until_gone(receive: Receive, session: Session) -> None:
     session.close()
 
 
-def _ids(body: dict[str, Any]) -> list[int]:
+def _ids(body: Mapping[str, object]) -> list[int]:
     ids = body.get("token_ids")
     if not isinstance(ids, list) or not all(isinstance(i, int) and i >= 0 for i in ids):
         raise RequestError("token_ids is a list of token ids.")

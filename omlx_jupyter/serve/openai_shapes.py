@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from importlib.util import find_spec
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -22,6 +22,9 @@ from .asked import check_queue, json_object
 from .guard import Bounds, Refused
 from .house import House
 from .pictures_named import check_messages
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 Made = TypeVar("Made")
 
@@ -85,7 +88,7 @@ class OpenAIShapes:
         return _json(await _unless_gone(request, made))
 
 
-def _json(made: Any) -> Response:
+def _json(made: BaseModel) -> Response:
     return Response(made.model_dump_json(), media_type="application/json")
 
 
@@ -130,8 +133,8 @@ async def _streamed(chunks: AsyncIterator[Any], named: bool = False) -> Response
     return StreamingResponse(events(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
-def _event(chunk: Any, named: bool) -> str:
-    head = f"event: {chunk.type}\n" if named else ""
+def _event(chunk: BaseModel, named: bool) -> str:
+    head = f"event: {getattr(chunk, 'type', '')}\n" if named else ""
     return f"{head}data: {chunk.model_dump_json(exclude_none=not named)}\n\n"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from ..errors import RequestError
 
@@ -11,7 +10,7 @@ _SENT = ("data:", "http://", "https://")
 _KEYS = ("image_url", "image", "file_url")
 
 
-def check_messages(told: Any) -> None:
+def check_messages(told: object) -> None:
     """:raises RequestError: a picture or a file that is named by a path, by `file://` or in another way."""
     if isinstance(told, str):
         return
@@ -28,7 +27,7 @@ def check_messages(told: Any) -> None:
                     raise RequestError("a part of a message is text or an object.")
 
 
-def _check_part(part: Mapping[str, Any]) -> None:
+def _check_part(part: Mapping[str, object]) -> None:
     file = part.get("file")
     for held in (part, file if isinstance(file, Mapping) else {}):
         for key in _KEYS:

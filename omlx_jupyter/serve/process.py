@@ -12,11 +12,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import RequestError
 from ..remote import place
 from .guard import Bounds, hosts_of
+
+if TYPE_CHECKING:
+    from ..chat.client import Engine
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -124,7 +127,7 @@ class _Running:
             f"{record.name} uses it, python -m omlx_jupyter stop --name {record.name} ends it."
         )
 
-    def _load(self, name: str) -> Any:
+    def _load(self, name: str) -> Engine:
         from ..cache.defaults import default_settings
         from ..chat.client import Engine
 

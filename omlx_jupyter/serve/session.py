@@ -10,12 +10,16 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..engine.request import new_group
 from ..errors import OmlxError, RequestError
 from ..remote import wire
 from ..types import Message
+
+if TYPE_CHECKING:
+    from ..chat.client import Engine
+    from ..engine.request import Progress, RequestHandle
 
 _TICK_S = 0.25  # between looks at how far requests are
 _BEAT_S = 10.0  # a client that hears nothing takes the server for gone
@@ -23,8 +27,8 @@ _BEAT_S = 10.0  # a client that hears nothing takes the server for gone
 
 @dataclass
 class _Held:
-    handle: Any
-    progress: Any = None  # what was told last
+    handle: RequestHandle
+    progress: Progress | None = None  # what was told last
 
 
 class Session:
@@ -46,7 +50,7 @@ class Session:
     def running(self) -> int:
         return len(self._held)
 
-    def submit(self, engine: Any, said: wire.Item, messages: Sequence[Message]) -> None:
+    def submit(self, engine: Engine, said: wire.Item, messages: Sequence[Message]) -> None:
         """Begin a request; one that is known already came twice. Its errors go out on the stream."""
         number = said["id"]
         if number in self._held:
@@ -68,7 +72,7 @@ class Session:
         self._held[number] = _Held(handle)
         handle.on_news(partial(self._news, number))
 
-    def _group(self, number: Any) -> int:
+    def _group(self, number: object) -> int:
         """Numbers of groups are each client's own."""
         if not isinstance(number, int) or not number:
             return 0
@@ -76,7 +80,7 @@ class Session:
             self._groups.clear()
         return self._groups.setdefault(number, new_group())
 
-    def tell(self, what: str, numbers: Any) -> None:
+    def tell(self, what: str, numbers: object) -> None:
         for number in numbers if isinstance(numbers, list) else ():
             held = self._held.get(number)
             if held is not None:
@@ -172,7 +176,7 @@ class Sessions:
         session.close()
         self._open.pop(session.identity, None)
 
-    def get(self, identity: Any) -> Session:
+    def get(self, identity: object) -> Session:
         """:raises RequestError: it has ended, or never was."""
         found = self._open.get(identity) if isinstance(identity, str) else None
         if found is None:

@@ -31,12 +31,12 @@ def test_it_answers_alone_first_and_shares_later(checkpoint: Callable[..., Path]
     asked: list[Any] = []
     loaded = threading.Event()  # the proof may begin before the engine has come back from its load
 
-    def interrupted(self: Any, axes: int, most: int) -> str:
+    def interrupted(self: Any, axes: int, most: int, both: bool) -> str:
         """A request comes just now: what is half done begins anew when it has gone."""
         assert loaded.wait(30)
         if not asked:
             asked.append(engine.submit(ASKED, sampling=GREEDY))
-        return real(self, axes, most)
+        return real(self, axes, most, both)
 
     monkeypatch.setattr(proof.Proof, "_difference_shown", interrupted)
     monkeypatch.setattr(proof, "_PROMPTS", 10**6)

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..plain import name as one_line
 from ..plain import tell
@@ -17,6 +17,10 @@ from .stream_view import UPDATES_PER_S, Sender
 from .terminal_view import page
 from .thoughts import NO_THOUGHT, Thought
 from .view import Guarded, is_static, shows_updates
+
+if TYPE_CHECKING:
+    from ...images.decoded import DecodedImage
+    from ..shell import Shell
 
 
 @dataclass(frozen=True)
@@ -33,14 +37,14 @@ class CompareView(Protocol):
     """Where running answers are shown."""
 
     def update(self, columns: Sequence[Column]) -> None: ...
-    def finish(self, made: Comparison) -> None: ...
+    def finish(self, made: Comparison, /) -> None: ...
     def fail(self) -> None: ...
 
 
 class _Notebook:
     """The widget of a running answer, once for each column; then, in their place, what is saved."""
 
-    def __init__(self, names: Sequence[str], images: Sequence[Any]) -> None:
+    def __init__(self, names: Sequence[str], images: Sequence[DecodedImage]) -> None:
         import ipywidgets
         from IPython.display import display
 
@@ -138,12 +142,12 @@ class _Guarded(Guarded):
         self._do("update", columns)
 
 
-def make_compare_view(shell: Any, names: Sequence[str], images: Sequence[Any] = ()) -> CompareView:
+def make_compare_view(shell: Shell, names: Sequence[str], images: Sequence[DecodedImage] = ()) -> CompareView:
     """A view in the cell that runs, of answers about `images` (decoded pictures)."""
     return _Guarded(_view(shell, names, images))
 
 
-def _view(shell: Any, names: Sequence[str], images: Sequence[Any]) -> CompareView:
+def _view(shell: Shell, names: Sequence[str], images: Sequence[DecodedImage]) -> CompareView:
     kernel = getattr(shell, "kernel", None)
     if kernel is None:
         return _Terminal() if sys.stdout.isatty() else _Printed()

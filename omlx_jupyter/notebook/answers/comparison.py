@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...errors import RequestError
 from ..plain import name as one_line
@@ -13,6 +13,11 @@ from .html import Html, html
 from .markdown import safe_html, safe_line
 from .result import Failure, Result, answer_bundle, display_bundle, was_streamed
 from .word_diff import WordDiff, word_diff
+
+if TYPE_CHECKING:
+    import pandas
+
+    from ..shell import Shell
 
 _MISSING = "—"
 
@@ -24,7 +29,9 @@ class Comparison:
     A model that could not answer has a `Failure` among the results.
     """
 
-    def __init__(self, results: Mapping[str, Result | Failure], as_json: bool = False, row: Any = None) -> None:
+    def __init__(
+        self, results: Mapping[str, Result | Failure], as_json: bool = False, row: Mapping[str, Any] | None = None
+    ) -> None:
         """`row` are columns of the table that stand before the models'."""
         self.results, self.as_json = dict(results), as_json
         self.row: dict[str, Any] = dict(row or {})
@@ -84,7 +91,7 @@ class Comparison:
         }
 
     @property
-    def df(self) -> Any:
+    def df(self) -> pandas.DataFrame:
         """One row; see `frame`."""
         return frame([self])
 
@@ -158,7 +165,7 @@ class Comparison:
         parts += [f"{_between(diff)}:\n{diff}" for diff in self._shown_diffs()]
         return "\n\n".join(parts)
 
-    def shown(self, shell: Any) -> None:
+    def shown(self, shell: Shell) -> None:
         self._shown_in = (id(shell), shell.execution_count)
 
     def unshown(self) -> None:
@@ -176,7 +183,7 @@ class Comparison:
         return one_line(f"<Comparison of {', '.join(self.results)}: {self.verdict()}>")
 
 
-def frame(rows: Sequence[Comparison]) -> Any:
+def frame(rows: Sequence[Comparison]) -> pandas.DataFrame:
     """A pandas DataFrame, one row a comparison. Columns have two levels: what was asked under ("prompt", ""), each
     model's `text`, `tokens`, `tokens_per_s` (and `error`, where one failed) under its name, and ("agree", ""):
     True, False, or missing where fewer than two models answered.
@@ -238,7 +245,7 @@ def _part(made: Result | Failure) -> dict[str, str]:
     return {kind: "\n\n".join([*([thought[kind]] if thought else []), said]) for kind, said in below.items()}
 
 
-def _fields(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def _fields(value: object, path: str = "") -> Iterator[tuple[str, Any]]:
     """(path, value) of each leaf; an empty dict or list is one."""
     if isinstance(value, Mapping) and value:
         for key, held in value.items():

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from ...images.decoded import DecodedImage
 
 _JS = Path(__file__).parent.parent / "js"
 _THUMBNAIL = (80, 60)
 _MOST_THUMBNAILS = 8
+
+
+class LiveWidget(Protocol):
+    """The widget, as its views use it."""
+
+    text: str
+    phase: str
+
+    def send(self, content: Mapping[str, object]) -> object: ...
+    def close(self) -> object: ...
 
 
 @cache
@@ -29,7 +42,7 @@ def _widget_class() -> Any:
         thumbnails = traitlets.List(traitlets.Unicode()).tag(sync=True)
         stoppable = traitlets.Bool(True).tag(sync=True)
 
-        def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        def _repr_mimebundle_(self, **kwargs: object) -> Any:
             made = super()._repr_mimebundle_(**kwargs)
             bundle = made[0] if isinstance(made, tuple) else made
             return {**(bundle or {}), "text/plain": "…"}
@@ -37,12 +50,14 @@ def _widget_class() -> Any:
     return LiveAnswer
 
 
-def make(images: Sequence[Any], stoppable: bool) -> Any:
+def make(images: Sequence[DecodedImage], stoppable: bool) -> LiveWidget:
     """A widget for a new answer about `images` (decoded pictures)."""
-    return _widget_class()(thumbnails=[thumbnail(i) for i in images[:_MOST_THUMBNAILS]], stoppable=stoppable)
+    shown = [thumbnail(image) for image in images[:_MOST_THUMBNAILS]]
+    made: LiveWidget = _widget_class()(thumbnails=shown, stoppable=stoppable)
+    return made
 
 
-def thumbnail(image: Any) -> str:
+def thumbnail(image: DecodedImage) -> str:
     """A small JPEG as a data URL."""
     small = image.pil().convert("RGB")
     small.thumbnail(_THUMBNAIL)

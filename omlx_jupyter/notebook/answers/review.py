@@ -85,7 +85,7 @@ def review(run: Run) -> Any:
     widget = _widget_class()()
     made = Review(run, lambda item: widget.set_trait("item", item))
 
-    def hear(_: Any, content: Any, __: Any) -> None:
+    def hear(_: object, content: object, __: object) -> None:
         if isinstance(content, dict) and content.get("act") in ("save", "skip", "back"):
             widget.note = made.act(content["act"], str(content.get("text", ""))) or f"{made.saved} saved"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...types import Usage
 from ..plain import bar
@@ -13,13 +13,22 @@ from .terminal_view import PlainView, terminal_view
 from .thoughts import NO_THOUGHT, Heard, Thought
 from .view import Unfailing, View, is_static, phase_line, shows_updates
 
+if TYPE_CHECKING:
+    from ...engine.readable import Readable
+    from ...engine.request import Progress
+    from ...images.decoded import DecodedImage
+    from ...types import Generation
+    from ..shell import Shell
+    from .live import LiveWidget
+    from .view import Shown
+
 TICK_S = 0.05
 UPDATES_PER_S = 8
 _THOUGHT_S = (0.3, 1.0, 3.0, 10.0)  # a thought's seconds at which all of it is sent
 _SNAPSHOTS_S = 0.3  # the whole text is sent then, and whenever three times as long has passed: for views that come late
 
 
-def hear(handle: Any, view: View, heard: Heard) -> bool:
+def hear(handle: Readable[Generation], view: View, heard: Heard) -> bool:
     """Take what a request says within a moment, and show it; whether it has ended.
 
     :raises OmlxError: the request failed.
@@ -34,7 +43,7 @@ def hear(handle: Any, view: View, heard: Heard) -> bool:
 class Sender:
     """Sends a widget what is new of its answer, a few times a second."""
 
-    def __init__(self, widget: Any) -> None:
+    def __init__(self, widget: LiveWidget) -> None:
         self._widget = widget
         self._sent = self._phase = self._line = ""
         self._sent_thought = 0  # characters
@@ -79,7 +88,7 @@ class Sender:
 class NotebookView:
     """A live widget while the answer is written; then, in its place, a static MIME bundle that is saved."""
 
-    def __init__(self, images: Sequence[Any] = (), stoppable: bool = True) -> None:
+    def __init__(self, images: Sequence[DecodedImage] = (), stoppable: bool = True) -> None:
         from IPython.display import display
 
         self._widget = live.make(images, stoppable)
@@ -95,10 +104,10 @@ class NotebookView:
 
         self._answer = display({"text/plain": ""}, raw=True, display_id=True)
 
-    def update(self, text: str, progress: Any, usage: Usage, thought: Thought = NO_THOUGHT) -> None:
+    def update(self, text: str, progress: Progress, usage: Usage, thought: Thought = NO_THOUGHT) -> None:
         self._sender.update(text, phase_line(progress, usage, thought.running), thought)
 
-    def finish(self, result: Any) -> None:
+    def finish(self, result: Shown) -> None:
         thought = result.thought_bundle()
         if thought is None:
             self._end(result.saved())
@@ -132,7 +141,7 @@ class StaticView:
     def status(self, text: str) -> None:
         pass
 
-    def update(self, text: str, progress: Any, usage: Usage, thought: Thought = NO_THOUGHT) -> None:
+    def update(self, text: str, progress: Progress, usage: Usage, thought: Thought = NO_THOUGHT) -> None:
         pass
 
     def keep_place(self) -> None:
@@ -140,7 +149,7 @@ class StaticView:
 
         self._answer = display({"text/plain": ""}, raw=True, display_id=True)
 
-    def finish(self, result: Any) -> None:
+    def finish(self, result: Shown) -> None:
         from IPython.display import display
 
         thought = result.thought_bundle()
@@ -157,7 +166,7 @@ class StaticView:
         self._place.update({"text/plain": ""}, raw=True)
 
 
-def make_view(shell: Any, images: Sequence[Any] = (), stoppable: bool = True) -> View:
+def make_view(shell: Shell | None, images: Sequence[DecodedImage] = (), stoppable: bool = True) -> View:
     """A view in the cell that runs. `stoppable`: an interrupt of the kernel stops the answer."""
     kernel = getattr(shell, "kernel", None)
     if kernel is None:

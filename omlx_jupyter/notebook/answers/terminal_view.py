@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...types import Usage
 from ..plain import shown, tell
 from .markdown import safe_markdown
 from .thoughts import NO_THOUGHT, Thought
 from .view import phase_line
+
+if TYPE_CHECKING:
+    from ...engine.request import Progress
+    from .view import Shown
 
 _UPDATES_PER_S = 8
 
@@ -28,18 +32,19 @@ class PlainView:
     def status(self, text: str) -> None:
         tell(text, error=True)
 
-    def update(self, text: str, progress: Any, usage: Usage, thought: Thought = NO_THOUGHT) -> None:
+    def update(self, text: str, progress: Progress, usage: Usage, thought: Thought = NO_THOUGHT) -> None:
         if thought.text and not thought.running:
             self._tell(thought)
         if len(text) > self._shown:
             tell(text[self._shown :], end="")
             self._shown = len(text)
 
-    def finish(self, result: Any) -> None:
-        if thought := getattr(result, "thinking", ""):
-            self._tell(result.thought)
+    def finish(self, result: Shown) -> None:
+        thought: Thought = getattr(result, "thought", NO_THOUGHT)  # several answers have none together
+        if thought.text:
+            self._tell(thought)
         text = result.bundle()["text/plain"][self._shown :]
-        tell(text.removeprefix("\n") if thought and not result.text else text)
+        tell(text.removeprefix("\n") if thought.text and not result.text else text)
 
     def _tell(self, thought: Thought) -> None:
         if not self._told_thought:
@@ -69,7 +74,7 @@ class RichView:
     def keep_place(self) -> None:
         pass
 
-    def update(self, text: str, progress: Any, usage: Usage, thought: Thought = NO_THOUGHT) -> None:
+    def update(self, text: str, progress: Progress, usage: Usage, thought: Thought = NO_THOUGHT) -> None:
         now = time.monotonic()
         if now - self._last >= 1 / _UPDATES_PER_S:
             self._last = now
@@ -77,11 +82,12 @@ class RichView:
             below = "" if thought.running else phase_line(progress, usage)
             self._live.update(page(text, below, line), refresh=True)
 
-    def finish(self, result: Any) -> None:
+    def finish(self, result: Shown) -> None:
         text = result.bundle()["text/plain"]
         answer, _, figures = text.rpartition("\n[") if "\n[" in text else (text, "", "")
         self._live.stop()
-        line = f"[{result.thought.line()}]" if getattr(result, "thinking", "") else ""
+        thought: Thought = getattr(result, "thought", NO_THOUGHT)
+        line = f"[{thought.line()}]" if thought.text else ""
         self._console.print(page(answer, f"[{figures}" if figures else "", line))
 
     def fail(self) -> None:

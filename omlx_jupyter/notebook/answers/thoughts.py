@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .html import Html, html
+
+if TYPE_CHECKING:
+    from ...types import Delta
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Heard:
         self._thought = ""
         self._began = self._ended = 0.0
 
-    def take(self, pieces: Sequence[Any]) -> None:
+    def take(self, pieces: Sequence[Delta]) -> None:
         for piece in pieces:
             self._thought += piece.thinking
             self.text += piece.text

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack
+
+if TYPE_CHECKING:
+    import pandas
+
+    from ...types import SamplingWords
 
 
 class OmlxAccessor:
     """Pictures in a Series: paths, URLs, bytes, PIL images."""
 
-    def __init__(self, series: Any) -> None:
+    def __init__(self, series: pandas.Series) -> None:
         self._series = series
 
     def ocr(
@@ -19,9 +24,9 @@ class OmlxAccessor:
         concurrency: int = 16,
         whole: bool = False,
         layout: bool | str = False,
-        hint: Any = None,
+        hint: object = None,
         draft: bool | None = None,
-        **sampling: Any,
+        **sampling: Unpack[SamplingWords],
     ) -> Any:
         """The texts as a Series with the same index; a picture that can't be read gives None. `hint` may be a
         column beside it: what the pictures may say."""
@@ -32,7 +37,7 @@ class OmlxAccessor:
         return type(self._series)(texts, index=self._series.index, name="text", dtype=object)
 
 
-def register(info: Any = None) -> None:
+def register(info: object = None) -> None:
     """Add `.omlx` to pandas' Series, once pandas is there. Called before each cell: a look into a dictionary.
 
     A cell that imports pandas and uses `.omlx` gets it imported a moment earlier.

@@ -12,12 +12,15 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from IPython.core.error import UsageError
 
 from ..line import Word, split_line
 from ..settings.config import settings
+
+if TYPE_CHECKING:
+    from argparse import Namespace
 
 
 class _Quoted(str):
@@ -27,7 +30,7 @@ class _Quoted(str):
 _MARK = "\0"  # before a quoted word on its way through argparse, so that "-x" in quotes is no flag
 
 
-def _unmark(value: Any) -> Any:
+def _unmark(value: object) -> Any:
     if isinstance(value, list):
         return [_unmark(item) for item in value]
     if isinstance(value, str) and value.startswith(_MARK):
@@ -70,7 +73,7 @@ class MagicParser(argparse.ArgumentParser):
         return argparse.Namespace(**{name: _unmark(value) for name, value in vars(args).items()})
 
 
-def resolve_source(word: str, names: Mapping[str, Any]) -> Any:
+def resolve_source(word: str, names: Mapping[str, object]) -> Any:
     """What a SOURCE stands for: a URL, a name or expression of the notebook, a path or a glob.
 
     :raises UsageError: an expression that fails, or nothing of the name.
@@ -99,7 +102,7 @@ def resolve_source(word: str, names: Mapping[str, Any]) -> Any:
     return word  # images says what is wrong with it, naming the file
 
 
-def resolve_hint(word: str, names: Mapping[str, Any]) -> Any:
+def resolve_hint(word: str, names: Mapping[str, object]) -> Any:
     """What a HINT stands for: text in quotes, else the value of a name or expression of the notebook.
 
     :raises UsageError: an expression that fails, or nothing of the name.
@@ -116,7 +119,7 @@ def resolve_hint(word: str, names: Mapping[str, Any]) -> Any:
         raise UsageError(f"--hint: {word} fails in this notebook ({type(error).__name__}: {error}).") from None
 
 
-def drafting_from(names: Mapping[str, Any], args: Any) -> tuple[bool, Any]:
+def drafting_from(names: Mapping[str, object], args: Namespace) -> tuple[bool, Any]:
     """(whether drafts are made, the hint's value).
 
     :raises UsageError: a hint that is nothing.
@@ -143,7 +146,7 @@ def _roots(expression: ast.Expression) -> set[str]:
     return {n.id for n in ast.walk(expression) if isinstance(n, ast.Name)} - bound
 
 
-def _unknown_name(word: str, names: Mapping[str, Any]) -> str:
+def _unknown_name(word: str, names: Mapping[str, object]) -> str:
     visible = [n for n, value in names.items() if not n.startswith("_") and not callable(value)]
     files = [p.name for p in Path().iterdir() if p.is_file()] if len(word) > 2 else []
     close = difflib.get_close_matches(word, [*visible, *files], 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 
@@ -24,8 +24,14 @@ from .interpolate import interpolate
 from .read_cell import opened
 from .tool_cell import with_tools
 
+if TYPE_CHECKING:
+    from argparse import Namespace
 
-def cell_id(shell: Any) -> str:
+    from ...images.decoded import DecodedImage
+    from ..shell import Shell
+
+
+def cell_id(shell: Shell) -> str:
     """The running cell's id, where the front end tells it (JupyterLab and Notebook 7 do)."""
     kernel = getattr(shell, "kernel", None)
     if kernel is None:
@@ -37,7 +43,7 @@ def cell_id(shell: Any) -> str:
     return str(metadata.get("cellId", ""))
 
 
-def vlm_cell(shell: Any, args: Any, cell: str, names: Mapping[str, Any]) -> Any:
+def vlm_cell(shell: Shell, args: Namespace, cell: str, names: Mapping[str, object]) -> Any:
     """The value of a `%%vlm` cell, bound to its name; `names` are those that its expressions see.
     Raises as `ask_cell` does."""
     try:
@@ -59,7 +65,9 @@ def vlm_cell(shell: Any, args: Any, cell: str, names: Mapping[str, Any]) -> Any:
     return value
 
 
-def ask_cell(shell: Any, args: Any, parts: Sequence[Any], names: Mapping[str, Any] | None = None) -> Any:
+def ask_cell(
+    shell: Shell, args: Namespace, parts: Sequence[str | DecodedImage], names: Mapping[str, object] | None = None
+) -> Any:
     """The cell's value: a Result, a Job, an instance (`--json`), a DataFrame (`--table`) or a Comparison.
 
     :raises UsageError: flags that don't go together.
@@ -109,7 +117,7 @@ def _keep_turn(chat: str, cell: str, user: Message, result: Result) -> None:
         tell(f"{chat} goes on from here; what came after is kept as {forked}.")
 
 
-def _check(args: Any) -> None:
+def _check(args: Namespace) -> None:
     flags = ("json", "table", "tools", "background")
     given = [f"--{name}" for name in flags if getattr(args, name)]
     if len(given) > 1:
@@ -127,7 +135,7 @@ def _check(args: Any) -> None:
         raise UsageError("%%vlm: --no-think and --think-budget don't go together; use one of them.")
 
 
-def _in_background(shell: Any, args: Any, request: run.Ask, user: Message) -> Job:
+def _in_background(shell: Shell, args: Namespace, request: run.Ask, user: Message) -> Job:
     request.stoppable = False
     handle, view = run.open_view(shell, request)
     cell = cell_id(shell)

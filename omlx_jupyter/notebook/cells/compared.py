@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...errors import RequestError
 from ...types import ImagePart, Message, SamplingParams
@@ -18,11 +18,16 @@ from ..work.compare import Answering, compare
 from ..work.many import name_of
 from ..work.sides import named, planned
 
+if TYPE_CHECKING:
+    import pandas
+
+    from ..shell import Shell
+
 _PICTURES = ("images", "pictures", "image", "picture")
 _SHOWN_S = 0.2
 
 
-def compare_cell(shell: Any, models: str, request: run.Ask) -> Comparison:
+def compare_cell(shell: Shell, models: str, request: run.Ask) -> Comparison:
     """Ask each of `models` (names with commas between) and show the answers side by side.
 
     :raises RequestError: fewer than two models.
@@ -49,8 +54,8 @@ def compare_cell(shell: Any, models: str, request: run.Ask) -> Comparison:
 
 
 def compare_rows(
-    rows: Iterable[Any], models: str | Sequence[str], sampling: SamplingParams, system: str | None, draft: bool
-) -> Any:
+    rows: Iterable[object], models: str | Sequence[str], sampling: SamplingParams, system: str | None, draft: bool
+) -> pandas.DataFrame:
     """`vlm.compare`. `sampling` is filled from the settings already."""
     from IPython.core.getipython import get_ipython
 
@@ -99,14 +104,14 @@ class _Progress:
 _Row = tuple[str, list[Any], dict[str, Any]]  # prompt, pictures, columns of its own
 
 
-def _table(made: Sequence[Comparison], asked: Sequence[_Row]) -> Any:
+def _table(made: Sequence[Comparison], asked: Sequence[_Row]) -> pandas.DataFrame:
     for one, (prompt, pictures, own) in zip(made, asked, strict=True):
         shown = {"pictures": ", ".join(map(name_of, pictures))} if any(row[1] for row in asked) else {}
         one.row = {"prompt": prompt, **shown, **own}
     return frame(made)
 
 
-def _records(rows: Any) -> list[Any]:
+def _records(rows: object) -> list[Any]:
     """:raises RequestError: it isn't rows."""
     if hasattr(rows, "to_dict"):  # a DataFrame
         return list(rows.to_dict("records"))
@@ -115,7 +120,7 @@ def _records(rows: Any) -> list[Any]:
     return list(rows)
 
 
-def _row(row: Any, place: int) -> _Row:
+def _row(row: object, place: int) -> _Row:
     """:raises RequestError: it has no prompt."""
     own: dict[str, Any] = {}
     if isinstance(row, Mapping):

@@ -5,13 +5,31 @@ from __future__ import annotations
 import glob
 import os
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from ..shell import Shell
 
 
-def install(shell: Any) -> None:
+class Typed(Protocol):
+    """IPython's event of a completion."""
+
+    line: str
+    symbol: str
+
+
+class Context(Protocol):
+    """What IPython tells a matcher of the cell."""
+
+    full_text: str
+    line_with_cursor: str
+    cursor_position: int
+
+
+def install(shell: Shell) -> None:
     """Hooks for the three magics. What they know is imported when they are asked."""
 
-    def omlx(_: Any, event: Any) -> list[str]:
+    def omlx(_: object, event: Typed) -> list[str]:
         words = event.line.split()
         begun = words[1:] if event.line.endswith(" ") else words[1:-1]
         from ..manage.commands import COMMANDS
@@ -19,7 +37,7 @@ def install(shell: Any) -> None:
         return _omlx(begun, list(COMMANDS))
 
     def magic(name: str) -> Any:
-        def complete(completer: Any, event: Any) -> list[str]:
+        def complete(_: object, event: Typed) -> list[str]:
             words = event.line.split("\n")[0].split()
             before = words[-1] if event.line.endswith(" ") else (words[-2] if len(words) > 1 else "")
             if before == "--chat":
@@ -45,7 +63,7 @@ def install(shell: Any) -> None:
         matchers.append(_in_braces(shell))
 
 
-def uninstall(shell: Any) -> None:
+def uninstall(shell: Shell) -> None:
     """Take away what `install` put there, so that it doesn't pile up when the extension is loaded again."""
     hooks = shell.strdispatchers["complete_command"].strs
     for key in ("%omlx", "omlx", "%ocr", "%%vlm"):
@@ -55,18 +73,18 @@ def uninstall(shell: Any) -> None:
         matchers[:] = [matcher for matcher in matchers if getattr(matcher, "__module__", "") != __name__]
 
 
-def _matchers(shell: Any) -> list[Any] | None:
+def _matchers(shell: Shell) -> list[Any] | None:
     return getattr(getattr(shell, "Completer", None), "custom_matchers", None)
 
 
-def _in_braces(shell: Any) -> Any:
+def _in_braces(shell: Shell) -> Any:
     """Names inside {...} of a %%vlm cell where an apostrophe in the prose makes IPython see a string."""
     from rlcompleter import Completer
 
     from IPython.core.completer import SimpleCompletion, context_matcher
 
     @context_matcher()
-    def matcher(context: Any) -> Any:
+    def matcher(context: Context) -> Any:
         line = context.line_with_cursor[: context.cursor_position]
         before, brace, inside = line.rpartition("{")
         apostrophe = before.count("'") % 2 or before.count('"') % 2
@@ -135,7 +153,7 @@ def _compared() -> list[str]:
     return [EMBEDDED, *cached_models(), *place.names()]
 
 
-def _names(shell: Any) -> list[str]:
+def _names(shell: Shell) -> list[str]:
     hidden = ("In", "Out", "exit", "quit", "get_ipython", "open")
     return [n for n in shell.user_ns if not n.startswith("_") and n not in hidden]
 

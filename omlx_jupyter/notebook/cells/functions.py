@@ -6,14 +6,14 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from ...chat.pages import Reading, read_picture
 from ...errors import RequestError
 from ...images.source import open_images
 from ...runs.question import Question
 from ...runs.run import Run
-from ...types import Generation, ImagePart, Message, SamplingParams
+from ...types import Generation, ImagePart, Message, SamplingParams, SamplingWords
 from ..answers.result import Result, ResultList
 from ..answers.stream_view import make_view, tell_many
 from ..answers.view import Unfailing
@@ -26,16 +26,22 @@ from ..work.many import finished_of, many_kept, read_many
 from . import structured
 from .compared import compare_rows
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ...engine.front import Front
+    from ...images.grounding import Grounding
+
 
 def vlm(
     prompt: str,
-    *images: Any,
+    *images: object,
     system: str | None = None,
-    json: Any = None,
-    hint: Any = None,
+    json: object = None,
+    hint: object = None,
     draft: bool | None = None,
     begin: str = "",
-    **sampling: Any,
+    **sampling: Unpack[SamplingWords],
 ) -> Any:
     """Ask about pictures: `vlm("What is this?", img)`. Keyword arguments are SamplingParams' fields, such as
     `think=False` or `think_budget=500`; the settings about thoughts hold here as well.
@@ -54,13 +60,13 @@ def vlm(
 
 
 def ocr(
-    *images: Any,
+    *images: object,
     prompt: str | None = None,
     whole: bool = False,
     layout: bool | str = False,
-    hint: Any = None,
+    hint: object = None,
     draft: bool | None = None,
-    **sampling: Any,
+    **sampling: Unpack[SamplingWords],
 ) -> Result:
     """Read the text in pictures: `ocr("receipt.png").text`. `ocr.map(paths)` reads many.
 
@@ -75,18 +81,18 @@ def ocr(
 
 
 def _map(
-    pictures: Any,
+    pictures: Iterable[object],
     concurrency: int = 16,
     prompt: str | None = None,
     whole: bool = False,
     layout: bool | str = False,
-    hint: Any = None,
+    hint: object = None,
     draft: bool | None = None,
-    save: Any = None,
+    save: str | Path | None = None,
     twice: bool = False,
     wait: bool = True,
-    engine: Any = None,
-    **sampling: Any,
+    engine: Front | None = None,
+    **sampling: Unpack[SamplingWords],
 ) -> Any:
     """Read many pictures through the batch, `concurrency` of them under way at a time.
 
@@ -113,18 +119,18 @@ def _map(
 
 def _vlm_map(
     prompt: str,
-    sources: Any,
+    sources: object,
     *,
-    save: Any,
-    json: Any = None,
+    save: str | Path,
+    json: object = None,
     system: str | None = None,
     concurrency: int = 16,
     draft: bool | None = None,
     twice: bool = False,
     documents: bool = False,
     wait: bool = True,
-    engine: Any = None,
-    **sampling: Any,
+    engine: Front | None = None,
+    **sampling: Unpack[SamplingWords],
 ) -> Any:
     """Ask the same of many sources, as a `Run` (see `ocr.map`): `vlm.map("What is the total?", "receipts/",
     json=Receipt, save="receipts.jsonl").df`. An answer that the schema's validators refuse is asked for once more, with
@@ -137,16 +143,16 @@ def _vlm_map(
 
 
 def _table(
-    pictures: Any,
-    questions: Mapping[str, Any],
+    pictures: object,
+    questions: Mapping[str, object],
     *,
-    save: Any = None,
+    save: str | Path | None = None,
     system: str | None = None,
     concurrency: int = 16,
     draft: bool | None = None,
     wait: bool = True,
-    engine: Any = None,
-    **sampling: Any,
+    engine: Front | None = None,
+    **sampling: Unpack[SamplingWords],
 ) -> Any:
     """A sheet of answers: rows are pictures, columns questions.
 
@@ -169,7 +175,7 @@ def _table(
     return _followed(table, wait)
 
 
-def _run(sources: Any, asked: Question, save: Any, wait: bool, engine: Any, ahead: int) -> Run:
+def _run(sources: object, asked: Question, save: str | Path, wait: bool, engine: Front | None, ahead: int) -> Run:
     return _followed(runs.begin(sources, asked, save, engine, ahead), wait)
 
 
@@ -180,13 +186,13 @@ def _followed(run: Run, wait: bool) -> Run:
 
 
 def read_pictures(
-    pictures: Iterable[Any],
+    pictures: Iterable[object],
     concurrency: int,
     prompt: str | None,
     whole: bool,
-    hint: Any,
+    hint: object,
     draft: bool | None,
-    sampling: dict[str, Any],
+    sampling: Mapping[str, object],
     layout: bool | str = False,
 ) -> ResultList:
     """`ocr.map`."""
@@ -217,13 +223,13 @@ def read_pictures(
 
 
 def _compare(
-    rows: Any,
-    models: Any,
+    rows: Iterable[object],
+    models: str | Sequence[str],
     *,
-    json: Any = None,
+    json: object = None,
     system: str | None = None,
     draft: bool | None = None,
-    **sampling: Any,
+    **sampling: Unpack[SamplingWords],
 ) -> Any:
     """Ask several models the same: `vlm.compare(["What is the total?"], ["tiny-ocr", "org/name"])` is a DataFrame.
 
@@ -247,24 +253,28 @@ vlm.table = _table  # type: ignore[attr-defined]
 vlm.compare = _compare  # type: ignore[attr-defined]
 
 
-async def _vlm_aio(prompt: str, *images: Any, json: Any = None, **options: Any) -> Any:
+async def _vlm_aio(prompt: str, *images: object, json: object = None, **options: Unpack[_Awaited]) -> Any:
     """`vlm` for async code: the event loop goes on while the model writes; cancelling the task ends the request."""
     if json is not None:
         options["json_schema"] = structured.schema_of(json)
-    made = await _awaited(prompt, images, options)
+    made = await _awaited(prompt, images, dict(options))
     return made if json is None else structured.instance_of(json, made)
 
 
 async def _ocr_aio(
-    *images: Any, prompt: str | None = None, whole: bool = False, layout: bool | str = False, **options: Any
+    *images: object,
+    prompt: str | None = None,
+    whole: bool = False,
+    layout: bool | str = False,
+    **options: Unpack[_Awaited],
 ) -> Result:
     """`ocr` for async code."""
-    return await _awaited(prompt, images, options, by_lines=not whole, layout=layout)
+    return await _awaited(prompt, images, dict(options), by_lines=not whole, layout=layout)
 
 
 async def _awaited(
     prompt: str | None,
-    images: Sequence[Any],
+    images: Sequence[object],
     options: dict[str, Any],
     by_lines: bool = False,
     layout: bool | str = False,
@@ -279,6 +289,13 @@ async def _awaited(
     except BaseException:
         handle.cancel()
         raise
+
+
+class _Awaited(SamplingWords, total=False):
+    draft: bool | None
+    hint: object
+    system: str | None
+    begin: str
 
 
 _OURS: dict[str, Any] = {"draft": None, "hint": None, "system": None, "begin": ""}
@@ -302,10 +319,10 @@ def params_of(sampling: Mapping[str, Any]) -> SamplingParams:
 
 def _ask(
     prompt: str | None,
-    images: Sequence[Any],
-    sampling: dict[str, Any],
+    images: Sequence[object],
+    sampling: Mapping[str, object],
     draft: bool | None,
-    hint: Any,
+    hint: object,
     system: str | None = None,
     by_lines: bool = False,
     begin: str = "",
@@ -321,10 +338,10 @@ def _ask(
 
 def _begin(
     prompt: str | None,
-    images: Sequence[Any],
-    sampling: dict[str, Any],
+    images: Sequence[object],
+    sampling: Mapping[str, object],
     draft: bool | None,
-    hint: Any,
+    hint: object,
     system: str | None,
     by_lines: bool,
     begin: str,
@@ -339,9 +356,9 @@ def _begin(
     known: dict[str, Any] = {"draft": drafts, "hint": hint_text(hint), "begin": begin}
 
     detector = chosen(layout)
-    used: list[Any] = []
+    used: list[Grounding] = []
 
-    def start(engine: Any) -> Any:
+    def start(engine: Any) -> Reading:
         used[:] = [engine.grounding]
         filled = for_model(settings(), params, engine.name, engine.thinks)
         return read_picture(engine, opened, prompt, filled, whole, system, layout=detector, **known)

@@ -18,7 +18,7 @@ _OPEN, _CLOSE = "([{", ")]}"
 _CONVERSIONS: dict[str, Callable[[Any], str]] = {"r": repr, "s": str, "a": ascii}
 
 
-def interpolate(text: str, names: Mapping[str, Any], limits: Limits) -> list[Part]:
+def interpolate(text: str, names: Mapping[str, object], limits: Limits) -> list[Part]:
     """Text and pictures in order. `{{` and `}}` are braces.
 
     :raises UsageError: an expression that fails, with a pointer to it.
@@ -80,7 +80,7 @@ def _closing(text: str, start: int) -> int:
     raise _pointing(text, start, "this { is never closed; write {{ for a brace")
 
 
-def _value(expression: str, names: Mapping[str, Any], limits: Limits, text: str, at: int) -> list[Part]:
+def _value(expression: str, names: Mapping[str, object], limits: Limits, text: str, at: int) -> list[Part]:
     code, convert, spec = _split(expression, text, at)
     try:
         value = eval(compile(code, "<%%vlm>", "eval"), {**names, **_helpers(code, limits)})
@@ -118,7 +118,7 @@ def _split(expression: str, text: str, at: int) -> tuple[ast.Expression, str, st
     raise _pointing(text, at, f"{problem}; write {{{{ and }}}} for braces that are text")
 
 
-def _as_parts(value: Any, limits: Limits, label: str) -> list[Part]:
+def _as_parts(value: object, limits: Limits, label: str) -> list[Part]:
     if isinstance(value, Result | ResultList):
         return [value.text]
     if not isinstance(value, str) and is_image_source(value):

@@ -17,6 +17,7 @@ from .options import OCR, VLM, documented, parser
 if TYPE_CHECKING:
     from ...runs.run import Run
     from ..answers.result import Result, ResultList
+    from ..shell import Shell
 
 
 def flags() -> dict[str, list[str]]:
@@ -27,7 +28,7 @@ def flags() -> dict[str, list[str]]:
     }
 
 
-def _seen(shell: Any) -> dict[str, Any]:
+def _seen(shell: Shell) -> dict[str, Any]:
     """The names that expressions see: the notebook's, and those of a function that runs the magic.
 
     IPython tells line magics of them, cell magics not: so its caller is looked at.

@@ -5,11 +5,15 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .arguments import MagicParser, is_name, not_negative, positive
 
+if TYPE_CHECKING:
+    import argparse
+
 _WIDTH = 96
+Function = TypeVar("Function", bound=Callable[..., object])
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class Option:
     settings: dict[str, Any] = field(default_factory=dict)  # argparse's, where there is more
     excludes: str = ""  # the name of a group of which one may be given
 
-    def add(self, parser: Any) -> None:
+    def add(self, parser: argparse.ArgumentParser) -> None:
         made = dict(self.settings)
         if not self.value:
             made.setdefault("action", "store_true")
@@ -123,10 +127,10 @@ def described(options: tuple[Option, ...]) -> str:
     return "\n".join(map(paragraph, options))
 
 
-def documented(name: str, options: tuple[Option, ...], sources: bool) -> Callable[[Any], Any]:
+def documented(name: str, options: tuple[Option, ...], sources: bool) -> Callable[[Function], Function]:
     """Put usage and options in their places in a magic's docstring: `USAGE` and `OPTIONS` on lines of their own."""
 
-    def fill(function: Any) -> Any:
+    def fill(function: Function) -> Function:
         text = function.__doc__ or ""
         for word, made in (("USAGE", usage(name, options, sources)), ("OPTIONS", described(options))):
             line = next(line for line in text.splitlines() if line.strip() == word)

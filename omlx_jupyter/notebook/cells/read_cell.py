@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 
@@ -22,8 +22,13 @@ from ..work.hints import hints_for
 from ..work.many import finished_of, many_kept, read_many
 from .arguments import drafting_from, resolve_source
 
+if TYPE_CHECKING:
+    from argparse import Namespace
 
-def read_cell(shell: Any, args: Any, names: Mapping[str, Any]) -> Result | ResultList | Run:
+    from ..shell import Shell
+
+
+def read_cell(shell: Shell, args: Namespace, names: Mapping[str, object]) -> Result | ResultList | Run:
     """The line's value, bound to its name. `names` are those that its expressions see.
 
     :raises UsageError: a source that is nothing.
@@ -50,7 +55,7 @@ def read_cell(shell: Any, args: Any, names: Mapping[str, Any]) -> Result | Resul
     return value
 
 
-def _saved(shell: Any, args: Any, names: Mapping[str, Any]) -> Run:
+def _saved(shell: Shell, args: Namespace, names: Mapping[str, object]) -> Run:
     """`--save`: the line's sources as a run.
 
     :raises UsageError: flags that a run doesn't have.
@@ -73,13 +78,13 @@ def _saved(shell: Any, args: Any, names: Mapping[str, Any]) -> Run:
         raise
 
 
-def _listed(value: Any) -> list[Any]:
+def _listed(value: object) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _items(names: Mapping[str, Any], words: list[str], all_frames: bool) -> list[Any]:
+def _items(names: Mapping[str, object], words: list[str], all_frames: bool) -> list[Any]:
     """Sources of single pictures, not opened yet where they are files."""
-    items: list[Any] = []
+    items: list[object] = []
     limits = settings().image_limits()
     for word in words:
         value = _value(names, word)
@@ -93,7 +98,7 @@ def _items(names: Mapping[str, Any], words: list[str], all_frames: bool) -> list
     return items
 
 
-def _value(names: Mapping[str, Any], word: str) -> Any:
+def _value(names: Mapping[str, object], word: str) -> Any:
     """:raises UsageError: it is nothing, or None."""
     value = resolve_source(word, names)
     if value is None:
@@ -101,7 +106,7 @@ def _value(names: Mapping[str, Any], word: str) -> Any:
     return value
 
 
-def _read_one(shell: Any, item: Any, args: Any, sampling: SamplingParams, draft: bool, hint: str) -> Result:
+def _read_one(shell: Shell, item: object, args: Namespace, sampling: SamplingParams, draft: bool, hint: str) -> Result:
     images = open_images(item, settings().image_limits())
     message = run.message_of([*images, *([args.prompt] if args.prompt else [])])
     by_lines = not settings().reads_whole(args.whole)
@@ -124,7 +129,7 @@ def _read_one(shell: Any, item: Any, args: Any, sampling: SamplingParams, draft:
 
 
 def _read_many(
-    shell: Any, items: list[Any], args: Any, sampling: SamplingParams, draft: bool, hints: list[str]
+    shell: Shell, items: list[object], args: Namespace, sampling: SamplingParams, draft: bool, hints: list[str]
 ) -> ResultList:
     view = make_view(shell)
     try:
@@ -142,7 +147,7 @@ def _read_many(
     return made
 
 
-def opened(names: Mapping[str, Any], sources: list[str], all_frames: bool) -> list[DecodedImage]:
+def opened(names: Mapping[str, object], sources: list[str], all_frames: bool) -> list[DecodedImage]:
     """The pictures of sources that a line names, decoded."""
     limits, frames = settings().image_limits(), "all" if all_frames else "first"
     images: list[DecodedImage] = []

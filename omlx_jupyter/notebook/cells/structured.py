@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
+
+if TYPE_CHECKING:
+    import pandas
+
+    from ..answers.result import Result
 
 TABLE_SCHEMA = {
     "type": "object",
@@ -23,12 +28,12 @@ TABLE_HINT = 'Answer as JSON: {"columns": [names], "rows": [[values in the order
 class NotWholeError(UsageError):
     """An answer that isn't what was asked for; `answer` holds what was said."""
 
-    def __init__(self, said: str, answer: Any) -> None:
+    def __init__(self, said: str, answer: Result | str) -> None:
         super().__init__(said)
         self.answer = answer
 
 
-def schema_of(model: Any) -> Mapping[str, Any]:
+def schema_of(model: object) -> Mapping[str, Any]:
     """The JSON schema of a pydantic model, or a schema as it is.
 
     :raises UsageError: neither.
@@ -40,10 +45,10 @@ def schema_of(model: Any) -> Mapping[str, Any]:
     raise UsageError(f"--json takes a pydantic model or a JSON schema (a dict), not a {type(model).__name__}.")
 
 
-def instance_of(model: Any, answer: Any) -> Any:
+def instance_of(model: object, answer: Result | str) -> Any:
     """:raises NotWholeError: the answer was cut before it was whole, or the model refuses it."""
-    text, thought = getattr(answer, "text", answer), getattr(answer, "thinking", "")
-    if thought and not text:
+    text = answer if isinstance(answer, str) else answer.text
+    if not isinstance(answer, str) and answer.thinking and not text:
         raise NotWholeError(f"{answer.detail}; try a larger --max-tokens, a --think-budget or --no-think.", answer)
     try:
         if hasattr(model, "model_validate_json"):
@@ -55,11 +60,11 @@ def instance_of(model: Any, answer: Any) -> Any:
         ) from None
 
 
-def _name(model: Any) -> str:
+def _name(model: object) -> str:
     return getattr(model, "__name__", "JSON")
 
 
-def frame_of(answer: Any) -> Any:
+def frame_of(answer: Result | str) -> pandas.DataFrame:
     """A DataFrame of a `TABLE_SCHEMA` answer; short rows are filled, long ones cut.
 
     :raises UsageError: pandas is missing.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 
@@ -19,8 +19,13 @@ from ..work import mcp_servers, run, session, tool_loop
 from ..work.tools import KIT, SERVER, Tool, kit, of_function, schemas
 from .arguments import resolve_source
 
+if TYPE_CHECKING:
+    from argparse import Namespace
 
-def with_tools(shell: Any, args: Any, request: run.Ask, names: Mapping[str, Any]) -> Result:
+    from ..shell import Shell
+
+
+def with_tools(shell: Shell, args: Namespace, request: run.Ask, names: Mapping[str, object]) -> Result:
     """Ask, run the calls that the model makes, ask again: at most five rounds.
 
     :raises UsageError: a name that is no tool.
@@ -46,7 +51,7 @@ def with_tools(shell: Any, args: Any, request: run.Ask, names: Mapping[str, Any]
     return run.ask(shell, replace(request, tools=None))
 
 
-def named(names: Mapping[str, Any], words: str, pictures: Sequence[DecodedImage]) -> list[Tool]:
+def named(names: Mapping[str, object], words: str, pictures: Sequence[DecodedImage]) -> list[Tool]:
     """The tools of `f,obj.method,pictures,mcp:NAME`.
 
     :raises UsageError: a name that is nothing, can't be called, or isn't there twice.
@@ -64,7 +69,7 @@ def named(names: Mapping[str, Any], words: str, pictures: Sequence[DecodedImage]
     return found
 
 
-def _function(names: Mapping[str, Any], word: str) -> Any:
+def _function(names: Mapping[str, object], word: str) -> Any:
     value = resolve_source(word, names)
     if isinstance(value, str) and value == word:
         raise UsageError(
@@ -81,7 +86,7 @@ def _pictures(messages: Iterable[Message]) -> Iterable[DecodedImage]:
                 yield from open_images(part.source, settings().image_limits())
 
 
-def _opened(parts: Sequence[Any]) -> list[Any]:
+def _opened(parts: Sequence[object]) -> list[Any]:
     """Pictures of an answer are opened once; one that can't be is told to the model instead."""
     made: list[Any] = []
     for part in parts:

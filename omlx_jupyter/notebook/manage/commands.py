@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 
@@ -14,8 +14,11 @@ from ..settings.config import settings
 from ..work import chats, jobs, servers, session
 from . import cache_command, doctor, server_commands, settings_command
 
+if TYPE_CHECKING:
+    from ..shell import Shell
 
-def run_command(shell: Any, line: str) -> Any:
+
+def run_command(shell: Shell, line: str) -> Any:
     """:raises UsageError: an unknown command or a missing argument."""
     words = [w.text for w in split_line(line)]
     wanted, rest = (words[0], words[1:]) if words else ("status", [])

@@ -23,8 +23,8 @@ def steps(name_or_url: str) -> Iterator[Finding]:
                 return
     began = time.monotonic()
     running = session.current_engine()
-    mine = servers.is_remote(running) and running.address.shown == name_or_url  # type: ignore[union-attr]
-    key_env = running.asked_for[2] if mine and running is not None else ""
+    connected = running if running is not None and servers.is_remote(running) else None
+    key_env = connected.asked_for[2] if connected is not None and connected.address.shown == name_or_url else ""
     try:
         engine = servers.opened(name_or_url, None, key_env)  # beside the kernel's, which stays what it is
     except OmlxError as error:

@@ -16,6 +16,7 @@ from .traits import Number, Switch, Words
 if TYPE_CHECKING:
     from ...images.limits import Limits as ImageLimits
     from ...types import SamplingParams
+    from ..shell import Shell
 
 
 class Omlx(SingletonConfigurable):
@@ -215,11 +216,12 @@ def read_toml(path: Path | None) -> dict[str, Any]:
         raise UsageError(f"{path} can't be read ({on_one_line(error)}); correct or remove it.") from None
 
 
-def settings(shell: Any = None) -> Omlx:
+def settings(shell: Shell | None = None) -> Omlx:
     """The kernel's settings; registered with the shell, so that `%config` finds them.
 
     :raises UsageError: a value from outside doesn't fit; nothing is set then.
     """
+    made: Omlx
     if not Omlx.initialized():
         file, environment = _outside()
         made = Omlx.instance(parent=shell) if shell is not None else Omlx.instance()

@@ -162,7 +162,7 @@ def _parsed(key: str, text: str) -> Any:
     return _checked(key, text if kind is None else kind.read(text.strip()), key)
 
 
-def _checked(key: str, value: Any, where: str) -> Any:
+def _checked(key: str, value: object, where: str) -> Any:
     if key == ALIAS:
         if not isinstance(value, str) or not value.isprintable() or not 0 < len(value) <= 100 or " " in value:
             raise UsageError(f"{on_one_line(where)} is {on_one_line(value)!r}; an alias is one word.")

@@ -25,15 +25,15 @@ class _Setting:
         """What may be given, in words: `a whole number from 1 to 65,536 MiB`."""
         return self._expected
 
-    def fits(self, value: Any) -> Any:
+    def fits(self, value: object) -> Any:
         """The value as it is kept; None where it doesn't fit."""
         raise NotImplementedError
 
-    def validate(self, obj: Any, value: Any) -> Any:
+    def validate(self, obj: object, value: object) -> Any:
         """:raises UsageError: it doesn't fit."""
         return self.checked(value, f"Omlx.{self.name}")
 
-    def checked(self, value: Any, where: str) -> Any:
+    def checked(self, value: object, where: str) -> Any:
         """The value as it is kept. `where` names the place that sets it.
 
         :raises UsageError: it doesn't fit.
@@ -81,7 +81,7 @@ class Number(_Setting, traitlets.TraitType):
         more = "".join(f", or {value:g} for {meaning}" for value, meaning in self.special.items())
         return f"{kind} from {self.low:,g} to {self.high:,.16g}{f' {self.unit}' if self.unit else ''}{more}"
 
-    def fits(self, value: Any) -> Any:
+    def fits(self, value: object) -> Any:
         if isinstance(value, bool) or not isinstance(value, int | float):
             return None
         if isinstance(value, float) and not math.isfinite(value):
@@ -112,7 +112,7 @@ class Switch(_Setting, traitlets.TraitType):
         super().__init__(default, help=help)
         self.tag(config=True)
 
-    def fits(self, value: Any) -> Any:
+    def fits(self, value: object) -> Any:
         return value if isinstance(value, bool) else None
 
     def read(self, text: str) -> Any:
@@ -134,7 +134,7 @@ class Words(_Setting, traitlets.TraitType):
             return f"{', '.join(map(repr, self.among))} or ''"
         return "the path of a folder, not of a file" if self.folder else "one line of text of up to 4,096 characters"
 
-    def fits(self, value: Any) -> Any:
+    def fits(self, value: object) -> Any:
         if self.folder and isinstance(value, Path):
             value = str(value)
         if not isinstance(value, str) or len(value) > 4096 or not (value.isprintable() or value == ""):

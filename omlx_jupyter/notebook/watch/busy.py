@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..shell import KernelShell
 
 _AFTER_S = 0.15  # the subshell's own "idle" has gone out by then
 
@@ -13,7 +16,7 @@ _AFTER_S = 0.15  # the subshell's own "idle" has gone out by then
 class StillBusy:
     """Knows whether a cell runs, by the shell's events."""
 
-    def __init__(self, shell: Any) -> None:
+    def __init__(self, shell: KernelShell) -> None:
         self._shell = shell
         self._lock = threading.Lock()
         self._parent: Any = None  # the request of the cell that runs
@@ -25,11 +28,11 @@ class StillBusy:
             with contextlib.suppress(ValueError):
                 self._shell.events.unregister(name, callback)
 
-    def _began(self, *_: Any) -> None:
+    def _began(self, *_: object) -> None:
         with self._lock:
             self._parent = self._shell.kernel.get_parent("shell")
 
-    def _ended(self, *_: Any) -> None:
+    def _ended(self, *_: object) -> None:
         with self._lock:
             self._parent = None
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ...errors import OmlxError
 from ..settings.config import cache_folder, cache_place, settings
@@ -36,16 +36,28 @@ from .protocol import (
 )
 from .state import Watcher, same
 
+if TYPE_CHECKING:
+    from ..shell import KernelShell
+    from .protocol import ChatShown, FromKernel, JobShown, StoreShown
+
 _log = logging.getLogger(__name__)
 PANEL_S, STATUS_S = 0.05, 0.3  # and 0.2 s after each message
 HOLDS_S = 60.0  # a page that doesn't ask again is taken for closed
 _STORES_S = 3.0
 
 
+class Control(Protocol):
+    """A comm that a page opened."""
+
+    def on_msg(self, call: Callable[[Mapping[str, Any]], object]) -> object: ...
+    def on_close(self, call: Callable[[object], object]) -> object: ...
+    def close(self) -> object: ...
+
+
 class Wire:
     """Publishes what pages watch, on change only, and does what they ask. One per kernel."""
 
-    def __init__(self, shell: Any = None) -> None:
+    def __init__(self, shell: KernelShell | None = None) -> None:
         import comm
 
         self._busy = StillBusy(shell) if shell is not None else None
@@ -56,8 +68,8 @@ class Wire:
         self._note = ""
         self._watcher = Watcher()
         self._sent: dict[str, Any] = {}
-        self._stores: tuple[float, list[dict[str, Any]]] = (0.0, [])
-        self._controls: list[Any] = []
+        self._stores: tuple[float, list[StoreShown]] = (0.0, [])
+        self._controls: list[Control] = []
         comm.get_comm_manager().register_target(TARGET, self._opened)
         self._beacon = comm.create_comm(target_name=TARGET, data={"v": 1})
         self.published = 0
@@ -76,7 +88,7 @@ class Wire:
 
     # -- what pages say ---------------------------------------------------------------------
 
-    def _opened(self, control: Any, _: Any) -> None:
+    def _opened(self, control: Control, _: object) -> None:
         self._controls.append(control)
         control.on_msg(lambda message: self._heard(message["content"]["data"]))
         control.on_close(lambda _: self._dropped(control))
@@ -84,15 +96,15 @@ class Wire:
         if self._busy is not None:
             self._busy.say_again()
 
-    def _heard(self, data: Any) -> None:
+    def _heard(self, data: object) -> None:
         self.receive(data)
         if self._busy is not None:
             self._busy.say_again()
 
-    def _dropped(self, control: Any) -> None:
+    def _dropped(self, control: Control) -> None:
         self._controls = [held for held in self._controls if held is not control]
 
-    def receive(self, data: Any) -> None:
+    def receive(self, data: object) -> None:
         """Do what a page asks; what takes long runs on a thread."""
         match parse(data):
             case Watch(page=page, level=level):
@@ -114,10 +126,10 @@ class Wire:
             case ClearChat(name=name):
                 self._do(lambda: _chats().clear(name))
 
-    def _start(self, work: Callable[[], Any]) -> None:
+    def _start(self, work: Callable[[], object]) -> None:
         threading.Thread(target=self._do, args=(work,), name="omlx-command", daemon=True).start()
 
-    def _do(self, work: Callable[[], Any]) -> None:
+    def _do(self, work: Callable[[], object]) -> None:
         try:
             work()
         except Exception as error:
@@ -190,21 +202,25 @@ class Wire:
         if level == "panel":
             self._changed(Panel(state if state["model"] else None, *self._lists(), self._note))
 
-    def _lists(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
-        running = [
+    def _lists(self) -> tuple[list[JobShown], list[ChatShown], list[StoreShown]]:
+        running: list[JobShown] = [
             {"number": j.number, "state": j.state, "prompt": j.prompt[:80], "done": j.done} for j in _jobs().listing()
         ]
-        talks = [{"name": c.name, "turns": len(c.turns), "pictures": c.pictures} for c in _chats().listing()]
+        talks: list[ChatShown] = [
+            {"name": c.name, "turns": len(c.turns), "pictures": c.pictures} for c in _chats().listing()
+        ]
         if time.monotonic() - self._stores[0] > _STORES_S:
             from ...cache import check
 
             place = cache_place(settings().cache_folder)
             found = check.entries(place) if place is not None else []
-            stores = [{"name": e.name, "bytes": e.bytes, "blocks": e.blocks, "tokens": e.tokens} for e in found]
+            stores: list[StoreShown] = [
+                {"name": e.name, "bytes": e.bytes, "blocks": e.blocks, "tokens": e.tokens} for e in found
+            ]
             self._stores = (time.monotonic(), stores)
         return running, talks, self._stores[1]
 
-    def _changed(self, message: Any) -> None:
+    def _changed(self, message: FromKernel) -> None:
         """Publish it if it says something new; a quiet engine's history is nothing new."""
         made = encode(message)
         old = self._sent.get(made["kind"])
@@ -213,7 +229,7 @@ class Wire:
         self._sent[made["kind"]] = made
         self._publish(message)
 
-    def _publish(self, message: Any) -> None:
+    def _publish(self, message: FromKernel) -> None:
         self.published += 1
         self._beacon.send(encode(message))
 

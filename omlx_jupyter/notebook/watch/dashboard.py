@@ -37,7 +37,7 @@ def make() -> Any:
             self.thread = threading.Thread(target=self._update, name="omlx-dashboard", daemon=True)
             self.thread.start()
 
-        def _on_message(self, _: Any, content: Any, __: Any) -> None:
+        def _on_message(self, _: object, content: object, __: object) -> None:
             """A view came or went; without any of them nothing is watched."""
             if not isinstance(content, dict):
                 return

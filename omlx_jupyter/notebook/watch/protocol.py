@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, Required, TypeAlias, TypedDict, get_args, get_type_hints
 
 TARGET = "omlx_jupyter"
 VERSION = 1
@@ -26,14 +27,58 @@ class Status:
     note: str
 
 
+class Snapshot(TypedDict, total=False):
+    """What the engine is doing. `model` is "" where none is loaded, and nothing else is there; `where` and `others` are
+    there where it lives on a server."""
+
+    model: Required[str]
+    state: str
+    tokens_per_s: float
+    history: list[float]  # tokens a second, the newest last
+    lanes: list[dict[str, Any]]  # each an `engine.lanes.Lane`
+    waiting_for: str
+    recent: list[dict[str, Any]]  # each an `engine.lanes.Finished`
+    cache: dict[str, Any]  # a `CacheStats`
+    kv_bytes: int
+    images_encoded: int
+    images_reused: int
+    prompt_tokens: int
+    finished: int
+    failed: int
+    where: str
+    others: list[str]
+
+
+class JobShown(TypedDict):
+    number: int
+    state: str
+    prompt: str
+    done: bool
+
+
+class ChatShown(TypedDict):
+    name: str
+    turns: int
+    pictures: int
+
+
+class StoreShown(TypedDict):
+    """What the cache's folder holds of one model."""
+
+    name: str
+    bytes: int
+    blocks: int
+    tokens: int
+
+
 @dataclass(frozen=True)
 class Panel:
     """Kernel to page: all that the side panel shows."""
 
-    dashboard: dict[str, Any] | None
-    jobs: list[dict[str, Any]]
-    chats: list[dict[str, Any]]
-    stores: list[dict[str, Any]]
+    dashboard: Snapshot | None
+    jobs: list[JobShown]
+    chats: list[ChatShown]
+    stores: list[StoreShown]
     note: str
 
 
@@ -95,8 +140,10 @@ class ClearChat:
     name: str
 
 
+FromKernel: TypeAlias = Status | Panel | Models | Problem
+FromPage: TypeAlias = Watch | Load | Unload | ListModels | CancelJob | ClearStore | ForkChat | ClearChat
 FROM_KERNEL = {"status": Status, "panel": Panel, "models": Models, "problem": Problem}
-FROM_PAGE: dict[str, type] = {
+FROM_PAGE: dict[str, type[FromPage]] = {
     "watch": Watch,
     "load": Load,
     "unload": Unload,
@@ -110,12 +157,12 @@ _KINDS = {cls: kind for kind, cls in {**FROM_KERNEL, **FROM_PAGE}.items()}
 _told: set[str] = set()
 
 
-def encode(message: Any) -> dict[str, Any]:
+def encode(message: FromKernel | FromPage) -> dict[str, Any]:
     """A message as JSON values."""
     return {"v": VERSION, "kind": _KINDS[type(message)], **asdict(message)}
 
 
-def parse(data: Any) -> Any | None:
+def parse(data: object) -> FromPage | None:
     """A page's message, or None where it is unknown or malformed, which is logged once a kind."""
     if isinstance(data, dict) and data.get("v") == VERSION:
         cls = FROM_PAGE.get(str(data.get("kind")))
@@ -129,7 +176,7 @@ def parse(data: Any) -> Any | None:
     return None
 
 
-def _fits(cls: type, fields: dict[str, Any]) -> bool:
+def _fits(cls: type, fields: Mapping[str, object]) -> bool:
     hints = get_type_hints(cls)
     if {f.name for f in dataclasses.fields(cls)} != set(fields):
         return False

@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 from collections import deque
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..work import servers, session
+
+if TYPE_CHECKING:
+    from .protocol import Snapshot
 
 
 class Watcher:
@@ -17,7 +20,7 @@ class Watcher:
         self._history: deque[float] = deque(maxlen=points)
         self._last: tuple[int, float] | None = None
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self) -> Snapshot:
         """JSON values only; `{"model": ""}` where no model is loaded."""
         engine = session.current_engine()
         if engine is None:
@@ -32,9 +35,7 @@ class Watcher:
             rate = max(0.0, (written - self._last[0]) / (now - self._last[1]))
         self._last = (written, now)
         self._history.append(round(rate, 1))
-        elsewhere = {"where": engine.address.shown, "others": engine.others()} if servers.is_remote(engine) else {}
-        return {
-            **elsewhere,
+        made: Snapshot = {
             "model": stats.model,
             "state": stats.state,
             "tokens_per_s": round(rate, 1),
@@ -50,9 +51,12 @@ class Watcher:
             "finished": stats.finished,
             "failed": stats.failed,
         }
+        if servers.is_remote(engine):
+            made["where"], made["others"] = engine.address.shown, engine.others()
+        return made
 
 
-def same(new: Any, old: Any) -> bool:
+def same(new: object, old: object) -> bool:
     """Whether two snapshots, or messages that hold one, say the same: an idle engine's history is no news."""
     if isinstance(new, dict) and isinstance(old, dict):
         quiet = "history" in new and not any([*new["history"], *old.get("history", ())]) and not new.get("lanes")

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 
@@ -17,6 +17,9 @@ from ..answers.markdown import safe_markdown
 from ..plain import name as on_one_line
 from ..plain import tell
 from ..settings.config import settings
+
+if TYPE_CHECKING:
+    from ...images.decoded import DecodedImage
 
 
 @dataclass
@@ -144,17 +147,17 @@ def _as_markdown(turn: Turn) -> list[str]:
     return made
 
 
-def _openai(part: Any) -> dict[str, Any]:
+def _openai(part: object) -> dict[str, Any]:
     if isinstance(part, ImagePart):
         return {"type": "image_url", "image_url": {"url": _data_url(part.source)}}
     return {"type": "text", "text": str(part)}
 
 
-def _data_url(image: Any) -> str:
+def _data_url(image: DecodedImage) -> str:
     return "data:image/png;base64," + base64.b64encode(image.png()).decode()
 
 
-def _markdown(role: str, parts: Sequence[Any]) -> str:
+def _markdown(role: str, parts: Sequence[object]) -> str:
     shown = [f"![picture]({_data_url(p.source)})" if isinstance(p, ImagePart) else str(p) for p in parts]
     return f"**{role}**\n\n" + "\n\n".join(shown)
 

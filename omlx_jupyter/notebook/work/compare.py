@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 
@@ -22,6 +22,9 @@ from ..plain import bar, tell
 from . import run, session
 from .many import AHEAD
 from .sides import Plan, Side, Where
+
+if TYPE_CHECKING:
+    from ...engine.front import Front
 
 _log = logging.getLogger("omlx_jupyter")
 _TICK_S = 0.02
@@ -96,7 +99,7 @@ class Answering:
         self.made[:] = [Failure(error, self.side.name) if made is None else made for made in self.made]
 
     @contextlib.contextmanager
-    def _engine(self) -> Iterator[Any]:
+    def _engine(self) -> Iterator[Front | None]:
         """Its engine, closed after; None is the kernel's."""
         if self.side.where is Where.KERNEL:
             yield None
@@ -123,7 +126,7 @@ class Answering:
             raise _Stopped
         self._phase = f"{bar(share)} loading … {100 * share:.0f} %" if share else "loading …"
 
-    def _ask(self, engine: Any) -> None:
+    def _ask(self, engine: Front | None) -> None:
         """Put all rows to the engine, some at a time."""
         waiting = list(enumerate(self._asks))
         while (waiting or self._handles) and not self._stop.is_set():
@@ -137,7 +140,7 @@ class Answering:
         for row, handle in self._handles.items():
             self.made[row] = run.partial_of(handle, self._asks[row], self._heard[row].thought_s, engine)
 
-    def _begin(self, engine: Any, row: int, ask: run.Ask) -> None:
+    def _begin(self, engine: Front | None, row: int, ask: run.Ask) -> None:
         try:
             begin = partial(run.begin, ask)
             self._handles[row] = session.submit(begin) if engine is None else begin(engine)
@@ -145,7 +148,7 @@ class Answering:
         except (OmlxError, UsageError) as error:
             self.made[row] = Failure(error, self.side.name)
 
-    def _hear(self, engine: Any, row: int) -> None:
+    def _hear(self, engine: Front | None, row: int) -> None:
         handle, heard = self._handles[row], self._heard[row]
         pieces, ended = handle.poll(0)
         heard.take(pieces)
@@ -184,7 +187,7 @@ def compare(plan: Plan, asks: Sequence[run.Ask], show: Callable[[list[Answering]
     return made
 
 
-def _load_again(away: Any) -> None:
+def _load_again(away: Front) -> None:
     try:
         session.engine(away.name, drafter=away.drafter)
     except OmlxError as error:

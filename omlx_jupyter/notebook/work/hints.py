@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from ...errors import RequestError
 
 
-def hint_text(value: Any) -> str:
+def hint_text(value: object) -> str:
     """A hint's text: of text, of an answer, of a missing value in a column.
 
     :raises RequestError: anything else.
@@ -21,7 +20,7 @@ def hint_text(value: Any) -> str:
     return text
 
 
-def hints_for(value: Any, pictures: int) -> list[str]:
+def hints_for(value: object, pictures: int) -> list[str]:
     """A hint for each picture: one for all of them, or a list or column of as many.
 
     :raises RequestError: it has another length, or holds something else than text.

@@ -16,7 +16,10 @@ from ..plain import name, tell
 from . import servers
 
 if TYPE_CHECKING:
+    from ...engine.readable import Readable
+    from ...types import Generation
     from ..answers.result import Result
+    from ..answers.view import View
 
 _RETRY_S = 1.0
 _numbers = itertools.count(1)
@@ -28,11 +31,11 @@ class Job:
 
     def __init__(
         self,
-        handle: Any,
-        view: Any,
-        make_result: Callable[[Any, float], Result],
+        handle: Readable[Generation],
+        view: View,
+        make_result: Callable[[Readable[Generation], float], Result],
         prompt: str,
-        again: Callable[[], Any] | None = None,
+        again: Callable[[], Readable[Generation]] | None = None,
     ) -> None:
         """`make_result` is told the handle and how long the thought took. `again` asks once more: a job of which
         nothing was said yet waits for its server, should that be started anew."""
@@ -76,7 +79,7 @@ class Job:
             self._view.status(f"job {self.number} waits for its server; %omlx jobs cancel {self.number} ends it")
             self._handle = self._asked_again(self._again)
 
-    def _asked_again(self, again: Callable[[], Any]) -> Any:
+    def _asked_again(self, again: Callable[[], Readable[Generation]]) -> Readable[Generation]:
         """The same request, as soon as a server is there.
 
         :raises EngineClosedError: it was cancelled meanwhile.

@@ -25,6 +25,7 @@ from .layouts import chosen
 from .run import Interrupted
 
 if TYPE_CHECKING:
+    from ...images.decoded import DecodedImage
     from ...models.layout_model import LayoutModel
 
 AHEAD = 16  # pictures that are read, queued or running at a time
@@ -36,7 +37,7 @@ Tell = Callable[[int, int, int, float], None]  # done, all, failed, seconds
 
 
 def read_many(
-    items: Sequence[Any],
+    items: Sequence[object],
     prompt: str | None,
     sampling: SamplingParams,
     tell: Tell | None = None,
@@ -51,7 +52,7 @@ def read_many(
     :raises KeyboardInterrupt: what is finished is kept, and is not done again by the same call.
     """
     made: dict[int, Result | Failure] = {}
-    running: dict[int, Any] = {}
+    running: dict[int, _Opening] = {}
     waiting = list(enumerate(items))
     session.engine(say=None)  # what is kept is of one model
     keys = _keys(items, prompt, sampling, whole, layout)
@@ -86,7 +87,7 @@ def read_many(
 
 
 def finished_of(
-    items: Sequence[Any],
+    items: Sequence[object],
     prompt: str | None,
     sampling: SamplingParams,
     whole: bool = False,
@@ -103,7 +104,7 @@ def many_kept(done: int, count: int) -> Interrupted:
 
 
 def _keys(
-    items: Sequence[Any], prompt: str | None, sampling: SamplingParams, whole: bool, layout: bool | str = False
+    items: Sequence[object], prompt: str | None, sampling: SamplingParams, whole: bool, layout: bool | str = False
 ) -> list[Any]:
     """What makes each request the same in a second run: its model and all that is set for it, too."""
     engine, config = session.current_engine(), settings()
@@ -120,7 +121,7 @@ class _Opening:
 
     def __init__(
         self,
-        item: Any,
+        item: object,
         prompt: str | None,
         sampling: SamplingParams,
         whole: bool,
@@ -132,7 +133,7 @@ class _Opening:
         limits = settings().image_limits()
         whole = settings().reads_whole(whole)
 
-        def begin(engine: Any, opened: Any) -> Reading:
+        def begin(engine: Any, opened: list[DecodedImage]) -> Reading:
             filled = for_model(settings(), sampling, engine.name, engine.thinks)
             return read_picture(engine, opened, prompt, filled, whole, draft=draft, hint=hint, layout=layout)
 
@@ -166,7 +167,7 @@ def _openers() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(4, "omlx-open")
 
 
-def _collect(handle: Any, item: Any, prompt: str | None) -> Result | Failure:
+def _collect(handle: _Opening, item: object, prompt: str | None) -> Result | Failure:
     engine = session.current_engine()
     try:
         return Result(
@@ -181,13 +182,13 @@ def _collect(handle: Any, item: Any, prompt: str | None) -> Result | Failure:
         return Failure(error, name_of(item))
 
 
-def name_of(item: Any) -> str:
+def name_of(item: object) -> str:
     if isinstance(item, str | Path | PdfPage):
         return str(item) if len(str(item)) <= 120 else str(item)[:117] + "…"
     return str(getattr(item, "source", "") or f"a {type(item).__name__}")
 
 
-def _identity(item: Any) -> Any:
+def _identity(item: object) -> Any:
     """What makes an item the same in a second run: a file by its path, size and time, all else by its content."""
     path = item.path if isinstance(item, PdfPage) else item
     if isinstance(path, str | Path):

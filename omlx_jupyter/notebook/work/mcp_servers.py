@@ -15,7 +15,7 @@ import threading
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import anyio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
@@ -25,6 +25,10 @@ from ...types import ImagePart
 from ..settings.config import config_file
 from .tools import Tool
 
+if TYPE_CHECKING:
+    from mcp import Client, StdioServerParameters
+    from mcp.types import Tool as McpTool
+
 START_S, CALL_S = 30.0, 120.0  # seconds that a server may take to start, and a call
 _running: dict[str, _Server] = {}
 _lock = threading.Lock()
@@ -33,7 +37,7 @@ _lock = threading.Lock()
 class _Server:
     """A connection to one server, on an event loop in a thread of its own."""
 
-    def __init__(self, name: str, target: Any) -> None:
+    def __init__(self, name: str, target: str | StdioServerParameters) -> None:
         from mcp import Client
 
         self._name = name
@@ -63,11 +67,11 @@ class _Server:
             if not cursor:
                 return [self._tool(tool) for tool in found]
 
-    def _tool(self, tool: Any) -> Tool:
+    def _tool(self, tool: McpTool) -> Tool:
         function = {"name": tool.name, "description": tool.description or "", "parameters": dict(tool.input_schema)}
         return Tool(tool.name, {"type": "function", "function": function}, lambda a: self._call(tool.name, a))
 
-    def _call(self, name: str, arguments: Mapping[str, Any]) -> str | list[Any]:
+    def _call(self, name: str, arguments: Mapping[str, object]) -> str | list[Any]:
         """Its answer as text, or as parts of a message where there are pictures.
 
         :raises RuntimeError: the server says that it failed.
@@ -95,7 +99,7 @@ def _last_line(log: IO[str]) -> str:
 
 
 @contextlib.asynccontextmanager
-async def _opened(client: Any, target: Any, log: IO[str]) -> Any:
+async def _opened(client: type[Client], target: str | StdioServerParameters, log: IO[str]) -> Any:
     from mcp import StdioServerParameters, stdio_client
 
     if isinstance(target, StdioServerParameters):
@@ -144,7 +148,7 @@ def close_all() -> None:
         _running.clear()
 
 
-def _target(name: str) -> Any:
+def _target(name: str) -> str | StdioServerParameters:
     place = servers_file()
     try:
         known = json.loads(place.read_text(encoding="utf-8"))["mcpServers"] if place is not None else {}

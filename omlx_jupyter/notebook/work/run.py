@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...chat.pages import read_picture
 from ...errors import OmlxError
-from ...types import ImagePart, Message, SamplingParams
+from ...types import Generation, ImagePart, Message, SamplingParams
 from ..answers.result import Result
 from ..answers.stream_view import hear, make_view
 from ..answers.thoughts import Heard
@@ -19,14 +19,22 @@ from ..settings.per_model import for_model
 from . import latest, session
 from .layouts import chosen
 
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from ...engine.front import Front
+    from ...engine.readable import Readable
+    from ..shell import Shell
+
 
 class Interrupted(KeyboardInterrupt):
     """An interrupt, told in one line instead of a traceback."""
 
-    def __init__(self, result: Any, told: str = "") -> None:
+    def __init__(self, result: object, told: str = "") -> None:
         """`result` is what came until then, None where nothing did; `told` is needed where it is no `Result`."""
         super().__init__(*([told] if told else []))
-        self.result, self._told = result, told
+        self.result: Any = result
+        self._told = told
 
     def _render_traceback_(self) -> list[str]:
         if self._told:
@@ -35,7 +43,7 @@ class Interrupted(KeyboardInterrupt):
         return [f"Interrupted: {kept} tokens are kept in _" if kept else "Interrupted."]
 
 
-def sampling_from(args: Any) -> SamplingParams:
+def sampling_from(args: Namespace) -> SamplingParams:
     """Flags win over settings; what neither sets is left to the model."""
     asked = SamplingParams(
         temperature=getattr(args, "temperature", None),
@@ -55,7 +63,7 @@ class Ask:
 
     messages: list[Message]
     sampling: SamplingParams
-    images: Sequence[Any] = ()
+    images: Sequence[Any] = ()  # decoded where they are shown, else as `omlx_jupyter.images` takes them
     prompt: str = ""
     tools: Any = None
     stoppable: bool = True
@@ -66,12 +74,12 @@ class Ask:
     begin: str = ""  # text that the answer begins with
 
 
-def message_of(parts: Sequence[Any]) -> Message:
+def message_of(parts: Sequence[object]) -> Message:
     """A user turn of text and decoded pictures in order."""
     return Message("user", [part if isinstance(part, str) else ImagePart(part) for part in parts])
 
 
-def start(request: Ask, view: View | None = None) -> Any:
+def start(request: Ask, view: View | None = None) -> Readable[Generation]:
     """Queue it; its handle.
 
     :raises OmlxError: no engine could be loaded, or nothing was asked.
@@ -79,7 +87,7 @@ def start(request: Ask, view: View | None = None) -> Any:
     return session.submit(partial(begin, request), view.status if view is not None else None)
 
 
-def begin(request: Ask, engine: Any) -> Any:
+def begin(request: Ask, engine: Any) -> Readable[Generation]:
     """Ask this engine, under the settings that are kept for its model. Raises as its `submit`."""
     sampling = for_model(settings(), request.sampling, engine.name, engine.thinks)
     known: dict[str, Any] = {"draft": request.draft, "hint": request.hint}
@@ -87,10 +95,11 @@ def begin(request: Ask, engine: Any) -> Any:
         layout = chosen(request.layout)
         return read_picture(engine, request.images, request.prompt, sampling, layout=layout, **known)
     known["begin"] = request.begin
-    return engine.submit(request.messages, sampling=sampling, tools=request.tools, **known)
+    handle: Readable[Generation] = engine.submit(request.messages, sampling=sampling, tools=request.tools, **known)
+    return handle
 
 
-def open_view(shell: Any, request: Ask) -> tuple[Any, View]:
+def open_view(shell: Shell, request: Ask) -> tuple[Readable[Generation], View]:
     """A running request and the view in the cell that asked.
 
     :raises OmlxError: as `start`.
@@ -106,7 +115,7 @@ def open_view(shell: Any, request: Ask) -> tuple[Any, View]:
         raise
 
 
-def ask(shell: Any, request: Ask) -> Result:
+def ask(shell: Shell, request: Ask) -> Result:
     """Send one request and show it while it runs.
 
     :raises OmlxError: it failed.
@@ -116,7 +125,7 @@ def ask(shell: Any, request: Ask) -> Result:
     return watch(handle, view, request)
 
 
-def watch(handle: Any, view: View, request: Ask) -> Result:
+def watch(handle: Readable[Generation], view: View, request: Ask) -> Result:
     """Show a running request until it ends. Raises as `ask` does."""
     heard, ended = Heard(), False
     try:
@@ -138,7 +147,9 @@ def watch(handle: Any, view: View, request: Ask) -> Result:
     return result
 
 
-def result_of(handle: Any, request: Ask, thought_s: float = 0.0, engine: Any = None) -> Result:
+def result_of(
+    handle: Readable[Generation], request: Ask, thought_s: float = 0.0, engine: Front | None = None
+) -> Result:
     """`engine` is who was asked; None is the kernel's. :raises OmlxError: the request failed."""
     running = session.current_engine() if engine is None else engine
     generation = handle.result()
@@ -157,7 +168,9 @@ def result_of(handle: Any, request: Ask, thought_s: float = 0.0, engine: Any = N
     )
 
 
-def partial_of(handle: Any, request: Ask, thought_s: float, engine: Any = None) -> Result | None:
+def partial_of(
+    handle: Readable[Generation], request: Ask, thought_s: float, engine: Front | None = None
+) -> Result | None:
     """What was said until the interrupt; the engine ends a request within one step. Where nothing was said yet,
     nothing is waited for: a large picture may take seconds to encode, and ends by itself."""
     try:
@@ -167,14 +180,14 @@ def partial_of(handle: Any, request: Ask, thought_s: float, engine: Any = None) 
         return None
 
 
-def keep(shell: Any, value: Any, name: str | None) -> None:
+def keep(shell: Shell, value: object, name: str | None) -> None:
     """Bind a result to the -o name, and remember it for `%vlm last`."""
     latest.add(value)
     if name:
         shell.user_ns[name] = value
 
 
-def keep_as_last(shell: Any, value: Any, name: str | None) -> None:
+def keep_as_last(shell: Shell, value: object, name: str | None) -> None:
     """Bind to `_` and the -o name where the cell ends with an error and its value is lost."""
     keep(shell, value, name)
     shell.displayhook.update_user_ns(value)

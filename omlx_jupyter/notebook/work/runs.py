@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...runs.passing import Figures
 from ...runs.question import Question
@@ -24,6 +24,10 @@ from ..settings.per_model import for_model
 from . import session
 from .layouts import chosen
 from .run import Interrupted
+
+if TYPE_CHECKING:
+    from ...engine.front import Front
+    from ..shell import Shell
 
 
 class _Reviewed:
@@ -60,7 +64,7 @@ def question(
     prompt: str | None,
     sampling: SamplingParams,
     *,
-    json: Any = None,
+    json: object = None,
     system: str | None = None,
     whole: bool = False,
     layout: bool | str = False,
@@ -73,7 +77,7 @@ def question(
     :raises RequestError: `json` is no schema.
     """
 
-    def fill(asked: SamplingParams, engine: Any) -> SamplingParams:
+    def fill(asked: SamplingParams, engine: Front) -> SamplingParams:
         return for_model(settings(), settings().filled(asked), engine.name, engine.thinks)
 
     drafts = settings().drafts if draft is None else draft
@@ -94,10 +98,10 @@ def passing_place() -> Path:
 
 
 def begin(
-    sources: Any,
+    sources: object,
     asked: Question | Mapping[str, Question],
     save: str | Path,
-    engine: Any = None,
+    engine: Front | None = None,
     ahead: int = AHEAD,
 ) -> Run:
     """A run that has begun, in the background: a table where there are several questions. `engine` None is the
@@ -106,20 +110,20 @@ def begin(
     :raises RunError: the file is being written by somebody else, or can't be.
     :raises ModelError: the model can't be loaded.
     """
-    answers: Callable[[], Any] = session.engine if engine is None else lambda: engine
+    answers: Callable[[], Front] = session.engine if engine is None else lambda: engine
     answers()  # a model that can't be loaded is told here, not by the run
     kind = SavedRun if isinstance(asked, Question) else SavedTable
     return kind(sources, asked, save, answers, settings().image_limits(), ahead).start()  # type: ignore[arg-type]
 
 
-def _live_sheet(run: Run, shell: Any) -> LiveSheet | None:
+def _live_sheet(run: Run, shell: Shell | None) -> LiveSheet | None:
     """For a table, where somebody looks at the page."""
     kernel = getattr(shell, "kernel", None)
     looks = kernel is not None and not is_static(kernel) and shows_updates(kernel)
     return LiveSheet(run) if looks and isinstance(run, SavedTable) else None
 
 
-def follow(run: Run, shell: Any = None) -> Run:
+def follow(run: Run, shell: Shell | None = None) -> Run:
     """Show how far a run is until it has ended.
 
     :raises Interrupted: it was paused; the same call goes on.
@@ -149,7 +153,7 @@ def follow(run: Run, shell: Any = None) -> Run:
             told = f"Paused: {run.figures().line()} are in {run.path}; run it again to go on."
             raise Interrupted(None, told) from None
         raise
-    if sheet is not None:
+    if sheet is not None and shell is not None:
         sheet.show(run.figures().done, last=True)
         run._filled_in = (id(shell), shell.execution_count)  # type: ignore[attr-defined]
     if view is not None:

@@ -7,16 +7,22 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ...errors import EngineClosedError, RequestError
 from ..settings.config import settings
+
+if TYPE_CHECKING:
+    from typing import TypeGuard
+
+    from ...engine.front import Front
+    from ...remote.front import RemoteFront
 
 _STARTS_S = 600.0  # a model may have to be downloaded
 _left: list[bool] = []  # `%omlx disconnect` was said: what is configured isn't connected to by itself
 
 
-def is_remote(engine: Any) -> bool:
+def is_remote(engine: Front) -> TypeGuard[RemoteFront]:
     return bool(getattr(engine, "remote", False))
 
 
@@ -37,14 +43,14 @@ def leave() -> None:
     _left[:] = [True]
 
 
-def connected(name_or_url: str, model: str | None, key_env: str = "") -> Any:
+def connected(name_or_url: str, model: str | None, key_env: str = "") -> RemoteFront:
     """:raises OmlxError: nobody answers there, the variable is empty or its key is wrong."""
     made = opened(name_or_url, model, key_env)
     _left.clear()
     return made
 
 
-def opened(name_or_url: str, model: str | None = None, key_env: str = "") -> Any:
+def opened(name_or_url: str, model: str | None = None, key_env: str = "") -> RemoteFront:
     """An engine beside the kernel's, which stays what it is. Raises as `connected`."""
     from ...remote.connect import connect
 
@@ -97,7 +103,7 @@ def _of_keyring(words: str) -> str:
     return str(key).strip()
 
 
-def reconnected(lost: Any) -> Any:
+def reconnected(lost: RemoteFront) -> RemoteFront:
     """The same server again.
 
     :raises EngineClosedError: it has gone.

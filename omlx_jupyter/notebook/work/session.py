@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 from ...errors import EngineClosedError
 from ..plain import bar, tell
@@ -14,17 +14,23 @@ from ..settings import per_model
 from ..settings.config import settings
 from . import servers
 
+if TYPE_CHECKING:
+    from ...chat.client import Engine
+    from ...engine.front import Front
+    from ...remote.front import RemoteFront
+
 ANNOUNCE_AFTER_S = 0.5
+Asked = TypeVar("Asked")  # a handle
 _lock = threading.Lock()
-_engine: list[Any] = []
+_engine: list[Front] = []
 
 
-def current_engine() -> Any | None:
+def current_engine() -> Front | None:
     """The loaded engine, or None."""
     return _engine[0] if _engine else None
 
 
-def engine(model: str | None = None, say: Callable[[str], None] | None = None, drafter: str | None = None) -> Any:
+def engine(model: str | None = None, say: Callable[[str], None] | None = None, drafter: str | None = None) -> Front:
     """The loaded engine; loads `model` (or the configured one) where there is none or another. `drafter` is the one it
     has to have, None the configured one, which goes with the configured model.
 
@@ -51,7 +57,7 @@ def engine(model: str | None = None, say: Callable[[str], None] | None = None, d
         return made
 
 
-def loaded(model: str | None, drafter: str | None, on_wait: Callable[[float, float], None] | None) -> Any:
+def loaded(model: str | None, drafter: str | None, on_wait: Callable[[float, float], None] | None) -> Engine:
     """An engine of this process under the kernel's settings, which isn't the kernel's by that. `on_wait` is as in
     `Engine.load`; what it raises ends the loading.
 
@@ -71,7 +77,7 @@ def loaded(model: str | None, drafter: str | None, on_wait: Callable[[float, flo
     )
 
 
-def connect(name_or_url: str, model: str | None = None, key_env: str = "") -> Any:
+def connect(name_or_url: str, model: str | None = None, key_env: str = "") -> RemoteFront:
     """Go over to an engine that lives elsewhere; the one that was in use ends, or is left.
 
     :raises OmlxError: nobody answers there, or the key is wrong; the one that was in use stays.
@@ -130,7 +136,7 @@ def _tell_if_slow() -> None:
         tell(f"Note: {note} (%omlx doctor).", error=True)
 
 
-def submit(start: Callable[[Any], Any], say: Callable[[str], None] | None = None) -> Any:
+def submit(start: Callable[[Front], Asked], say: Callable[[str], None] | None = None) -> Asked:
     """`start(engine)`, once more with a new engine where the old one was closed meanwhile."""
     running = engine(say=say)
     if not servers.is_remote(running):
@@ -147,7 +153,7 @@ def submit(start: Callable[[Any], Any], say: Callable[[str], None] | None = None
         return start(engine(say=say))
 
 
-def _again(lost: Any) -> Any:
+def _again(lost: RemoteFront) -> Front:
     """The same server once more, should it have been started anew; nothing else is taken in its place.
 
     :raises EngineClosedError: it has gone: one sentence that offers this kernel's own engine.

@@ -14,6 +14,7 @@ from ..plain import tell
 from .tools import Tool
 
 if TYPE_CHECKING:
+    from ...engine.front import FoundCall
     from ...models.tools import ToolCall
 
 MOST_ROUNDS = 5
@@ -49,7 +50,7 @@ def confirmer(allowed: Collection[str]) -> Callable[[str], bool]:
     return lambda text: text.partition("(")[0] in allowed or ask_user(text)
 
 
-def _parts(value: Any) -> list[Any]:
+def _parts(value: object) -> list[Any]:
     if isinstance(value, ImagePart):
         return [value]
     if _is_picture(value):
@@ -74,7 +75,7 @@ def _told(error: BaseException) -> str:
         return type(error).__name__
 
 
-def _is_picture(value: Any) -> bool:
+def _is_picture(value: object) -> bool:
     return not isinstance(value, str) and is_image_source(value)
 
 
@@ -86,7 +87,7 @@ def _cut(text: str) -> str:
     return f"{text[:MOST_RESULT]}\n… cut: the result has {len(text):,} characters, {MOST_RESULT:,} are given."
 
 
-def call_message(text: str, calls: Sequence[Any]) -> Message:
+def call_message(text: str, calls: Sequence[FoundCall]) -> Message:
     """The assistant's turn that made the calls, as templates want it."""
     made = [
         {
@@ -99,7 +100,7 @@ def call_message(text: str, calls: Sequence[Any]) -> Message:
     return Message("assistant", [text] if text else [], {"tool_calls": made})
 
 
-def _arguments(call: Any) -> Any:
+def _arguments(call: FoundCall) -> Any:
     """The arguments as templates want them; what is no JSON goes back to the model as it came."""
     try:
         return json.loads(call.arguments)
@@ -107,7 +108,7 @@ def _arguments(call: Any) -> Any:
         return call.arguments
 
 
-def answer_message(number: int, call: Any, parts: list[Any]) -> Message:
+def answer_message(number: int, call: FoundCall, parts: Sequence[object]) -> Message:
     return Message("tool", parts, {"tool_call_id": f"call_{number}", "name": call.name})
 
 

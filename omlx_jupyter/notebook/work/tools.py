@@ -33,7 +33,7 @@ class Tool:
         return misfit(arguments, self.schema["function"].get("parameters") or {"type": "object"})
 
 
-def of_function(function: Callable[..., Any], name: str) -> Tool:
+def of_function(function: Callable[..., object], name: str) -> Tool:
     """:raises UsageError: it can't be called.
     :raises RequestError: it has no name, or arguments without names."""
     if not callable(function):
