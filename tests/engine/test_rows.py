@@ -220,7 +220,11 @@ def test_rows_beyond_that_length_run_alone_and_it_is_told(
 ) -> None:
     from omlx_jupyter.models import loaded
 
-    monkeypatch.setattr(loaded, "prove", lambda model: row_proof.RowProof(Grouping(), shared_to=200))
+    def proved(model: Any) -> row_proof.RowProof:
+        hook(model.language_model)  # as the proof does
+        return row_proof.RowProof(Grouping(), shared_to=200)
+
+    monkeypatch.setattr(loaded, "prove", proved)
     with Engine.load(checkpoint("qwen2"), limits=Limits(max_rows=4), cache=no_cache()) as engine:
         asked = [("a", 100), ("b" * 190, 30)]
         (first, long), told = told_why(
