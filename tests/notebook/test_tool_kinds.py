@@ -151,13 +151,14 @@ def test_names_of_tools(shell: InteractiveShell, capsys: Any) -> None:
         def __call__(self, item: str) -> int:
             return 4
 
-    shell.user_ns.update(shop=Shop(), number=3, pictures_of=lambda x: x)
+    shell.user_ns.update(shop=Shop(), number=3, word="a.png", pictures_of=lambda x: x)
     tools = named(shell.user_ns, "shop.price, shop,pictures", [])
     assert [tool.name for tool in tools] == ["price", "shop", "zoom", "crop", "rotate"]
     assert tools[0].run({"item": "x"}) == 3
     assert tools[1].run({"item": "x"}) == 4
     for words, said in (
         ("number", "number is a int, which can't be called"),
+        ("word", "word is a str, which can't be called"),
         ("nowhere", "there is no name or file nowhere"),
         ("missing.png", "there is no function missing.png"),
         ("shop.price,shop.price", "two tools are called price"),

@@ -20,7 +20,7 @@ def install(shell: Any) -> None:
 
     def magic(name: str) -> Any:
         def complete(completer: Any, event: Any) -> list[str]:
-            words = event.line.split("\n")[0].split()
+            words = event.line.split()
             before = words[-1] if event.line.endswith(" ") else (words[-2] if len(words) > 1 else "")
             if before == "--chat":
                 from ..work import chats
