@@ -193,7 +193,7 @@ def test_what_a_table_has_to_be(monkeypatch: Any) -> None:
     for wrong in ({"columns": []}, {"columns": [1]}, {"rows": [[{}]]}, {"title": "t"}):
         assert not table.is_valid({"columns": ["a"], "rows": [], **wrong})
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(UsageError, match="^--table needs pandas; run %pip install pandas.$"):
+    with pytest.raises(UsageError, match=r"^--table needs pandas; run %pip install pandas.$"):
         structured.frame_of('{"columns": ["a"], "rows": []}')
 
 

@@ -80,9 +80,7 @@ def test_a_detector_by_name_and_as_set(
         detectors.forget()
 
 
-def test_one_detector_at_a_time_stays(
-    shell: InteractiveShell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_detector_at_a_time_stays(shell: InteractiveShell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LayoutModel.__init__, "__defaults__", (False, 64))
     monkeypatch.setattr(per_model, "models_file", lambda: tmp_path / "models.toml")
     one, two = (str(layouts.write(tmp_path / name, seed=1)) for name in ("one", "two"))

@@ -37,8 +37,13 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_serve_goes_over_and_every_magic_works_there(shell: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    log = place.private_folder() / f"{NAME}.log"
+    log.write_text("what an earlier server said\n" * 1000)
     run(shell, f"%omlx serve --name {NAME} --model tiny-ocr")
     told = capsys.readouterr().out
+    assert "an earlier server" not in log.read_text()
+    (server,) = [found.pid for found in [place.read(NAME)] if found is not None]
+    assert os.getsid(server) == server != os.getsid(0)  # it outlives the kernel and its terminal
     assert f"Connected to {NAME}" in told
     assert f"python -m omlx_jupyter stop --name {NAME}" in told
     assert run(shell, "%ocr hello.png").text == "Hello 42"
