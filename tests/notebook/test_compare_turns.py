@@ -11,8 +11,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
 
 from omlx_jupyter.errors import EngineFaultError, ModelError, RequestError
+from omlx_jupyter.notebook.answers.comparison import Comparison
 from omlx_jupyter.notebook.answers.result import Failure, Result
 from omlx_jupyter.notebook.cells import compared
 from omlx_jupyter.notebook.work import compare, run, session, sides
@@ -195,6 +197,18 @@ def test_sides_that_cant_answer_say_why(nothing_runs: None, monkeypatch: pytest.
     assert plan.turns == [plan.sides]
 
 
+def test_models_of_one_machine_are_said_to_share_it(
+    nothing_runs: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    monkeypatch.setattr(house, "free", lambda *_: 2**40)
+    monkeypatch.setattr(house, "size_of", lambda _: 2**20)
+    slower = "; they share this machine, so that each is slower than alone"
+    server = "http://127.0.0.1:9/v1"
+    for names, shared in ((["tiny-ocr", str(tmp_path)], slower), (["tiny-ocr", server], "")):
+        plan = sides.planned(names)
+        assert (plan.told, plan.turns) == (f"{', '.join(names)} answer at once{shared}.", [plan.sides])
+
+
 def test_no_room_at_all_is_none(nothing_runs: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     monkeypatch.setattr(house, "free", lambda *_: -5)
     monkeypatch.setattr(house, "size_of", lambda _: 2**20)
@@ -242,6 +256,22 @@ def test_a_cell_that_ends_closes_its_view(fault: Any, nothing_runs: None, monkey
         with pytest.raises(RuntimeError, match="odd"):
             compared.compare_cell(None, "nobody,else", ask("Hi"))
     assert (view.finished, view.failed) == ((1, 0) if fault is None else (0, 1))
+
+
+def test_rows_are_told_of_while_they_are_asked(shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch) -> None:
+    view = Seen()
+    said = Result(Generation("yes", [1], "stop", Usage(completion_tokens=1)))
+    monkeypatch.setattr(compared, "make_view", lambda _: view)
+
+    def compare_(plan: Plan, asks: Any, show: Any) -> list[Comparison]:
+        show([compare.Answering(side, asks, threading.Event()) for side in plan.sides])
+        return [Comparison({side.name: said for side in plan.sides}) for _ in asks]
+
+    monkeypatch.setattr(compared, "compare", compare_)
+    table = compared.compare_rows(["Hi", "Ho"], "nobody,else", SamplingParams(), None, True)
+    assert table["prompt"].tolist() == ["Hi", "Ho"]
+    assert [line.split(" ", 1)[1] for line in view.said] == ["0/4 answers: nobody 0, else 0"]
+    assert view.failed == 1  # the line goes, the table is what is shown
 
 
 def test_a_table_tells_how_many_answers_each_has_given(monkeypatch: pytest.MonkeyPatch) -> None:
