@@ -172,7 +172,7 @@ def test_names_of_tools(shell: InteractiveShell, capsys: Any) -> None:
 def servers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     place = tmp_path / "mcp.json"
     entry = {"command": sys.executable, "args": [str(Path(__file__).with_name("mcp_server.py"))]}
-    tired = {"command": sys.executable, "args": ["-c", "import sys; sys.exit('so it is:\\nnot today')"]}
+    tired = {"command": sys.executable, "args": ["-c", "import sys; sys.exit('so it is:\\n' + 'not today ' * 40)"]}
     place.write_text(
         json.dumps({"mcpServers": {"tests": entry, "bad": {"command": "/no/such"}, "none": {}, "tired": tired}})
     )
@@ -210,7 +210,7 @@ def test_tools_of_a_real_mcp_server(servers: Path, cell: Any, capsys: Any, monke
 def test_servers_that_do_not_start_are_one_sentence(servers: Path, shell: InteractiveShell, capsys: Any) -> None:
     assert "the MCP server bad doesn't start" in complaint(shell, "%%vlm --tools mcp:bad\nLook at {img}", capsys)
     told = complaint(shell, "%%vlm --tools mcp:tired\nLook at {img}", capsys)
-    assert f"the MCP server tired doesn't start (not today); see its command in {servers}." in told
+    assert f"the MCP server tired doesn't start ({'not today ' * 30}); see its command in {servers}." in told
     assert "none in" in complaint(shell, "%%vlm --tools mcp:none\nLook at {img}", capsys)
     servers.write_text("{}")
     assert "can't be read ('mcpServers')" in complaint(shell, "%%vlm --tools mcp:tests\nLook at {img}", capsys)
