@@ -6,13 +6,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
+import keyring
 import pytest
+from keyring.backend import KeyringBackend
+from keyring.credentials import SimpleCredential
 
 from omlx_jupyter.errors import EngineClosedError, RequestError
 from omlx_jupyter.notebook.settings.config import settings
 from omlx_jupyter.notebook.work import servers, session
+
+SECRET = "sk-secret-of-the-lab"
 
 
 class Noted:
@@ -163,3 +168,39 @@ def test_a_key_is_in_the_environment_only(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("LAB_KEY", "  ")
     with pytest.raises(RequestError, match=r"^LAB_KEY is no variable"):
         servers._key("LAB_KEY")
+
+
+class Ring(KeyringBackend):
+    """A keyring in memory, through the package's own doors."""
+
+    priority = 1
+    held: ClassVar[dict[tuple[str, str], str]] = {("lab", "me"): SECRET, ("empty", "me"): " "}
+
+    def get_password(self, service: str, username: str) -> str | None:
+        if service == "broken":
+            raise OSError(f"no D-Bus, {SECRET}")
+        return self.held.get((service, username))
+
+    def get_credential(self, service: str, username: str | None) -> Any:
+        return next((SimpleCredential(user, key) for (s, user), key in self.held.items() if s == service), None)
+
+    def set_password(self, service: str, username: str, password: str) -> None: ...
+
+    def delete_password(self, service: str, username: str) -> None: ...
+
+
+def test_a_key_from_the_keyring() -> None:
+    before = keyring.get_keyring()
+    keyring.set_keyring(Ring())
+    try:
+        assert servers._key("keyring:lab:me") == servers._key("keyring:lab") == SECRET
+        for words in ("keyring:lab:you", "keyring:none", "keyring:empty:me", "keyring:broken:me", "keyring:"):
+            with pytest.raises(RequestError, match="keyring") as told:
+                servers._key(words)
+            assert SECRET not in str(told.value)
+        with pytest.raises(RequestError) as told:
+            servers._key("keyring:" + "l" * 90)
+        shown = "l" * 80
+        assert str(told.value) == f"the keyring has no key for {shown}; keyring set {shown} NAME puts one in."
+    finally:
+        keyring.set_keyring(before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from omlx_jupyter.notebook.watch.state import Watcher
 from omlx_jupyter.notebook.work import session
 from omlx_jupyter.remote import place
 from omlx_jupyter.serve import process
@@ -62,15 +64,9 @@ def test_serve_goes_over_and_every_magic_works_there(shell: Any, capsys: pytest.
     assert "a request of one token" in told
     assert "!" not in told
     assert session.current_engine().remote
-
-
-def test_the_dashboard_says_where_the_engine_is(shell: Any) -> None:
-    from omlx_jupyter.notebook.watch.state import Watcher
-
-    made = Watcher().snapshot()
-    assert made["model"] == "tiny-ocr"
-    assert made["finished"] > 0
-    assert made["where"] == NAME
+    seen = Watcher().snapshot()
+    assert (seen["model"], seen["where"]) == ("tiny-ocr", NAME)
+    assert seen["finished"] > 0
 
 
 def test_a_server_that_has_gone_is_told_and_the_own_engine_offered(
@@ -129,6 +125,7 @@ def test_mistakes_name_the_mend(shell: Any, capsys: pytest.CaptureFixture[str], 
     assert "sk-secret" not in told
     told = complaint(shell, f"%omlx serve --name bad{NAME} --model {tmp_path / 'none'}", capsys)
     assert "did not start" in told
+    assert stat.S_IMODE((place.private_folder() / f"bad{NAME}.log").stat().st_mode) == 0o600
     assert session.current_engine() is not None  # what was in use stays
 
 

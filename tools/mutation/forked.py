@@ -17,7 +17,7 @@ TOO_LONG = "timeout"
 _LARGE = (
     *("pytest", "hypothesis", "numpy", "PIL.Image", "PIL.ImageFont", "IPython.core.interactiveshell", "psutil"),
     *("rich.console", "pydantic", "httpx", "jsonschema", "ipywidgets", "markdown_it", "cosmic_ray.mutating"),
-    *("matplotlib.figure", "pandas"),
+    "matplotlib.figure",
 )
 _ENGINE = ("mlx.core", "mlx_vlm.utils", "mlx_lm")  # on Linux they start no thread; Metal doesn't outlive a fork
 
