@@ -426,6 +426,7 @@ def test_completion(shell: InteractiveShell) -> None:
 
 def test_completion_inside_a_line(shell: InteractiveShell, monkeypatch: Any) -> None:
     monkeypatch.setattr(shell.Completer, "use_jedi", False)  # slow, and has no say here
+    run(shell, "%reload_ext omlx_jupyter")
 
     def complete(line: str) -> list[str]:
         return list(shell.complete("", line, len(line))[1])
@@ -437,6 +438,7 @@ def test_completion_inside_a_line(shell: InteractiveShell, monkeypatch: Any) -> 
     assert {"fork", "clear", "export"} <= set(complete("%omlx chats "))
     assert complete("%%vlm --chat tr") == ["trip"]
     assert "trip" in complete("%%vlm --chat ")
+    assert complete("%%vlm --compare ti") == ["tiny-ocr"]
     assert "trial" in complete("%%vlm -i tri")
     assert "trip" not in complete("%%vlm -i tri")
 
@@ -445,6 +447,7 @@ def test_completion_inside_a_line(shell: InteractiveShell, monkeypatch: Any) -> 
         return {one.text for matched in made.values() for one in matched["completions"]}
 
     assert {"img", "image"} <= in_cell("It's {im")
+    assert "d.keys" in in_cell("It's {d.ke")
     assert any("imprint" in text for text in in_cell('read {d["im'))
 
 

@@ -107,7 +107,8 @@ def test_one_detector_at_a_time_stays(shell: InteractiveShell, tmp_path: Path, m
 
 def test_a_column_is_read_by_lines(shell: InteractiveShell, page: Path) -> None:
     most = 12
-    run(shell, "import pandas\ncolumn = pandas.Series(['page.png']).omlx")
+    run(shell, "import pandas")
+    run(shell, "column = pandas.Series(['page.png']).omlx")
     read = run(shell, f"column.ocr(max_tokens={most})[0]")
     assert read == ocr(page, max_tokens=most).text
     others = [ocr(page, whole=True, max_tokens=most).text, run(shell, f"column.ocr(layout=True, max_tokens={most})[0]")]
