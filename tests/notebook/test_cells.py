@@ -178,6 +178,11 @@ def test_an_instance_that_was_cut(shell: InteractiveShell, capsys: Any) -> None:
     cut = r"^the answer is no whole Receipt \(1 validation error for Receipt\); try a larger --max-tokens.$"
     with pytest.raises(UsageError, match=cut):
         structured.instance_of(Receipt, '{"shop": "a')
+    inside = SimpleNamespace(text="", thinking="Well,", detail="it ended inside its thought")
+    with pytest.raises(UsageError, match=r"^it ended inside its thought; try a larger --max-tokens, a --think-budget"):
+        structured.instance_of(Receipt, inside)
+    with pytest.raises(UsageError, match="^the answer is no whole Receipt"):
+        structured.instance_of(Receipt, "")
     assert "don't go together" in complaint(shell, "%%vlm --json Receipt --table\nread {img}", capsys)
 
 
