@@ -441,6 +441,7 @@ def test_completion_inside_a_line(shell: InteractiveShell, monkeypatch: Any) -> 
     assert complete("%omlx load ti") == complete("%omlx set ti") == ["tiny-ocr"]
     assert complete("%omlx chats cl") == ["clear"]
     assert {"fork", "clear", "export"} <= set(complete("%omlx chats "))
+    assert complete("%%vlm --max-t") == complete("%ocr --max-t") == ["--max-tokens"]
     assert complete("%%vlm --chat tr") == ["trip"]
     assert "trip" in complete("%%vlm --chat ")
     assert complete("%%vlm --compare ti") == ["tiny-ocr"]

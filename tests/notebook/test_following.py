@@ -120,8 +120,10 @@ def test_a_view_is_told_of_the_wait_and_of_a_thought_that_outlasts_its_cell(
 
     monkeypatch.setattr(session, "engine", loads)
     monkeypatch.setattr(session, "_engine", [engine])
-    monkeypatch.setattr(following, "make_view", lambda *_: view)
-    request = following.Ask([], following.SamplingParams(), stoppable=stoppable)
+    can_be_stopped: list[bool] = []
+    monkeypatch.setattr(following, "make_view", lambda *told: can_be_stopped.append(told[2]) or view)
+    request = following.Ask([], following.SamplingParams(), **({} if stoppable else {"stoppable": False}))
     handle, _ = following.open_view(None, request)
     assert (handle, view.said) == ("handle", ["loading m …"])
+    assert can_be_stopped == [stoppable]
     assert view.kept_place == int(thinks and not stoppable)
