@@ -21,7 +21,7 @@ from omlx_jupyter import Message, ocr, vlm
 from omlx_jupyter.images.decoded import DecodedImage, Limits
 from omlx_jupyter.images.source import open_images
 from omlx_jupyter.models.tools import ToolCall
-from omlx_jupyter.notebook.cells import ask_cell, functions, structured
+from omlx_jupyter.notebook.cells import accessor, ask_cell, functions, structured
 from omlx_jupyter.notebook.cells.complete import _omlx
 from omlx_jupyter.notebook.cells.interpolate import interpolate
 from omlx_jupyter.notebook.settings import config
@@ -181,7 +181,7 @@ def test_an_instance_that_was_cut(shell: InteractiveShell, capsys: Any) -> None:
     inside = SimpleNamespace(text="", thinking="Well,", detail="it ended inside its thought")
     with pytest.raises(UsageError, match=r"^it ended inside its thought; try a larger --max-tokens, a --think-budget"):
         structured.instance_of(Receipt, inside)
-    with pytest.raises(UsageError, match="^the answer is no whole Receipt"):
+    with pytest.raises(UsageError, match=r"^the answer is no whole Receipt"):
         structured.instance_of(Receipt, "")
     assert "don't go together" in complaint(shell, "%%vlm --json Receipt --table\nread {img}", capsys)
 
@@ -481,6 +481,25 @@ def test_pandas_may_be_imported_in_the_cell_that_reads_a_column() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_cell_that_uses_the_accessor_has_pandas_imported_for_it(tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "pandas.py").write_text(
+        "class Series: pass\n"
+        "class api:\n    class extensions:\n"
+        "        def register_series_accessor(name): return lambda kind: setattr(Series, name, kind)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "pandas")
+    for cell in (None, "import pandas", "s.omlx.ocr()", "import pandas\ns.omlx.ocr()"):
+        assert "pandas" not in sys.modules
+        accessor.register(SimpleNamespace(raw_cell=cell) if cell else None)
+    assert sys.modules["pandas"].Series.omlx is accessor.OmlxAccessor
+    known = sys.modules["pandas"].Series.omlx = object()
+    accessor.register()  # is there already
+    assert sys.modules["pandas"].Series.omlx is known
+    monkeypatch.setitem(sys.modules, "pandas", SimpleNamespace())  # being imported right now
+    accessor.register()
 
 
 def test_the_last_answers_again(shell: InteractiveShell, capsys: Any) -> None:

@@ -196,6 +196,9 @@ def test_management(shell: InteractiveShell, capsys: pytest.CaptureFixture[str])
 
 
 def test_help_shows_examples(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
+    run(shell, "%ocr hello.png")
+    run(shell, "%%vlm --max-tokens 1\nHello")
+    capsys.readouterr()
     for name in ("%ocr", "%%vlm", "%omlx"):
         run(shell, f"{name}?")
         shown = capsys.readouterr().out
