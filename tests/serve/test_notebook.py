@@ -115,6 +115,8 @@ def test_disconnect_goes_back(shell: Any, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_mistakes_name_the_mend(shell: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    run(shell, "%omlx disconnect")
+    run(shell, "%ocr hello.png")
     assert "there is no server nobody" in complaint(shell, "%omlx connect nobody", capsys)
     assert "NAME_OR_URL" in complaint(shell, "%omlx connect", capsys)
     assert "needs a value" in complaint(shell, "%omlx connect x --model", capsys)
