@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from omlx_jupyter import Engine
 from omlx_jupyter.engine.scheduler import Limits
 from omlx_jupyter.models import row_proof
-from omlx_jupyter.models.attention import HandleError, KeysHandle
+from omlx_jupyter.models.attention import HandleError, KeysHandle, hook
 from omlx_jupyter.models.loader import load_model
 from omlx_jupyter.models.row_store import Grouping, RowStore, SlotRow, own_copies
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+from typing import Any
 
 from mcp.server.mcpserver import Image, MCPServer
+from mcp.types import ResourceLink
 from PIL import Image as Pillow
 
 server = MCPServer("tests")
@@ -23,6 +25,12 @@ def chart(red: int) -> Image:
     made = io.BytesIO()
     Pillow.new("RGB", (30, 20), (red, 0, 0)).save(made, "PNG")
     return Image(data=made.getvalue(), format="png")
+
+
+@server.tool()
+def link() -> list[Any]:
+    """Where more is."""
+    return [ResourceLink(name="more", uri="file:///more.txt", type="resource_link")]
 
 
 @server.tool()

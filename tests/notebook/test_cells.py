@@ -7,19 +7,21 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any
 
 import pandas
 import pytest
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
+from jsonschema import Draft202012Validator
 from pydantic import BaseModel, ConfigDict, Field
 
 from omlx_jupyter import Message, ocr, vlm
 from omlx_jupyter.images.decoded import DecodedImage, Limits
 from omlx_jupyter.images.source import open_images
 from omlx_jupyter.models.tools import ToolCall
-from omlx_jupyter.notebook.cells import ask_cell, structured
+from omlx_jupyter.notebook.cells import accessor, ask_cell, functions, structured
 from omlx_jupyter.notebook.cells.complete import _omlx
 from omlx_jupyter.notebook.cells.interpolate import interpolate
 from omlx_jupyter.notebook.settings import config
@@ -173,8 +175,14 @@ def test_an_instance_of_a_model(shell: InteractiveShell) -> None:
 
 def test_an_instance_that_was_cut(shell: InteractiveShell, capsys: Any) -> None:
     shell.user_ns["Receipt"] = Receipt
-    with pytest.raises(UsageError, match="--max-tokens"):
+    cut = r"^the answer is no whole Receipt \(1 validation error for Receipt\); try a larger --max-tokens.$"
+    with pytest.raises(UsageError, match=cut):
         structured.instance_of(Receipt, '{"shop": "a')
+    inside = SimpleNamespace(text="", thinking="Well,", detail="it ended inside its thought")
+    with pytest.raises(UsageError, match=r"^it ended inside its thought; try a larger --max-tokens, a --think-budget"):
+        structured.instance_of(Receipt, inside)
+    with pytest.raises(UsageError, match=r"^the answer is no whole Receipt"):
+        structured.instance_of(Receipt, "")
     assert "don't go together" in complaint(shell, "%%vlm --json Receipt --table\nread {img}", capsys)
 
 
@@ -182,6 +190,25 @@ def test_a_table() -> None:
     frame = structured.frame_of('{"columns": ["a", "b"], "rows": [[1, 2], [3], [4, 5, 6]]}')
     assert list(frame.columns) == ["a", "b"]
     assert frame.shape == (3, 2)
+
+
+def test_what_a_table_has_to_be(monkeypatch: Any) -> None:
+    table = Draft202012Validator(structured.TABLE_SCHEMA)
+    assert table.is_valid({"columns": ["a"], "rows": [["x"], [1], [None]]})
+    for wrong in ({"columns": []}, {"columns": [1]}, {"rows": [[{}]]}, {"title": "t"}):
+        assert not table.is_valid({"columns": ["a"], "rows": [], **wrong})
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(UsageError, match=r"^--table needs pandas; run %pip install pandas.$"):
+        structured.frame_of('{"columns": ["a"], "rows": []}')
+
+
+def test_the_cell_is_known_where_the_front_end_tells_it() -> None:
+    def shell_of(parent: Any) -> Any:
+        return SimpleNamespace(kernel=SimpleNamespace(get_parent=lambda channel: parent[channel]))
+
+    assert ask_cell.cell_id(shell_of({"shell": {"metadata": {"cellId": "one"}}})) == "one"
+    assert ask_cell.cell_id(shell_of({"shell": {}})) == ask_cell.cell_id(shell_of({})) == ""
+    assert ask_cell.cell_id(SimpleNamespace()) == ""
 
 
 class Scripted:
@@ -205,7 +232,7 @@ class Scripted:
 def test_tools_run_and_their_pictures_go_back(shell: InteractiveShell, monkeypatch: Any, capsys: Any) -> None:
     def zoom(part: str) -> Any:
         """A part of the picture."""
-        return draw_text(part)
+        return ["see", draw_text(part), "there"]
 
     def broken(n: int) -> int:
         raise ValueError("no such page")
@@ -218,7 +245,9 @@ def test_tools_run_and_their_pictures_go_back(shell: InteractiveShell, monkeypat
     run(shell, "%%vlm --tools zoom,broken --yes --max-tokens 3\nLook at {img}")
     said = scripted.seen[1]
     assert [m.role for m in said] == ["user", "assistant", "tool", "tool", "tool", "tool"]
-    assert said[2].parts[0].source.digest == open_images(draw_text("left"))[0].digest
+    before, picture, after = said[2].parts
+    assert (before, after) == ("see", "there")
+    assert picture.source.digest == open_images(draw_text("left"))[0].digest
     assert said[3].parts == ["Error: ValueError: no such page"]
     assert "there is no tool other" in said[4].parts[0]
     assert "don't fit" in said[5].parts[0]
@@ -279,6 +308,13 @@ def test_an_interrupted_map_says_how_far_it_came(
     assert [Path(result.source).name for result in shell.user_ns["_"]] == ["0.png", "1.png", "2.png"]
     assert run(shell, "ocr.map(paths, concurrency=1)")[5].text == "Number 5"
     assert len(calls) == 4 + 3  # what was kept wasn't read again
+    calls.clear()
+    assert not shell.run_cell("%ocr paths --max-tokens 3 -o some", store_history=True).success
+    shown = capsys.readouterr()
+    assert "Interrupted: 3 of 6 are kept in _; run it again to go on." in shown.out + shown.err
+    assert "Traceback" not in shown.out + shown.err
+    assert shell.user_ns["_"] is shell.user_ns["some"]
+    assert len(shell.user_ns["some"]) == 3
 
 
 def test_an_interrupted_run_goes_on(shell: InteractiveShell, tmp_path: Path, monkeypatch: Any) -> None:
@@ -312,6 +348,19 @@ def test_a_column_of_pictures(shell: InteractiveShell, tmp_path: Path) -> None:
     assert texts[7] == ocr(tmp_path / "a.png").text
     assert texts[9] is None
     assert [r.text for r in ocr.map([tmp_path / "a.png"], concurrency=2)] == [texts[7]]
+
+
+def test_a_function_reads_by_lines_where_it_is_asked_for(shell: InteractiveShell, monkeypatch: Any) -> None:
+    seen: list[str] = []
+    view = SimpleNamespace(status=seen.append, fail=lambda: None)
+    monkeypatch.setattr(functions, "make_view", lambda _: view)
+    page = shell.user_ns["page"] = draw_text("Hello 42\nTotal 7.70")
+    assert [len(made.lines) for made in (ocr(page), ocr(page, whole=True), vlm("", page))] == [2, 0, 0]
+    read = run(shell, "from omlx_jupyter import ocr, vlm\nawait ocr.aio(page), await vlm.aio('', page)")
+    assert [len(made.lines) for made in read] == [2, 0]
+    assert [made.regions for made in read] == [(), ()]
+    assert ocr.map([page])[0].text == ocr(page).text
+    assert "1/1 pictures" in seen[-1]
 
 
 def test_functions(shell: InteractiveShell) -> None:
@@ -380,6 +429,34 @@ def test_completion(shell: InteractiveShell) -> None:
     assert isinstance(_omlx(["load", "tiny-ocr", "--drafter"], []), list)
 
 
+def test_completion_inside_a_line(shell: InteractiveShell, monkeypatch: Any) -> None:
+    monkeypatch.setattr(shell.Completer, "use_jedi", False)  # slow, and has no say here
+    run(shell, "%reload_ext omlx_jupyter")
+
+    def complete(line: str) -> list[str]:
+        return list(shell.complete("", line, len(line))[1])
+
+    chats.add("trip", "", Message("user", ["x"]), "y")
+    shell.user_ns |= {"trial": 1, "image": 2, "d": {"imprint": 1}}
+    assert complete("%omlx load ti") == complete("%omlx set ti") == ["tiny-ocr"]
+    assert complete("%omlx chats cl") == ["clear"]
+    assert {"fork", "clear", "export"} <= set(complete("%omlx chats "))
+    assert complete("%%vlm --max-t") == complete("%ocr --max-t") == ["--max-tokens"]
+    assert complete("%%vlm --chat tr") == ["trip"]
+    assert "trip" in complete("%%vlm --chat ")
+    assert complete("%%vlm --compare ti") == ["tiny-ocr"]
+    assert "trial" in complete("%%vlm -i tri")
+    assert "trip" not in complete("%%vlm -i tri")
+
+    def in_cell(body: str) -> set[str]:
+        made = shell.Completer._complete(cursor_line=1, cursor_pos=len(body), full_text=f"%%vlm\n{body}")
+        return {one.text for matched in made.values() for one in matched["completions"]}
+
+    assert {"img", "image"} <= in_cell("It's {im")
+    assert "d.keys" in in_cell("It's {d.ke")
+    assert any("imprint" in text for text in in_cell('read {d["im'))
+
+
 def test_doctor_dashboard_and_settings(shell: InteractiveShell, capsys: Any) -> None:
     run(shell, "%omlx doctor")
     run(shell, "%omlx settings")
@@ -404,6 +481,25 @@ def test_pandas_may_be_imported_in_the_cell_that_reads_a_column() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_cell_that_uses_the_accessor_has_pandas_imported_for_it(tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "pandas.py").write_text(
+        "class Series: pass\n"
+        "class api:\n    class extensions:\n"
+        "        def register_series_accessor(name): return lambda kind: setattr(Series, name, kind)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "pandas")
+    for cell in (None, "import pandas", "s.omlx.ocr()", "import pandas\ns.omlx.ocr()"):
+        assert "pandas" not in sys.modules
+        accessor.register(SimpleNamespace(raw_cell=cell) if cell else None)
+    assert sys.modules["pandas"].Series.omlx is accessor.OmlxAccessor
+    known = sys.modules["pandas"].Series.omlx = object()
+    accessor.register()  # is there already
+    assert sys.modules["pandas"].Series.omlx is known
+    monkeypatch.setitem(sys.modules, "pandas", SimpleNamespace())  # being imported right now
+    accessor.register()
 
 
 def test_the_last_answers_again(shell: InteractiveShell, capsys: Any) -> None:

@@ -297,14 +297,15 @@ def test_code_of_checkpoints_runs_only_where_that_is_set(shell: Any, monkeypatch
     asked: list[Any] = []
 
     def load(*_: Any, **options: Any) -> Any:
-        asked.append(options["trust_code"])
+        asked.append((options["trust_code"], options["memory_bytes"]))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Engine, "load", load)
     monkeypatch.setattr(settings(), "trust_code", trusts)
+    monkeypatch.setattr(settings(), "memory_mib", 64)
     with pytest.raises(KeyboardInterrupt):
         session.engine("another/model")
-    assert asked == [trusts]
+    assert asked == [(trusts, 64 * 2**20)]
 
 
 def test_an_answer_is_read_as_json_without_its_fence() -> None:

@@ -11,6 +11,8 @@ from IPython.utils.capture import capture_output
 from omlx_jupyter import ocr
 from omlx_jupyter.errors import ModelError, RequestError
 from omlx_jupyter.models.layout_model import LayoutModel
+from omlx_jupyter.notebook.settings import per_model
+from omlx_jupyter.notebook.settings.config import settings
 from omlx_jupyter.notebook.work import layouts as detectors
 from omlx_jupyter.runs.run import read_run
 
@@ -76,6 +78,41 @@ def test_a_detector_by_name_and_as_set(
     finally:
         run(shell, "%config Omlx.layout_model = ''")
         detectors.forget()
+
+
+def test_one_detector_at_a_time_stays(shell: InteractiveShell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LayoutModel.__init__, "__defaults__", (False, 64))
+    monkeypatch.setattr(per_model, "models_file", lambda: tmp_path / "models.toml")
+    one, two = (str(layouts.write(tmp_path / name, seed=1)) for name in ("one", "two"))
+    closed: list[str] = []
+    monkeypatch.setattr(LayoutModel, "close", lambda self: closed.append(self.name))
+    try:
+        assert [detectors.chosen(layout) for layout in (False, "", True)] == [False, False, True]
+        first = detectors.chosen(one)
+        assert (first.name, detectors.chosen(one) is first) == (one, True)  # type: ignore[union-attr]
+        assert [detectors.chosen(layout) for layout in (False, True)] == [False, True]
+        monkeypatch.setattr(settings(), "layout_model", one)
+        assert detectors.chosen(True) is first
+        assert detectors.chosen(False) is False
+        run(shell, f"%omlx set {two} alias=second")
+        assert detectors.chosen("second").name == two  # type: ignore[union-attr]
+        assert closed == [one]
+        assert detectors.chosen(True).name == one  # type: ignore[union-attr]
+        assert closed == [one, two]
+        assert len(detectors._loaded) == 1
+    finally:
+        detectors.forget()
+    assert (detectors._loaded, closed) == ([], [one, two, one])
+
+
+def test_a_column_is_read_by_lines(shell: InteractiveShell, page: Path) -> None:
+    most = 12
+    run(shell, "import pandas")
+    run(shell, "column = pandas.Series(['page.png']).omlx")
+    read = run(shell, f"column.ocr(max_tokens={most})[0]")
+    assert read == ocr(page, max_tokens=most).text
+    others = [ocr(page, whole=True, max_tokens=most).text, run(shell, f"column.ocr(layout=True, max_tokens={most})[0]")]
+    assert len({read, *others}) == 3
 
 
 def test_what_is_no_layout(shell: InteractiveShell, page: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
 from omlx_jupyter.notebook.answers.boxes import boxes_html
@@ -128,6 +129,7 @@ def test_vlm_cell(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -
     result = run(shell, "%%vlm -i img sum.png -o both --max-tokens 30\nWhat do {1 + 1} say? {{braces}} $HOME")
     assert shell.user_ns["both"] is result
     assert result.usage.images == 2
+    assert [image.source for image in result.images] == ["img", "sum.png"]
     assert result.prompt == "What do 2 say? {braces} $HOME"
     assert result.text in capsys.readouterr().out
 
@@ -158,6 +160,7 @@ def test_flags_reach_the_engine(shell: InteractiveShell) -> None:
         ("%%vlm -i nowhere\nhi", "no name or file nowhere"),
         ("%%vlm --temperature hot\nhi", "invalid float"),
         ("%%vlm --temperature -3\nhi", "temperature is -3"),
+        ("%%vlm --compare a,b --table --boxes\nhi", "--compare and --table don't go together"),
         ("%omlx fly", "has no command fly"),
         ("%omlx load", "takes one model"),
         ("%omlx load /no/such", "no model folder"),
@@ -193,9 +196,25 @@ def test_management(shell: InteractiveShell, capsys: pytest.CaptureFixture[str])
 
 
 def test_help_shows_examples(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
+    run(shell, "%ocr hello.png")
+    run(shell, "%%vlm --max-tokens 1\nHello")
+    capsys.readouterr()
     for name in ("%ocr", "%%vlm", "%omlx"):
         run(shell, f"{name}?")
-        assert "Examples" in capsys.readouterr().out
+        shown = capsys.readouterr().out
+        assert "Examples" in shown
+        if name != "%omlx":
+            assert ("SOURCE... [" in shown) is (name == "%ocr")
+            assert f"{name} {'SOURCE... ' if name == '%ocr' else ''}[-" in shown
+            assert "--max-tokens N" in shown
+
+
+def test_names_of_a_program_that_runs_a_magic_are_its_own(shell: InteractiveShell) -> None:
+    """Those of the notebook's functions are seen, not those of any caller."""
+    hidden = shell.user_ns["img"]
+    with pytest.raises(UsageError, match="no name or file hidden"):
+        shell.run_line_magic("ocr", "hidden")
+    assert hidden is shell.user_ns["img"]
 
 
 def test_an_interrupt_keeps_what_was_said(

@@ -106,20 +106,34 @@ def test_an_interrupt_pauses_and_the_same_line_goes_on(
     assert whole.figures().kept == kept, time.monotonic() - began
 
 
+@pytest.mark.parametrize("magic", [True, False])
 def test_a_saved_map_that_is_interrupted_is_paused_without_a_traceback(
-    shell: InteractiveShell, monkeypatch: Any, capsys: Any, tmp_path: Path
+    shell: InteractiveShell, monkeypatch: Any, capsys: Any, magic: bool
 ) -> None:
     shell.user_ns["pictures"] = [noise_image(120, 90, n) for n in range(20)]
     from omlx_jupyter.runs import run as runs
 
+    real, paused = runs.Run.wait, []
+
     def pressed(self: Any, tell: Any = None) -> Any:
-        raise KeyboardInterrupt
+        """Within the real one, which then ends what is under way: else it would ask the engines of later tests."""
+        paused.append(self)
+
+        def told(figures: Any) -> None:
+            raise KeyboardInterrupt
+
+        return real(self, told)
 
     monkeypatch.setattr(runs.Run, "wait", pressed)
-    shell.run_cell("from omlx_jupyter import ocr\nocr.map(pictures, save='m.jsonl', whole=True, max_tokens=2)")
+    by_function = "from omlx_jupyter import ocr\nocr.map(pictures, save='m.jsonl', whole=True, max_tokens=2)"
+    by_magic = "%ocr pictures --save m.jsonl --whole --max-tokens 2 -o half"
+    shell.run_cell(by_magic if magic else by_function, store_history=True)
     shown = capsys.readouterr()
     assert "are in m.jsonl; run it again to go on." in shown.out + shown.err
     assert "Traceback" not in shown.out + shown.err
+    assert [made.running for made in paused] == [False]
+    assert (shell.user_ns["_"] is paused[0]) is magic  # a function's caller has no run to go on with
+    assert not magic or shell.user_ns["half"] is paused[0]
 
 
 def test_words_that_are_none_are_told(shell: InteractiveShell, scans: Path) -> None:

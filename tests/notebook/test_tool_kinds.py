@@ -151,13 +151,14 @@ def test_names_of_tools(shell: InteractiveShell, capsys: Any) -> None:
         def __call__(self, item: str) -> int:
             return 4
 
-    shell.user_ns.update(shop=Shop(), number=3, pictures_of=lambda x: x)
+    shell.user_ns.update(shop=Shop(), number=3, word="a.png", pictures_of=lambda x: x)
     tools = named(shell.user_ns, "shop.price, shop,pictures", [])
     assert [tool.name for tool in tools] == ["price", "shop", "zoom", "crop", "rotate"]
     assert tools[0].run({"item": "x"}) == 3
     assert tools[1].run({"item": "x"}) == 4
     for words, said in (
         ("number", "number is a int, which can't be called"),
+        ("word", "word is a str, which can't be called"),
         ("nowhere", "there is no name or file nowhere"),
         ("missing.png", "there is no function missing.png"),
         ("shop.price,shop.price", "two tools are called price"),
@@ -171,8 +172,11 @@ def test_names_of_tools(shell: InteractiveShell, capsys: Any) -> None:
 def servers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     place = tmp_path / "mcp.json"
     entry = {"command": sys.executable, "args": [str(Path(__file__).with_name("mcp_server.py"))]}
-    place.write_text(json.dumps({"mcpServers": {"tests": entry, "bad": {"command": "/no/such"}, "none": {}}}))
-    monkeypatch.setattr(mcp_servers, "servers_file", lambda: place)
+    tired = {"command": sys.executable, "args": ["-c", "import sys; sys.exit('so it is:\\n' + 'not today ' * 40)"]}
+    place.write_text(
+        json.dumps({"mcpServers": {"tests": entry, "bad": {"command": "/no/such"}, "none": {}, "tired": tired}})
+    )
+    monkeypatch.setattr(mcp_servers, "config_file", lambda: tmp_path / "config.toml")
     yield place
     mcp_servers.close_all()
 
@@ -181,13 +185,19 @@ def test_tools_of_a_real_mcp_server(servers: Path, cell: Any, capsys: Any, monke
     asked: list[str] = []
     monkeypatch.setattr("builtins.input", lambda text: asked.append(text) or "y")
     calls = [ToolCall("add", '{"a": 2, "b": 3}'), ToolCall("chart", '{"red": 200}'), ToolCall("fail", "{}")]
-    calls.append(ToolCall("add", '{"a": "two", "b": 3}'))
+    calls += [ToolCall("add", '{"a": "two", "b": 3}'), ToolCall("link", "{}")]
     said = [message.parts for message in cell("--tools mcp:tests", calls) if message.role == "tool"]
     assert said[0] == ["5"]
     assert said[1][0].source.pixels[0, 0].tolist() == [200, 0, 0]
     assert said[2][0].startswith("Error: RuntimeError: ")
     assert "a: 'two' is not of type 'integer'" in said[3][0]
-    assert asked == ["Run add(a=2, b=3)? [y/N] ", "Run chart(red=200)? [y/N] ", "Run fail()? [y/N] "]
+    assert asked == [
+        "Run add(a=2, b=3)? [y/N] ",
+        "Run chart(red=200)? [y/N] ",
+        "Run fail()? [y/N] ",
+        "Run link()? [y/N] ",
+    ]
+    assert json.loads(said[4][0]) == {"type": "resource_link", "name": "more", "uri": "file:///more.txt"}
     assert len(mcp_servers._running) == 1
     (dead,) = [m.parts for m in cell("--tools mcp:tests --yes", [ToolCall("die", "{}")]) if m.role == "tool"]
     assert dead[0].startswith("Error: ")
@@ -199,7 +209,11 @@ def test_tools_of_a_real_mcp_server(servers: Path, cell: Any, capsys: Any, monke
 
 def test_servers_that_do_not_start_are_one_sentence(servers: Path, shell: InteractiveShell, capsys: Any) -> None:
     assert "the MCP server bad doesn't start" in complaint(shell, "%%vlm --tools mcp:bad\nLook at {img}", capsys)
+    told = complaint(shell, "%%vlm --tools mcp:tired\nLook at {img}", capsys)
+    assert f"the MCP server tired doesn't start ({'not today ' * 30}); see its command in {servers}." in told
     assert "none in" in complaint(shell, "%%vlm --tools mcp:none\nLook at {img}", capsys)
+    servers.write_text("{}")
+    assert "can't be read ('mcpServers')" in complaint(shell, "%%vlm --tools mcp:tests\nLook at {img}", capsys)
     servers.write_text("{")
     assert "can't be read" in complaint(shell, "%%vlm --tools mcp:tests\nLook at {img}", capsys)
 
@@ -243,4 +257,12 @@ def test_odd_tools() -> None:
 def test_entries_of_mcp_json_that_are_none(servers: Path, shell: InteractiveShell, capsys: Any) -> None:
     servers.write_text(json.dumps({"mcpServers": {"five": 5, "words": {"command": "x", "args": "hello"}}}))
     assert "five in" in complaint(shell, "%%vlm --tools mcp:five\nLook at {img}", capsys)
-    assert "words in" in complaint(shell, "%%vlm --tools mcp:words\nLook at {img}", capsys)
+    told = complaint(shell, "%%vlm --tools mcp:words\nLook at {img}", capsys)
+    assert f"words in {servers} has no command that can be run (args Input should be a valid list" in told
+
+
+def test_without_a_configuration_folder_there_is_no_mcp_server(shell: InteractiveShell, capsys: Any) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(mcp_servers, "config_file", lambda: None)
+        told = complaint(shell, "%%vlm --tools mcp:tests\nLook at {img}", capsys)
+    assert told.endswith("there is no MCP server tests: this user has no configuration folder for an mcp.json.")

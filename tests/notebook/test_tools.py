@@ -75,6 +75,17 @@ def test_nobody_to_ask_is_a_refusal_with_a_sentence(scripted: Any, monkeypatch: 
     assert "Omlx.allowed_tools = 'f'" in shown
 
 
+def test_what_a_tool_says_is_shown_up_to_500_characters(
+    shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    shell.user_ns["h"] = lambda n: "b" * n
+    calls = [ToolCall("h", f'{{"n": {n}}}') for n in (500, 501)]
+    monkeypatch.setattr(session, "_engine", [Scripted(session.engine(), [("", calls), ("done", [])])])
+    run(shell, "%%vlm --tools h --yes --max-tokens 3\nLook at {img}")
+    shown = [line for line in capsys.readouterr().out.splitlines() if line.startswith("← ")]
+    assert shown == ["← " + "b" * 500, "← " + "b" * 499 + "…"]
+
+
 def test_a_result_is_data_of_a_limited_size(scripted: Any, capsys: Any) -> None:
     (said,) = scripted("--yes", ToolCall("g", '{"x": 2}'))
     assert said.startswith("a" * tool_loop.MOST_RESULT + "\n… cut: the result has 50,000 characters")

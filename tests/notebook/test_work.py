@@ -17,11 +17,13 @@ from omlx_jupyter import ImagePart, Message, SamplingParams
 from omlx_jupyter.errors import OmlxError, RequestError
 from omlx_jupyter.images.source import open_images
 from omlx_jupyter.models.tools import ToolCall
+from omlx_jupyter.notebook.settings import per_model
 from omlx_jupyter.notebook.settings.config import settings
 from omlx_jupyter.notebook.work import chats, hints, jobs, latest, many, session, tool_loop
 from omlx_jupyter.notebook.work.tools import KIT, SERVER, kit, of_function, schemas
 
-from ..conftest import draw_text
+from ..conftest import draw_text, endless
+from .test_jobs import until
 
 
 @pytest.fixture(autouse=True)
@@ -330,6 +332,39 @@ def test_many_pictures_are_read_told_of_and_gone_on_with(monkeypatch: pytest.Mon
     assert many.finished_of(items, None, sampling) == []
 
 
+def test_what_is_kept_of_an_interrupted_run_is_of_its_models_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(per_model, "models_file", lambda: tmp_path / "models.toml")
+    sampling, items = SamplingParams(seed=1), [draw_text("one"), draw_text("two")]
+    there = session.engine("tiny-ocr", say=None)
+    monkeypatch.setattr(session, "_engine", [Renamed(there)])
+
+    def tell(done: int, *_: Any) -> None:
+        if done == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        many.read_many(items, None, sampling, tell, ahead=1)
+    assert [made.model for made in many.finished_of(items, None, sampling)] == ["mine"]
+    per_model.change("mine", {"temperature": "0.5"})
+    assert many.finished_of(items, None, sampling) == []
+    per_model.change("mine", {"temperature": ""})
+    assert len(many.read_many(items, None, sampling)) == 2
+
+
+class Renamed:
+    """The embedded model under another name."""
+
+    name = "mine"
+
+    def __init__(self, engine: Any) -> None:
+        self._real = engine
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
 def test_a_picture_that_is_opened_can_be_ended_before_and_after_it_is_read() -> None:
     engine = session.engine("tiny-ocr", say=None)
     opening = many._Opening(draw_text("one\ntwo"), None, SamplingParams(max_tokens=500), True, False, "", False)
@@ -343,6 +378,12 @@ def test_a_picture_that_is_opened_can_be_ended_before_and_after_it_is_read() -> 
     while (busy() or not opening._started.done()) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert busy() == 0
+    endless_one = many._Opening(draw_text("three"), None, endless(engine), True, False, "", False)
+    until(lambda: endless_one._started.done() and engine.stats().decoding == 1)
+    assert not endless_one.done
+    endless_one.cancel()
+    until(lambda: busy() == 0)
+    assert endless_one.done
     broken = many._Opening(b"no picture", None, SamplingParams(), True, False, "", False)
     with pytest.raises(OmlxError):
         broken.result()

@@ -9,17 +9,13 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-import keyring
 import numpy as np
 import pytest
-from keyring.backend import KeyringBackend
-from keyring.credentials import SimpleCredential
 
 from omlx_jupyter import ImagePart, Message, SamplingParams, connect
 from omlx_jupyter.errors import EngineClosedError, ModelError, OmlxError, RequestError
-from omlx_jupyter.notebook.work import servers
 from omlx_jupyter.remote import flight
 from omlx_jupyter.remote.foreign import ForeignEngine
 from omlx_jupyter.remote.shapes import READ, messages_of
@@ -334,35 +330,3 @@ def test_an_error_inside_a_stream_is_told(scripted: Any) -> None:
     engine, _ = scripted(lambda *_: (200, [*text("So"), {"error": {"message": "out of memory", "code": 500}}]))
     with pytest.raises(RequestError, match="ended the answer: out of memory"):
         engine.generate("?")
-
-
-class Ring(KeyringBackend):
-    """A keyring in memory, through the package's own doors."""
-
-    priority = 1
-    held: ClassVar[dict[tuple[str, str], str]] = {("lab", "me"): KEY, ("empty", "me"): " "}
-
-    def get_password(self, service: str, username: str) -> str | None:
-        if service == "broken":
-            raise OSError(f"no D-Bus, {KEY}")
-        return self.held.get((service, username))
-
-    def get_credential(self, service: str, username: str | None) -> Any:
-        return next((SimpleCredential(user, key) for (s, user), key in self.held.items() if s == service), None)
-
-    def set_password(self, service: str, username: str, password: str) -> None: ...
-
-    def delete_password(self, service: str, username: str) -> None: ...
-
-
-def test_a_key_from_the_keyring() -> None:
-    before = keyring.get_keyring()
-    keyring.set_keyring(Ring())
-    try:
-        assert servers._key("keyring:lab:me") == servers._key("keyring:lab") == KEY
-        for words in ("keyring:lab:you", "keyring:none", "keyring:empty:me", "keyring:broken:me", "keyring:"):
-            with pytest.raises(RequestError, match="keyring") as told:
-                servers._key(words)
-            assert KEY not in str(told.value)
-    finally:
-        keyring.set_keyring(before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from omlx_jupyter.notebook.watch.state import Watcher
 from omlx_jupyter.notebook.work import session
 from omlx_jupyter.remote import place
 from omlx_jupyter.serve import process
@@ -37,8 +39,13 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_serve_goes_over_and_every_magic_works_there(shell: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    log = place.private_folder() / f"{NAME}.log"
+    log.write_text("what an earlier server said\n" * 1000)
     run(shell, f"%omlx serve --name {NAME} --model tiny-ocr")
     told = capsys.readouterr().out
+    assert "an earlier server" not in log.read_text()
+    (server,) = [found.pid for found in [place.read(NAME)] if found is not None]
+    assert os.getsid(server) == server != os.getsid(0)  # it outlives the kernel and its terminal
     assert f"Connected to {NAME}" in told
     assert f"python -m omlx_jupyter stop --name {NAME}" in told
     assert run(shell, "%ocr hello.png").text == "Hello 42"
@@ -57,15 +64,9 @@ def test_serve_goes_over_and_every_magic_works_there(shell: Any, capsys: pytest.
     assert "a request of one token" in told
     assert "!" not in told
     assert session.current_engine().remote
-
-
-def test_the_dashboard_says_where_the_engine_is(shell: Any) -> None:
-    from omlx_jupyter.notebook.watch.state import Watcher
-
-    made = Watcher().snapshot()
-    assert made["model"] == "tiny-ocr"
-    assert made["finished"] > 0
-    assert made["where"] == NAME
+    seen = Watcher().snapshot()
+    assert (seen["model"], seen["where"]) == ("tiny-ocr", NAME)
+    assert seen["finished"] > 0
 
 
 def test_a_server_that_has_gone_is_told_and_the_own_engine_offered(
@@ -114,6 +115,8 @@ def test_disconnect_goes_back(shell: Any, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_mistakes_name_the_mend(shell: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    run(shell, "%omlx disconnect")
+    run(shell, "%ocr hello.png")
     assert "there is no server nobody" in complaint(shell, "%omlx connect nobody", capsys)
     assert "NAME_OR_URL" in complaint(shell, "%omlx connect", capsys)
     assert "needs a value" in complaint(shell, "%omlx connect x --model", capsys)
@@ -124,6 +127,7 @@ def test_mistakes_name_the_mend(shell: Any, capsys: pytest.CaptureFixture[str], 
     assert "sk-secret" not in told
     told = complaint(shell, f"%omlx serve --name bad{NAME} --model {tmp_path / 'none'}", capsys)
     assert "did not start" in told
+    assert stat.S_IMODE((place.private_folder() / f"bad{NAME}.log").stat().st_mode) == 0o600
     assert session.current_engine() is not None  # what was in use stays
 
 

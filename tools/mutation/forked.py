@@ -13,9 +13,11 @@ import traceback
 
 OPTIONS = ("-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "tools.mutation.plugin", "--no-header")
 TIMED_OUT = -1
+TOO_LONG = "timeout"
 _LARGE = (
     *("pytest", "hypothesis", "numpy", "PIL.Image", "PIL.ImageFont", "IPython.core.interactiveshell", "psutil"),
     *("rich.console", "pydantic", "httpx", "jsonschema", "ipywidgets", "markdown_it", "cosmic_ray.mutating"),
+    "matplotlib.figure",
 )
 _ENGINE = ("mlx.core", "mlx_vlm.utils", "mlx_lm")  # on Linux they start no thread; Metal doesn't outlive a fork
 
@@ -76,4 +78,4 @@ def _be_pytest(arguments: list[str], told: int) -> None:
 def ended(status: int, said: str) -> str:
     """How tests ended that failed without a test that did."""
     last = (said.strip().splitlines() or [""])[-1]
-    return "timeout" if status == TIMED_OUT else f"exit {status}: {last[:80]}"
+    return TOO_LONG if status == TIMED_OUT else f"exit {status}: {last[:80]}"

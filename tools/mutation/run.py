@@ -37,6 +37,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 HERE = Path(__file__).resolve().parent
 OUT = ROOT / "artifacts" / "mutants"
 WORKERS = 2
+STARTS_S = 30.0  # for a fork to import the tests on a busy machine, before the first of them runs
 Survey = dict[str, tuple[float, dict[str, list[int]]]]
 
 
@@ -162,7 +163,7 @@ def _mutant(target: Target, change: Any, module: Module, surveyed: Survey) -> Mu
         chosen.add(test)
         seconds += running[test]
     tests = tuple(test for test in running if test in chosen)
-    return Mutant(target.module, change.operator_name, change.occurrence, line, tests, 15 + 2 * seconds)
+    return Mutant(target.module, change.operator_name, change.occurrence, line, tests, STARTS_S + 2 * seconds)
 
 
 def _settle(source: str) -> None:
@@ -194,6 +195,29 @@ def tried(mutant: Mutant) -> Outcome:
 def sound(test: str) -> bool:
     """Whether a test that killed passes alone on the sound code."""
     return forked.run_tests([test], 120)[0] == 0
+
+
+def in_time(mutant: Mutant) -> bool:
+    """Whether the tests of a mutant that took too long pass in that time on the sound code."""
+    return forked.run_tests(["--timeout=20", *mutant.tests], mutant.timeout_s)[0] == 0
+
+
+def checked(outcomes: list[Outcome], pool: ProcessPoolExecutor) -> list[Outcome]:
+    """A mutant isn't killed by what would have failed, or taken as long, without it."""
+    killers = sorted({o.killed_by for o in outcomes if o.killed_by in o.mutant.tests})
+    unsound = {test for test, fine in zip(killers, pool.map(sound, killers), strict=True) if not fine}
+    for test in sorted(unsound):
+        print(f"{test} fails alone on the sound code: what it killed counts as survived")
+    late = list({o.mutant.tests: o.mutant for o in outcomes if o.killed_by == forked.TOO_LONG}.values())
+    slow = {mutant.tests for mutant, fine in zip(late, pool.map(in_time, late), strict=True) if not fine}
+    for tests in slow:
+        print(f"{', '.join(tests)} take too long on the sound code: what they killed by that counts as survived")
+    return [
+        replace(o, killed_by="")
+        if o.killed_by in unsound or (o.killed_by == forked.TOO_LONG and o.mutant.tests in slow)
+        else o
+        for o in outcomes
+    ]
 
 
 def explained() -> list[dict[str, str]]:
@@ -256,9 +280,5 @@ def main() -> None:
                 outcomes.append(outcome)
                 mark = "killed  " if outcome.killed_by else "SURVIVES"
                 print(f"{mark} {outcome.mutant.module}:{outcome.mutant.line} {outcome.killed_by}", flush=True)
-            killers = sorted({o.killed_by for o in outcomes if o.killed_by in o.mutant.tests})
-            unsound = {test for test, fine in zip(killers, pool.map(sound, killers), strict=True) if not fine}
-    for test in sorted(unsound):
-        print(f"{test} fails alone on the sound code: what it killed counts as survived")
-    outcomes = [replace(o, killed_by="") if o.killed_by in unsound else o for o in outcomes]
+            outcomes = checked(outcomes, pool)
     sys.exit(report(outcomes, bound))

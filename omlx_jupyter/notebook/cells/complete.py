@@ -38,7 +38,7 @@ def install(shell: Shell) -> None:
 
     def magic(name: str) -> Any:
         def complete(_: object, event: Typed) -> list[str]:
-            words = event.line.split("\n")[0].split()
+            words = event.line.split()
             before = words[-1] if event.line.endswith(" ") else (words[-2] if len(words) > 1 else "")
             if before == "--chat":
                 from ..work import chats

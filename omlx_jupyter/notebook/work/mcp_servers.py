@@ -150,8 +150,10 @@ def close_all() -> None:
 
 def _target(name: str) -> str | StdioServerParameters:
     place = servers_file()
+    if place is None:
+        raise UsageError(f"there is no MCP server {name}: this user has no configuration folder for an mcp.json.")
     try:
-        known = json.loads(place.read_text(encoding="utf-8"))["mcpServers"] if place is not None else {}
+        known = json.loads(place.read_text(encoding="utf-8"))["mcpServers"]
         entry = known.get(name)
     except FileNotFoundError:
         known, entry = {}, None

@@ -129,9 +129,7 @@ def start(arguments: list[str], name: str) -> Path:
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     command = [sys.executable, "-m", "omlx_jupyter", "serve", "--name", name, *arguments]
     with os.fdopen(descriptor, "wb") as out:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, close_fds=True
-        )
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
     deadline = time.monotonic() + _STARTS_S
     while time.monotonic() < deadline:
         found = place.read(name)
