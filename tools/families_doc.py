@@ -118,7 +118,7 @@ that is an estimate, no GPU was tried. A family whose processor makes thousands 
 than `Limits.prove_s` (20 s), requests run alone first and the proof is made when the engine is idle; a request that
 comes meanwhile goes first. It is remembered in the user's cache folder by the checkpoint's identity, device and
 versions, so that the second load makes none; `%omlx model` shows what was found and why, `%omlx model --prove` finds
-it out anew. Text models' proofs are a third of that and are made at load.
+it out anew. Text models' proofs are a third of that, and wait for an idle engine in the same way.
 
 **When something fails later.** A fault or a number that is none, while requests run together, lets the model's
 requests run one at a time until the kernel ends, which a warning and `%omlx model` say; a fault in a prompt that was

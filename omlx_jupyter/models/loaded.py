@@ -84,7 +84,8 @@ class LoadedModel:
     @cached_property
     def rows(self) -> RowProof | None:
         """What is shown of its rows, once; None where its layers keep more than plain KV, or it runs alone."""
-        if not (self.family.batchable and kv_state.is_plain(self.new_cache())):
+        later = self.unproved is not None and self.vision is None
+        if later or not (self.family.batchable and kv_state.is_plain(self.new_cache())):
             return None
         known = rows_from_json(self.remembered.get("rows"))
         if known is None:

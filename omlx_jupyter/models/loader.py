@@ -63,7 +63,7 @@ def load_model(
         told = f"{type(error).__name__}: {error}"
         raise ModelError(f"{shown} can't be loaded ({told}); a file of it is missing or damaged.") from error
     as_products(model.model)
-    model = switched.apply(text_if_shown(shared_if_shown(model, prove_s)))
+    model = switched.apply(text_if_shown(shared_if_shown(model, prove_s), prove_s))
     if beside is not None:
         _add_drafter(model, str(drafter), beside, trust_code)
     return model

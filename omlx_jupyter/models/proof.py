@@ -26,9 +26,10 @@ from .found import FoundModel, FoundVision, NotFound
 from .kv_state import MergedBatch
 from .loaded import LoadedModel
 from .prepared import Prepared
+from .row_proof import Interrupted as Interrupted
 from .row_store import RowStore
 from .samples import Asked
-from .text_proof import pieces_apart, rows_apart
+from .text_proof import LATER, TextProof, pieces_apart, rows_apart
 
 _log = logging.getLogger(__name__)
 _PROMPTS, _FORWARDS = 20, 500  # the whole proof takes as long as so many of its first prompt, and of a token behind it
@@ -66,10 +67,6 @@ class Sharing:
     both: int = 0
 
 
-class Interrupted(BaseException):
-    """Somebody wants the engine; what is shown so far is kept."""
-
-
 class TooLongError(BaseException):
     """It would take `seconds`, more than there is before the first answer."""
 
@@ -95,9 +92,6 @@ def shared_if_shown(model: LoadedModel, within: float = float("inf")) -> LoadedM
     return _as_shown(model, shown)
 
 
-LATER = "what it may do is found out when the engine is idle: it takes about {:.0f} s"
-
-
 def go_on(model: LoadedModel, within: float = float("inf"), wanted: Callable[[], bool] = lambda: False) -> LoadedModel:
     """Make the proof of an `unproved` model, or more of it; as `shared_if_shown`.
 
@@ -105,6 +99,8 @@ def go_on(model: LoadedModel, within: float = float("inf"), wanted: Callable[[],
     :raises TooLongError: it takes longer than `within`.
     """
     proof = model.unproved
+    if isinstance(proof, TextProof):
+        return proof.go_on(wanted)
     shown = proof.run(within, wanted)
     model.remembered.put("sharing", list(astuple(shown)))
     model.unproved, model.alone_because = None, ""

@@ -6,7 +6,10 @@ the same with one row's newest token hidden, must differ, or the proof has prove
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -36,6 +39,30 @@ _LENGTHS_NAMED = (
     "attention_chunk_size",
     "floor_scale",
 )
+
+
+class Interrupted(BaseException):
+    """Somebody wants the engine; what is shown so far is kept."""
+
+
+_asked = threading.local()
+
+
+@contextmanager
+def interruptible(wanted: Callable[[], bool]) -> Iterator[None]:
+    """Proofs in it give way where `wanted()`. By thread."""
+    _asked.wanted = wanted
+    try:
+        yield
+    finally:
+        _asked.wanted = None
+
+
+def give_way() -> None:
+    """:raises Interrupted: the engine is wanted."""
+    wanted = getattr(_asked, "wanted", None)
+    if wanted is not None and wanted():
+        raise Interrupted
 
 
 @dataclass(frozen=True)
@@ -176,6 +203,7 @@ def _alone(model: LoadedModel) -> list[list[mx.array]]:
     prompts, fed = _tokens(model)
     made: list[list[mx.array]] = []
     for row, prompt in enumerate(prompts):
+        give_way()
         caches, logits = prefilled(model, prompt), []
         for i in range(sum(step[row] for step in _STEPS)):
             positions = plain_positions(model, [[len(prompt) + i]])
@@ -197,6 +225,7 @@ def _together(
     for at in range(len(order) if hide else 0):
         store.shorten(at, hide)
     for step in steps:
+        give_way()
         widths = [step[row] for row in order]
         ids = [fed[row][done[row] + i] for row, width in zip(order, widths, strict=True) for i in range(width)]
         places = [
@@ -224,6 +253,7 @@ def noise_of(model: LoadedModel) -> float:
         model.forward(
             mx.array([prompt] * rows), caches, None, plain_positions(model, [list(range(len(prompt)))] * rows)
         )
+        give_way()
         for at, token in enumerate(fed[0][:3], start=len(prompt)):
             made = model.forward(mx.array([[token]] * rows), caches, None, plain_positions(model, [[at]] * rows))
             logits.append(made[0, -1].astype(mx.float32))
@@ -245,6 +275,7 @@ def _chunked_apart(model: LoadedModel) -> float:
     for size in (len(ids), 7):
         caches = list(model.new_cache())
         for at in range(0, len(ids), size):
+            give_way()
             piece = ids[at : at + size]
             positions = plain_positions(model, [list(range(at, at + len(piece)))])
             logits = model.forward(mx.array([piece]), caches, None, positions)[0, -1].astype(mx.float32)

@@ -5,14 +5,16 @@ and rows together whose layers keep more than plain KV. Windows that the config 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import mlx.core as mx
 
 from . import kv_records, kv_state
 from .kv_state import MergedBatch
-from .row_proof import lengths_named, made_up, plain_positions, prefilled
+from .row_proof import give_way, interruptible, lengths_named, made_up, plain_positions, prefilled
 
 if TYPE_CHECKING:
     from .loaded import LoadedModel
@@ -20,19 +22,66 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _PROMPT, _CHUNK, _STEPS = 80, 7, 6  # tokens
+_LOOKED = 32  # tokens by which it is estimated
+_PREFILLS, _FORWARDS = 10, 80  # of its prompt, and of a token, that the whole proof comes to
 _CROSSED = 2048  # a window longer than this isn't tried: a prompt of that length would take too long
 
 
-def text_if_shown(model: LoadedModel) -> LoadedModel:
-    """`model`, a text model, with what it may not do in `alone_because` and `whole_because`. Engine thread."""
+LATER = "what it may do is found out when the engine is idle: it takes about {:.0f} s"
+
+
+def text_if_shown(model: LoadedModel, within: float = float("inf")) -> LoadedModel:
+    """`model`, a text model, with what it may not do in `alone_because` and `whole_because`. A proof that would take
+    more than about `within` seconds is left in `unproved`, for `proof.go_on`. Engine thread."""
     if model.vision is not None or model.alone_because:
         return model
     known = model.remembered.get("text")
-    if not (isinstance(known, list) and len(known) == 2 and all(isinstance(part, str) for part in known)):
-        known = [_alone(model), tried(model.name, lambda: pieces_apart(model))]
-        model.remembered.put("text", known)
-    model.alone_because, model.whole_because = known
-    return model
+    if isinstance(known, list) and len(known) == 2 and all(isinstance(part, str) for part in known):
+        model.alone_because, model.whole_because = known
+        return model
+    seconds = _estimated(model) if within < float("inf") else 0.0
+    if seconds > within:
+        model.unproved = TextProof(model)
+        model.alone_because = model.whole_because = LATER.format(seconds)
+        return model
+    return TextProof(model).go_on()
+
+
+class TextProof:
+    """A text model's proof. Engine thread."""
+
+    def __init__(self, model: LoadedModel) -> None:
+        self._model = model
+        self._made: LoadedModel | None = None
+
+    def go_on(self, wanted: Callable[[], bool] = lambda: False) -> LoadedModel:
+        """The same weights as a model of which it is known.
+
+        :raises Interrupted: `wanted()` was true meanwhile.
+        """
+        if self._made is None:
+            self._made = self._model
+            if self._model.unproved is not None:  # what is cached of it says that nothing is known
+                self._made = replace(self._model, unproved=None, alone_because="", whole_because="")
+                vars(self._made)["remembered"] = self._model.remembered
+        made = self._made
+        with interruptible(wanted):
+            known = [_alone(made), tried(made.name, lambda: pieces_apart(made))]
+        made.remembered.put("text", known)
+        made.alone_because, made.whole_because = known
+        return made
+
+
+def _estimated(model: LoadedModel) -> float:
+    """Seconds that the proof takes, by a few tokens."""
+    ids = made_up(model, _LOOKED + 2)
+    caches, seconds = model.new_cache(), []
+    for start, end in ((0, 1), (1, 1 + _LOOKED), (1 + _LOOKED, 2 + _LOOKED)):
+        began = time.perf_counter()
+        _forward(model, caches, ids[start:end], start)
+        seconds.append(time.perf_counter() - began)
+    _, prompt, step = seconds
+    return _PREFILLS * max(_PROMPT, window_of(model)) / _LOOKED * prompt + _FORWARDS * step
 
 
 def _alone(model: LoadedModel) -> str:
@@ -106,6 +155,7 @@ def _together(model: LoadedModel, rows: list[list[int]], lengths: list[int]) -> 
         batch.put(prefilled(model, row[:length]), length)
     made = []
     for step in range(_STEPS):
+        give_way()
         places = [[length + step] for length in lengths]
         ids = mx.array([[row[at]] for row, (at,) in zip(rows, places, strict=True)])
         batch.begin()
@@ -122,6 +172,7 @@ def _last(model: LoadedModel, caches: list[Layer], ids: list[int], size: int, st
 
 
 def _forward(model: LoadedModel, caches: list[Layer], ids: list[int], at: int) -> mx.array:
+    give_way()
     positions = plain_positions(model, [list(range(at, at + len(ids)))])
     made = model.forward(mx.array([ids]), caches, None, positions)[0, -1].astype(mx.float32)
     mx.eval(made, [part.state for part in kv_state.parts_of(caches)])

@@ -13,7 +13,7 @@ import pytest
 from omlx_jupyter import Engine, ImagePart, Message, SamplingParams
 from omlx_jupyter.cache.prefix_cache import CacheSettings
 from omlx_jupyter.engine.scheduler import Limits
-from omlx_jupyter.models import proof
+from omlx_jupyter.models import proof, text_proof
 from omlx_jupyter.models.found import FoundModel
 
 from ..conftest import noise_image
@@ -69,3 +69,49 @@ def test_until_then_it_is_told(checkpoint: Callable[..., Path], monkeypatch: Any
     made = proof.go_on(model)
     assert isinstance(made, FoundModel)
     assert (made.alone_because, made.whole_because, made.unproved) == ("", "", None)
+
+
+def test_a_text_model_answers_alone_first_too(checkpoint: Callable[..., Path], monkeypatch: Any) -> None:
+    path = checkpoint("qwen2")
+    with Engine.load(path, cache=CacheSettings(2**26)) as engine:
+        right = engine.generate("Say something. " * 4, sampling=GREEDY).token_ids
+    monkeypatch.setattr(text_proof, "_FORWARDS", 10**7)
+    real, asked, loaded = text_proof.pieces_apart, list[Any](), threading.Event()
+
+    def interrupted(model: Any) -> str:
+        assert loaded.wait(30)
+        if not asked:
+            asked.append(engine.submit("Say something. " * 4, sampling=GREEDY))
+        return real(model)
+
+    monkeypatch.setattr(text_proof, "pieces_apart", interrupted)
+    with Engine.load(path, limits=Limits(prove_s=5), cache=CacheSettings(2**26)) as engine:
+        loaded.set()
+        while not asked:
+            time.sleep(0.002)
+        first = asked[0].result(60)
+        assert first.token_ids == right
+        assert first.usage.cached_tokens == 0
+        deadline = time.monotonic() + 60
+        while not engine.capabilities.batched:
+            assert time.monotonic() < deadline, engine.capabilities.why
+            time.sleep(0.01)
+        able = engine.capabilities
+        assert (able.cached, able.own_kv, able.drafts) == (True, True, True)
+        again = [engine.generate("Say something. " * 4, sampling=GREEDY) for _ in range(2)]
+        assert [answer.token_ids for answer in again] == [right] * 2
+        assert again[1].usage.cached_tokens > 0
+
+
+def test_a_text_models_proof_gives_way(checkpoint: Callable[..., Path], monkeypatch: Any) -> None:
+    from omlx_jupyter.models.loader import load_model
+
+    monkeypatch.setattr(text_proof, "_FORWARDS", 10**7)
+    model = load_model(checkpoint("qwen2"), prove_s=5)
+    assert model.rows is None
+    assert "when the engine is idle: it takes about" in model.alone_because
+    with pytest.raises(proof.Interrupted):
+        proof.go_on(model, wanted=lambda: True)
+    made = proof.go_on(model)
+    assert (made.alone_because, made.whole_because, made.unproved) == ("", "", None)
+    assert made.rows is not None
