@@ -59,9 +59,9 @@ def test_an_unknown_kind_of_cache_is_never_taken_for_a_plain_one(
 ) -> None:
     real = text_proof.text_if_shown
 
-    def with_rings(model: Any) -> Any:
+    def with_rings(model: Any, within: float) -> Any:
         _unknown(model)
-        return real(model)
+        return real(model, within)
 
     monkeypatch.setattr(text_proof, "text_if_shown", with_rings)
     right = [_of("qwen2", checkpoint("qwen2"), text) for text in PROMPTS]
