@@ -21,7 +21,9 @@ OPTIONAL = {
     "jiwer",
     "keyring",
     "lxml",
+    "matplotlib",
     "rapidfuzz",
+    "_typeshed",  # for the checker alone
 }  # imported where a person has them
 
 

@@ -192,6 +192,8 @@ class Stepper:
 
     def _prefill_for_a_while(self) -> None:
         """Pieces of prefill until running rows want their next token; short enough for Ctrl-C to act."""
+        if self._alone and self._runner.batch.rows:
+            return  # rows that were admitted together, before a fault let them run alone, wait for one another
         began, longest, tried = time.monotonic(), 0.0, set[Row]()
         while (row := self._prefill.next(tried)) is not None:
             at = time.monotonic()

@@ -47,6 +47,21 @@ def no_numbers(ids: Any, logits: Any) -> Any:
     return logits * mx.array(float("nan"))
 
 
+def test_rows_that_prefill_meanwhile_wait_for_one_another(checkpoint: Callable[..., Path]) -> None:
+    """They were admitted together, before there was a fault."""
+    prompts = ["Hello", "x" * 900, "y" * 900]
+    with Engine.load(checkpoint("qwen2_vl"), cache=no_cache()) as engine:
+        right = [engine.generate(prompt, sampling=GREEDY).token_ids for prompt in prompts]
+        broken(engine, no_numbers)
+        shown = engine.submit("Go on", sampling=endless(engine))
+        while not shown.progress.tokens:
+            time.sleep(0.002)
+        handles = [engine.submit(prompt, sampling=GREEDY) for prompt in prompts]
+        assert [h.result(60).token_ids for h in handles] == right
+        with pytest.raises(EngineFaultError):
+            shown.result(30)
+
+
 @pytest.mark.parametrize("breaks", [out_of_memory, no_numbers])
 def test_requests_that_said_nothing_run_again_alone(
     checkpoint: Callable[..., Path], breaks: Any, caplog: pytest.LogCaptureFixture

@@ -27,6 +27,7 @@ from omlx_jupyter.notebook.cells.interpolate import interpolate
 from omlx_jupyter.notebook.settings import config
 from omlx_jupyter.notebook.watch.state import Watcher
 from omlx_jupyter.notebook.work import chats, jobs, latest, many, session, tool_loop
+from omlx_jupyter.notebook.work.jobs import Job
 from omlx_jupyter.notebook.work.tools import of_function
 
 from ..conftest import draw_text, endless, noise_image
@@ -518,3 +519,19 @@ def test_the_last_answers_again(shell: InteractiveShell, capsys: Any) -> None:
         assert "%vlm last" in said or "there are 2" in said
     monitored = run(shell, "%%vlm --max-tokens 3\nHi")
     assert run(shell, "%vlm last") is monitored
+
+
+def test_a_job_that_is_quicker_than_its_cell_leaves_its_answer(
+    shell: Any, loaded: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is cached is answered before the cell has ended: the name is the answer's, not the job's."""
+    real = Job.then
+
+    def quick(job: Job, callback: Any) -> None:
+        job.result(30)
+        real(job, callback)
+
+    monkeypatch.setattr(Job, "then", quick)
+    job = run(shell, "%%vlm --background --max-tokens 3 -o one\nHello")
+    assert isinstance(job, Job)
+    assert shell.user_ns["one"] is job.result()

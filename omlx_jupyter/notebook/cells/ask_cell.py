@@ -61,7 +61,8 @@ def vlm_cell(shell: Shell, args: Namespace, cell: str, names: Mapping[str, objec
         raise UsageError(f"{error} What was said is kept in _{f' and {args.out}' if args.out else ''}.") from None
     if isinstance(value, Result | Comparison):
         value.shown(shell)
-    run.keep(shell, value, args.out)
+    if not isinstance(value, Job):
+        run.keep(shell, value, args.out)
     return value
 
 
@@ -152,5 +153,6 @@ def _in_background(shell: Shell, args: Namespace, request: run.Ask, user: Messag
         if args.chat:
             _keep_turn(args.chat, cell, user, result)
 
+    run.keep(shell, job, args.out)  # before its answer may come, which takes its place
     job.then(finished)
     return job
