@@ -12,6 +12,7 @@ import pytest
 
 from omlx_jupyter import Engine, ImagePart, Message, SamplingParams
 from omlx_jupyter.cache.prefix_cache import CacheSettings
+from omlx_jupyter.engine.scheduler import Limits
 from omlx_jupyter.errors import EngineFaultError
 from omlx_jupyter.models import switched
 
@@ -50,7 +51,7 @@ def no_numbers(ids: Any, logits: Any) -> Any:
 def test_rows_that_prefill_meanwhile_wait_for_one_another(checkpoint: Callable[..., Path]) -> None:
     """They were admitted together, before there was a fault."""
     prompts = ["Hello", "x" * 900, "y" * 900]
-    with Engine.load(checkpoint("qwen2_vl"), cache=no_cache()) as engine:
+    with Engine.load(checkpoint("qwen2_vl"), limits=Limits(gap_s=1e-4), cache=no_cache()) as engine:
         right = [engine.generate(prompt, sampling=GREEDY).token_ids for prompt in prompts]
         broken(engine, no_numbers)
         shown = engine.submit("Go on", sampling=endless(engine))
