@@ -83,8 +83,8 @@ mlx-vlm {version("mlx-vlm")}, mlx-lm {version("mlx-lm")} and transformers {versi
 
 # What was found out about a family's own code, where the proof's words don't say why
 _KNOWN = {
-    "gemma3n": " (layers that share keys turn their queries by the cache's length behind the piece in mlx-vlm 0.7.10, "
-    "so what it computes depends on how a prompt is cut)",
+    "gemma3n": " (in mlx-vlm 0.7.10 layers that share keys turn their queries by the cache's length behind the piece, "
+    "and a prompt's tokens aren't scaled as decoded ones are, so what it computes depends on how a prompt is cut)",
 }
 _ABOUT = """\
 ## How it is found out
