@@ -16,7 +16,6 @@ from ..serve.conftest import Served
 from .conftest import PAGES, Script, check
 
 pytestmark = pytest.mark.scale
-pytest.importorskip("dask.dataframe", reason="pip install 'omlx_jupyter[scale]', as make scale does")
 
 
 def is_python(process: psutil.Process) -> bool:

@@ -11,7 +11,6 @@ import pytest
 from .conftest import PAGES, Script, check
 
 pytestmark = pytest.mark.scale
-pytest.importorskip("ray", reason="pip install 'omlx_jupyter[scale]', as make scale does")
 
 
 def is_actor(process: psutil.Process) -> bool:
