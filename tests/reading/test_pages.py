@@ -71,7 +71,7 @@ def test_one_result_for_the_page(tiny: Any, page: Image.Image) -> None:
     assert len(streamed) == 6
     assert result.finish_reason == "stop"
     assert (result.usage.images, handle.progress.phase, handle.done) == (1, "done", True)
-    assert result.usage.completion_tokens == len(result.token_ids) == handle.progress.tokens
+    assert result.usage.completion_tokens == handle.progress.tokens >= len(result.token_ids)  # second looks count too
     assert result.usage.peak_rows > 1 or result.usage.accepted  # what was read before may take a step a line
     for index, line in enumerate(result.lines):
         left, top, _, bottom = bounds(line.box)
@@ -147,9 +147,10 @@ def test_signs_beside_words_are_kept(tiny: Any) -> None:
 
 
 def test_stop_keeps_whole_lines(tiny: Any, page: Image.Image) -> None:
-    full = start(tiny, page).result().text.split("\n")
+    once = Recipe(again=0)  # a line that was read only once may say something else than after its second look
+    full = start(tiny, page, once).result().text.split("\n")
     tall = Image.fromarray(np.concatenate([np.asarray(page)] * 4))
-    handle = start(tiny, tall)
+    handle = start(tiny, tall, once)
     first = next(iter(handle)).text
     handle.cancel()
     result = handle.result(timeout=30)
