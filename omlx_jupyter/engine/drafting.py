@@ -64,8 +64,8 @@ class Drafting:
             return 1
 
     def begin(self, row: Row, hint: Sequence[int]) -> None:
-        longest, bound = row.request.prompt.tokens + row.request.max_tokens, self._rows.shared_to if self._rows else 0
-        if self.possible and row.request.wants.draft and not (bound and longest > bound):
+        bound = self._rows.shared_to if self._rows else 0
+        if self.possible and row.request.wants.draft and not (bound and row.request.longest > bound):
             row.drafts = RowDrafts(row.prompt.ids, self.costs, self.others, hint)
             if self.drafter is not None:
                 self.drafter.begin(row)

@@ -71,6 +71,11 @@ class Request:
     def max_tokens(self) -> int:
         return self.prompt.max_tokens or self.wants.sampling.max_tokens or 1
 
+    @property
+    def longest(self) -> int:
+        """Tokens that its row may come to."""
+        return self.prompt.tokens + self.max_tokens
+
     def usage(self) -> Usage:
         now = time.monotonic()
         began, prepared, course = self.wants.at, self.prompt.at, self.course

@@ -131,8 +131,7 @@ class Stepper:
 
     def _runs_alone(self, request: Request) -> bool:
         """Whether it can't share a decode step: its family can't, or it may grow longer than rows can be together."""
-        longest = request.prompt.tokens + request.max_tokens
-        return self._alone or bool(self._shared_to and longest > self._shared_to)
+        return self._alone or bool(self._shared_to and request.longest > self._shared_to)
 
     def _begin(self, request: Request) -> None:
         held, errors = self._held, list[BaseException]()

@@ -134,16 +134,14 @@ class FoundModel(LoadedModel):
 
     def encode_image(self, image: VisionInput) -> mx.array:
         """Vision features of one picture, (tokens, hidden), or wider where rows enter deeper layers; evaluated."""
-        arrays = dict(image.arrays)
-        start, length = int(arrays.pop("start")), int(arrays.pop("length"))
-        found = self._embedded(arrays)
-        more = found["inputs_embeds"].shape[1] - np.asarray(arrays["input_ids"]).size
-        if length + more != len(image.tokens):
+        found, more = self._in_its_own_prompt(image)
+        if int(image.arrays["length"]) + more != len(image.tokens):
             raise NotFound("its pictures take another number of places than was thought")
+        start = int(image.arrays["start"])
         rows = slice(start, start + len(image.tokens))
         made = self._with_layers(found)[0, rows]
         if self.both_ways:
-            made = both_ways.marked(made, arrays, rows)
+            made = both_ways.marked(made, image.arrays, rows)
         deep, mask = found.get("deepstack_visual_embeds"), found.get("visual_pos_masks")
         if deep is not None or mask is not None:
             if mask is None or self._by_layer:
@@ -162,11 +160,16 @@ class FoundModel(LoadedModel):
         """Look how many places pictures take in place of their tokens."""
         assert isinstance(self.vision, FoundVision)
         for image in images:
-            arrays = {name: value for name, value in image.arrays.items() if name not in ("start", "length")}
-            rows = int(self._embedded(arrays)["inputs_embeds"].shape[1])
-            self.vision.places.learn(image, rows - np.asarray(arrays["input_ids"]).size)
+            self.vision.places.learn(image, self._in_its_own_prompt(image)[1])
         if images and self.vision.places.differ:
             self.remembered.put("places", self.vision.places.known())
+
+    def _in_its_own_prompt(self, image: VisionInput) -> tuple[dict[str, Any], int]:
+        """What the family's embedding returns for a picture's own prompt, and how many places that takes more than it
+        has tokens."""
+        arrays = {name: value for name, value in image.arrays.items() if name not in ("start", "length")}
+        found = self._embedded(arrays)
+        return found, int(found["inputs_embeds"].shape[1]) - np.asarray(arrays["input_ids"]).size
 
     def _embedded(self, arrays: dict[str, Any]) -> dict[str, Any]:
         """What the family's embedding returns for a processor's arrays. What else it returns is left out: where its

@@ -70,18 +70,18 @@ class Places:
         """
         if not self.differ:
             return ids, images, list(spans)
-        for image in images:
-            if self._form(image) not in self._more:
-                self._asked[self._form(image)] = image
-        if any(self._form(image) not in self._more for image in images):
+        forms = [self._form(image) for image in images]
+        unknown = {form: image for form, image in zip(forms, images, strict=True) if form not in self._more}
+        if unknown:
+            self._asked.update(unknown)
             raise NotFound("how many places a picture of this form takes isn't known yet")
         made: list[int] = []
         wide: list[VisionInput] = []
         shifted: list[ImageSpan] = []
         done = 0
-        for image, span in zip(images, spans, strict=True):
+        for form, image, span in zip(forms, images, spans, strict=True):
             made += ids[done : span.start]
-            tokens = _stretched(image.tokens, self._more[self._form(image)])
+            tokens = _stretched(image.tokens, self._more[form])
             shifted.append(ImageSpan(len(made), len(tokens), span.digest))
             wide.append(replace(image, tokens=tokens))
             made += tokens

@@ -27,6 +27,7 @@ from .kv_state import MergedBatch
 from .loaded import LoadedModel
 from .prepared import Prepared
 from .row_proof import Interrupted as Interrupted
+from .row_proof import give_way, interruptible
 from .row_store import RowStore
 from .samples import Asked
 from .text_proof import LATER, TextProof, pieces_apart, rows_apart
@@ -99,9 +100,10 @@ def go_on(model: LoadedModel, within: float = float("inf"), wanted: Callable[[],
     :raises TooLongError: it takes longer than `within`.
     """
     proof = model.unproved
-    if isinstance(proof, TextProof):
-        return proof.go_on(wanted)
-    shown = proof.run(within, wanted)
+    with interruptible(wanted):
+        if isinstance(proof, TextProof):
+            return proof.go_on()
+        shown = proof.run(within)
     model.remembered.put("sharing", list(astuple(shown)))
     model.unproved, model.alone_because = None, ""
     made = _as_shown(model, shown)
@@ -185,11 +187,9 @@ class Proof:
         self._asked = samples.prompts()
         self._known: dict[Any, str] = {}  # what became of its parts
         self._bases: dict[int, FoundModel] = {}
-        self._wanted: Callable[[], bool] = lambda: False
 
-    def run(self, within: float, wanted: Callable[[], bool]) -> Sharing:
+    def run(self, within: float) -> Sharing:
         """See `go_on`."""
-        self._wanted = wanted
         unknown = kv_state.unknown_kind(self._model.new_cache())
         if unknown:
             return Sharing(f"its layers keep a {unknown}, a kind of cache that isn't known")
@@ -226,14 +226,10 @@ class Proof:
             self._known[name] = _tried(self._model, do)[0]
         return self._known[name]
 
-    def _go_on(self) -> None:
-        if self._wanted():
-            raise Interrupted
-
     def _answers(self, within: float) -> str:
         """By the family's own code. Prompts that it can't take are left out, if enough are left."""
         while self._asked:
-            self._go_on()
+            give_way()
             why, row = _tried(self._model, lambda: self._alone(self._asked[0]))
             if row is None and not self._rows:
                 return why
@@ -311,7 +307,7 @@ class Proof:
             order.insert(store.put(caches), row)
         made: list[list[mx.array]] = [[] for _ in rows]
         for step in range(len(fed[0])):
-            self._go_on()
+            give_way()
             places = [store.length(at) + rows[row][1] for at, row in enumerate(order)]
             positions = None
             if model.family.mrope:
@@ -331,7 +327,7 @@ class Proof:
         layout = kv_records.layout_of(caches)
         done, turn, end = 0, 0, len(prompt.ids) - 1
         while done < end:
-            self._go_on()
+            give_way()
             stop = min(end, done + _CHUNKS[turn % len(_CHUNKS)])
             if model.both_ways:
                 stop = prompt.outside(done, stop)

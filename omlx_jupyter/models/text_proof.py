@@ -14,7 +14,7 @@ import mlx.core as mx
 
 from . import kv_records, kv_state
 from .kv_state import MergedBatch
-from .row_proof import give_way, interruptible, lengths_named, made_up, plain_positions, prefilled
+from .row_proof import give_way, lengths_named, made_up, plain_positions, prefilled
 
 if TYPE_CHECKING:
     from .loaded import LoadedModel
@@ -54,10 +54,10 @@ class TextProof:
         self._model = model
         self._made: LoadedModel | None = None
 
-    def go_on(self, wanted: Callable[[], bool] = lambda: False) -> LoadedModel:
+    def go_on(self) -> LoadedModel:
         """The same weights as a model of which it is known.
 
-        :raises Interrupted: `wanted()` was true meanwhile.
+        :raises Interrupted: the engine is wanted (`interruptible`).
         """
         if self._made is None:
             self._made = self._model
@@ -65,8 +65,7 @@ class TextProof:
                 self._made = replace(self._model, unproved=None, alone_because="", whole_because="")
                 vars(self._made)["remembered"] = self._model.remembered
         made = self._made
-        with interruptible(wanted):
-            known = [_alone(made), tried(made.name, lambda: pieces_apart(made))]
+        known = [_alone(made), tried(made.name, lambda: pieces_apart(made))]
         made.remembered.put("text", known)
         made.alone_because, made.whole_because = known
         return made
