@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from ..reading.recipe import Recipe
     from ..reading.types import Piece
 
-TICK_S = 0.05  # so soon after a piece's end its next look is queued
 _ALIKE = 0.25  # of the longer answer's characters may differ, or the look saw something else
 Submit = Callable[[np.ndarray, str], RequestHandle]  # pixels (h, w, 3) uint8, and what they probably say
 
@@ -55,13 +54,7 @@ class Looks(Several[Generation]):
 
     def poll(self, timeout: float | None = 0.0) -> tuple[list[Delta], bool]:
         """Nothing but whether it has ended: which look is told is known then."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while not self.settled:
-            left = TICK_S if deadline is None else min(TICK_S, deadline - time.monotonic())
-            if left <= 0:
-                break
-            next(handle for handle in self._handles if not handle.settled).poll(left)
-        return [], self.settled
+        return [], self.wait(timeout)
 
     def result(self, timeout: float | None = None) -> Generation:
         """Wait for the end.
@@ -70,7 +63,7 @@ class Looks(Several[Generation]):
         :raises TimeoutError: it didn't end in time; it goes on running.
         """
         if self._result is None:
-            if not self.poll(timeout)[1]:
+            if not self.wait(timeout):
                 raise TimeoutError(f"request {self.number} is still running after {timeout} s")
             seen = [self._first.result()]
             for handle in self._handles[1:]:

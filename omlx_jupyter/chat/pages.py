@@ -18,8 +18,8 @@ from ..types import (
     Message,
     SamplingParams,
 )
-from .looks import TICK_S, Looks, mean
-from .several import Several
+from .looks import Looks, mean
+from .several import TICK_S, Several
 
 if TYPE_CHECKING:
     import numpy as np
@@ -241,18 +241,10 @@ class PageHandle(Several[PageText]):
         :raises TimeoutError: it didn't end in time; it goes on running.
         """
         if self._result is None:
-            self._wait(timeout)
+            if not self.wait(timeout):
+                raise TimeoutError(f"the page is still being read after {timeout} s")
             self._result = self._whole() if self.page.whole else self._joined()
         return self._result
-
-    def _wait(self, timeout: float | None) -> None:
-        """Until all pieces have ended. Each is asked in turns, so that none waits to be read again."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while waiting := [handle for handle in self._handles if not handle.settled]:
-            left = TICK_S if deadline is None else min(TICK_S, deadline - time.monotonic())
-            if left <= 0:
-                raise TimeoutError(f"the page is still being read after {timeout} s")
-            waiting[0].poll(left)
 
     def _whole(self) -> PageText:
         from ..reading.sure import least_of

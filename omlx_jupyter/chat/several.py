@@ -12,6 +12,8 @@ from ..engine.readable import Answer, Readable
 from ..engine.request import Progress
 from ..types import Generation, Usage
 
+TICK_S = 0.05  # so soon after a part's end what follows from it is begun
+
 
 class Several(Readable[Answer]):
     """Used as a request's handle is. `handles` are the requests', or others of this kind."""
@@ -47,6 +49,19 @@ class Several(Readable[Answer]):
         return Progress(
             phase, sum(p.done for p in parts), sum(p.total for p in parts), sum(p.tokens for p in parts), images=1
         )
+
+    def wait(self, timeout: float | None) -> bool:
+        """Whether all have ended, waiting at most `timeout` seconds. Each is asked in turns, so that none that goes on
+        when it is asked has to wait for those before it."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self.settled:
+            waiting = [handle for handle in self._handles if not handle.settled]
+            left = TICK_S if deadline is None else min(TICK_S, deadline - time.monotonic())
+            if left <= 0:
+                return False
+            if waiting:
+                waiting[0].poll(left)
+        return True
 
     def in_background(self) -> Self:
         """Let requests that somebody waits for go first."""
